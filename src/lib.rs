@@ -1,0 +1,3 @@
+//! pgweir: a transparent PostgreSQL proxy that pools, routes, caches and explains.
+//!
+//! ARCHITECTURE.md draws the layers; `tests/architecture.rs` holds them.
