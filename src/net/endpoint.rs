@@ -1,0 +1,343 @@
+//! One peer's socket with what has arrived and what waits to leave, and the pump that moves bytes between two of them.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::AsyncWrite;
+use tokio_util::io::poll_read_buf;
+
+use super::Stream;
+
+/// Room made before a read.
+const READ_BYTES: usize = 16 * 1024;
+/// While this much waits for a peer, nothing more is read on its behalf.
+pub const HIGH_WATER_BYTES: usize = 64 * 1024;
+/// A buffer that grew beyond this is given back once it is empty.
+const KEPT_BYTES: usize = 64 * 1024;
+
+/// Which socket failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The accepted one.
+    Client,
+    /// The one that pgweir opened.
+    Server,
+}
+
+/// A socket failed or its peer is gone.
+#[derive(Debug, thiserror::Error)]
+#[error("{side:?} socket: {source}")]
+pub struct PeerError {
+    /// Whose.
+    pub side: Side,
+    /// `UnexpectedEof` when the peer closed it.
+    #[source]
+    pub source: io::Error,
+}
+
+/// What has arrived from one peer. The front of it may be approved: it goes on to the other peer as it is.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    bytes: BytesMut,
+    approved: usize,
+    /// Bytes of a message, not arrived yet, that will be approved as they come.
+    passing: usize,
+    /// Bytes of a message, not arrived yet, that will be dropped as they come.
+    skipping: usize,
+}
+
+impl Inbox {
+    /// What nobody has decided about.
+    #[must_use]
+    pub fn unread(&self) -> &[u8] {
+        self.bytes.get(self.approved..).unwrap_or_default()
+    }
+
+    /// Everything that has arrived and has not left.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Nothing has arrived that has not left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// A message is being passed on or dropped while it arrives.
+    #[must_use]
+    pub fn is_inside_message(&self) -> bool {
+        self.passing > 0 || self.skipping > 0
+    }
+
+    /// Lets the next `bytes` pass, whether they have arrived or not.
+    pub fn pass(&mut self, bytes: usize) {
+        let here = bytes.min(self.unread().len());
+        self.approved += here;
+        self.passing += bytes - here;
+    }
+
+    /// Drops the next `bytes`, whether they have arrived or not. What was approved moves to `out` first.
+    pub fn skip(&mut self, bytes: usize, out: &mut Outbox) {
+        self.hand_over(out);
+        let here = bytes.min(self.bytes.len());
+        self.bytes.advance(here);
+        self.skipping += bytes - here;
+    }
+
+    /// Moves what was approved to `out`, so that something can be put behind it.
+    pub fn hand_over(&mut self, out: &mut Outbox) {
+        if self.approved > 0 {
+            out.bytes.extend_from_slice(self.bytes.get(..self.approved).unwrap_or_default());
+            self.bytes.advance(self.approved);
+            self.approved = 0;
+        }
+    }
+
+    /// Bytes that wait for the other peer.
+    #[must_use]
+    pub fn approved_len(&self) -> usize {
+        self.approved
+    }
+
+    /// Drops what was approved and has not left: the other peer is gone.
+    pub fn discard_approved(&mut self) {
+        self.bytes.advance(self.approved);
+        self.approved = 0;
+    }
+
+    /// Accounts for bytes that have just arrived inside a long message.
+    fn settle(&mut self) {
+        if self.skipping > 0 {
+            let here = self.skipping.min(self.bytes.len());
+            self.bytes.advance(here);
+            self.skipping -= here;
+        }
+        if self.passing > 0 {
+            let here = self.passing.min(self.unread().len());
+            self.approved += here;
+            self.passing -= here;
+        }
+    }
+
+    /// Puts bytes in front that were read before the relay began.
+    pub fn preload(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    fn sent(&mut self, bytes: usize) {
+        self.bytes.advance(bytes);
+        self.approved -= bytes;
+        if self.bytes.is_empty() && self.bytes.capacity() > KEPT_BYTES {
+            self.bytes = BytesMut::new();
+        }
+    }
+}
+
+/// Bytes of our own making that wait for one peer; they leave before what the other peer's inbox has approved.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Messages are appended here.
+    pub bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Outbox {
+    /// What has not left.
+    #[must_use]
+    pub fn unsent(&self) -> &[u8] {
+        self.bytes.get(self.sent..).unwrap_or_default()
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        self.sent += bytes;
+        if self.sent >= self.bytes.len() {
+            self.sent = 0;
+            if self.bytes.capacity() > KEPT_BYTES {
+                self.bytes = Vec::new();
+            } else {
+                self.bytes.clear();
+            }
+        } else if self.sent >= KEPT_BYTES {
+            // A peer that is always a little behind never empties it.
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+}
+
+/// One peer.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Its socket.
+    pub stream: Stream,
+    /// What it said.
+    pub inbox: Inbox,
+    /// What it will be told.
+    pub outbox: Outbox,
+}
+
+impl Endpoint {
+    /// A fresh socket.
+    #[must_use]
+    pub fn new(stream: Stream) -> Self {
+        Self { stream, inbox: Inbox::default(), outbox: Outbox::default() }
+    }
+
+    /// Reads once into the inbox; cancel safe.
+    ///
+    /// # Errors
+    /// The socket failed, or `UnexpectedEof` when the peer closed it.
+    pub async fn read(&mut self) -> io::Result<()> {
+        std::future::poll_fn(|cx| self.poll_read(cx)).await
+    }
+
+    /// Sends everything in the outbox; not cancel safe for the peer, which may see half of it.
+    ///
+    /// # Errors
+    /// The socket failed.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        std::future::poll_fn(|cx| poll_send(&mut self.stream, &mut self.outbox, None, cx)).await
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let inbox = &mut self.inbox;
+        if inbox.bytes.capacity() - inbox.bytes.len() < READ_BYTES / 4 {
+            inbox.bytes.reserve(READ_BYTES);
+        }
+        match poll_read_buf(Pin::new(&mut self.stream), cx, &mut inbox.bytes) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            Poll::Ready(Ok(_)) => {
+                inbox.settle();
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        }
+    }
+
+    /// Has the peer closed or said something, as far as is known without asking the kernel?
+    pub fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
+        self.inbox.is_empty() && self.poll_read(cx).is_pending()
+    }
+}
+
+/// Sends `out`, then what `from` has approved; ready when both are empty.
+fn poll_send(
+    stream: &mut Stream,
+    out: &mut Outbox,
+    mut from: Option<&mut Inbox>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    loop {
+        let own = out.unsent();
+        let passed = from.as_ref().map_or(&[][..], |inbox| inbox.bytes.get(..inbox.approved).unwrap_or_default());
+        let sent = match (own.is_empty(), passed.is_empty()) {
+            (true, true) => return Poll::Ready(Ok(())),
+            (false, true) => Pin::new(&mut *stream).poll_write(cx, own),
+            (true, false) => Pin::new(&mut *stream).poll_write(cx, passed),
+            (false, false) => {
+                let both = [io::IoSlice::new(own), io::IoSlice::new(passed)];
+                Pin::new(&mut *stream).poll_write_vectored(cx, &both)
+            }
+        };
+        let sent = match sent {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(Ok(sent)) => sent,
+        };
+        let of_own = sent.min(own.len());
+        if of_own > 0 {
+            out.advance(of_own);
+        }
+        if let Some(inbox) = from.as_mut().filter(|_| sent > of_own) {
+            inbox.sent(sent - of_own);
+        }
+    }
+}
+
+/// What one turn of the pump brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pumped {
+    /// The client said something.
+    pub client: bool,
+    /// The server said something.
+    pub server: bool,
+    /// Bytes left that had kept us from deciding more.
+    pub drained: bool,
+}
+
+/// Moves bytes in both directions until somebody has said something.
+///
+/// Writes come first, so that a reply leaves before more is read; a peer whose counterpart does not read is not read
+/// either. `read_client` is false while its next request must wait.
+pub fn poll_pump(
+    client: &mut Endpoint,
+    mut server: Option<&mut Endpoint>,
+    read_client: bool,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Pumped, PeerError>> {
+    let client_error = |source| PeerError { side: Side::Client, source };
+    let server_error = |source| PeerError { side: Side::Server, source };
+    let mut pumped = Pumped::default();
+
+    let waiting_before = to_client(client, server.as_deref());
+    let from = server.as_mut().map(|server| &mut server.inbox);
+    if let Poll::Ready(sent) = poll_send(&mut client.stream, &mut client.outbox, from, cx) {
+        sent.map_err(client_error)?;
+    }
+    let to_client_now = to_client(client, server.as_deref());
+    pumped.drained = waiting_before >= HIGH_WATER_BYTES && to_client_now < HIGH_WATER_BYTES;
+
+    let mut to_server_now = 0;
+    if let Some(server) = server.as_mut() {
+        let before = server.outbox.unsent().len() + client.inbox.approved;
+        if let Poll::Ready(sent) = poll_send(&mut server.stream, &mut server.outbox, Some(&mut client.inbox), cx) {
+            sent.map_err(server_error)?;
+        }
+        to_server_now = server.outbox.unsent().len() + client.inbox.approved;
+        pumped.drained |= before >= HIGH_WATER_BYTES && to_server_now < HIGH_WATER_BYTES;
+        if to_client_now < HIGH_WATER_BYTES
+            && let Poll::Ready(read) = server.poll_read(cx)
+        {
+            read.map_err(server_error)?;
+            pumped.server = true;
+        }
+    }
+    if read_client
+        && to_server_now < HIGH_WATER_BYTES
+        && let Poll::Ready(read) = client.poll_read(cx)
+    {
+        read.map_err(client_error)?;
+        pumped.client = true;
+    }
+    if pumped == Pumped::default() { Poll::Pending } else { Poll::Ready(Ok(pumped)) }
+}
+
+fn to_client(client: &Endpoint, server: Option<&Endpoint>) -> usize {
+    client.outbox.unsent().len() + server.map_or(0, |server| server.inbox.approved)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outbox_that_is_never_empty_does_not_grow() {
+        let mut out = Outbox::default();
+        out.bytes.push(0);
+        for turn in 0..1000_usize {
+            out.bytes.extend_from_slice(&[turn as u8; 10_000]);
+            out.advance(10_000);
+            assert_eq!(out.unsent().len(), 1);
+            assert!(out.bytes.len() <= KEPT_BYTES + 20_000);
+        }
+        assert_eq!(out.unsent(), [231]);
+    }
+}

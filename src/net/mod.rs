@@ -1,0 +1,9 @@
+//! Sockets and the bytes in flight on them.
+
+mod endpoint;
+mod listener;
+mod stream;
+
+pub use endpoint::{Endpoint, HIGH_WATER_BYTES, Inbox, Outbox, PeerError, Pumped, Side, poll_pump};
+pub use listener::{Accepted, Listener};
+pub use stream::{Address, Peer, Stream};
