@@ -1,0 +1,100 @@
+//! The sections that PgBouncer does not have. Everything here is off, or harmless, until asked for.
+
+use std::time::Duration;
+
+use super::{
+    choice::{CacheMode, Coherence, ReadYourWrites, RoleDetection, RowSecurity, Share},
+    setting::settings,
+    supported,
+    text::{Hidden, SecretUrl},
+};
+
+settings! {
+    /// `[routing]`: which member of a database serves a statement.
+    pub struct RoutingSection {
+        /// Send reads to the members of [replicas].
+        read_write_split: bool = false, OnReload;
+        /// Whose writes a read is sure to see. Not set: session, or database while the cache is on.
+        read_your_writes: Option<ReadYourWrites> = None, OnReload;
+        /// A replica further behind serves nothing.
+        max_replica_lag: Duration = Duration::from_secs(10), OnReload;
+        /// How often members are asked how far they are.
+        lag_check_interval: Duration = Duration::from_millis(100), OnReload, supported::probe_interval;
+        /// auto: ask each member whether it is in recovery and follow a failover; off: as the file says.
+        role_detection: RoleDetection = RoleDetection::Auto, OnReload;
+    }
+}
+
+settings! {
+    /// `[cache]`: answers kept for repeated reads.
+    pub struct CacheSection {
+        /// 1: answer from the cache; observe: only decide and count, answer nothing.
+        enabled: CacheMode = CacheMode::Off, OnReload;
+        /// Memory for answers.
+        size: u64 = 256 << 20, OnReload;
+        /// Longest life of an answer; 0: until a write makes it void.
+        ttl: Duration = Duration::from_secs(60), OnReload;
+        /// Longer answers are not kept.
+        max_result_size: u64 = 1 << 20, OnReload;
+        /// Redis shared by several proxies; not set: memory only.
+        redis_url: Option<SecretUrl> = None, AtStart;
+        /// Key for the hash of entries in Redis, the same on every proxy; required with redis_url.
+        secret: Option<Hidden> = None, AtStart;
+        /// Answers that took the server less are not worth a trip to Redis.
+        redis_min_cost: Duration = Duration::from_micros(150), OnReload;
+        /// What proxies that share Redis promise each other about writes.
+        coherence: Coherence = Coherence::Strict, AtStart;
+        /// Also answer reads inside transactions.
+        in_transactions: bool = false, OnReload;
+        /// Who may get an answer that was fetched for somebody else.
+        share: Share = Share::Role, OnReload;
+        /// Reads of tables with row-level security.
+        rls: RowSecurity = RowSecurity::Refuse, OnReload;
+        /// Also hear writes that bypass the proxy, from a replication slot of the primary.
+        wal_invalidation: bool = false, AtStart;
+        /// With wal_invalidation: answers may be this much older than a write that bypassed the proxy.
+        max_staleness_direct: Duration = Duration::from_secs(1), OnReload;
+    }
+}
+
+settings! {
+    /// `[insight]`: what is remembered about statements.
+    pub struct InsightSection {
+        /// Statements that take longer are kept for SHOW SLOW and slow_query_log; 0 keeps none.
+        slow_query_threshold: Duration = Duration::from_millis(100), OnReload;
+        /// File for slow statements, a line of JSON each, without literals; nothing is no file.
+        slow_query_log: String = String::new(), OnReload;
+        /// Ask the server for the plan of slow statements.
+        explain_slow_queries: bool = false, OnReload;
+    }
+}
+
+settings! {
+    /// `[control]`: who runs probes, catalog loads and EXPLAIN.
+    pub struct ControlSection {
+        /// Not set: the database's user, else auth_user. A member of pg_monitor is recommended.
+        user: Option<String> = None, OnReload;
+        /// Not set: the one of auth_file.
+        password: Option<Hidden> = None, OnReload;
+    }
+}
+
+settings! {
+    /// `[http]`: metrics, health and dashboard.
+    pub struct HttpSection {
+        /// Address and port to listen on, such as 127.0.0.1:9127; nothing is no listener.
+        listen: String = String::new(), AtStart;
+    }
+}
+
+settings! {
+    /// `[sessions]`: session state in transaction pooling.
+    pub struct SessionsSection {
+        /// Keep the server connection of a client that uses session state, so that it notices no pooling.
+        transparent_sessions: bool = true, OnReload;
+        /// Longest time a client keeps a server connection for that; 0 is unlimited.
+        max_pinned_time: Duration = Duration::ZERO, OnReload;
+        /// Server connections of one pool that may be kept so; 0 is unlimited.
+        max_pinned: u32 = 0, OnReload;
+    }
+}

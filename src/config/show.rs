@@ -1,0 +1,127 @@
+//! Settings by name: SHOW CONFIG and SET, and what must hold between them.
+
+use super::{
+    Config,
+    error::{ConfigError, Problem},
+    setting::{Applies, Section},
+};
+
+/// A row of SHOW CONFIG.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShowRow {
+    /// PgBouncer's name, or `section.name`.
+    pub key: String,
+    /// `None` is NULL.
+    pub value: Option<String>,
+    /// `None` is NULL.
+    pub default: Option<String>,
+    /// Whether RELOAD and SET change it.
+    pub changeable: bool,
+}
+
+/// A section whose type does not matter.
+pub(super) trait AnySection {
+    fn set_text(&mut self, name: String, key: &str, text: &str) -> Result<(), Problem>;
+    fn is_fixed(&self, key: &str) -> bool;
+    fn rows(&self, prefix: &str) -> Vec<ShowRow>;
+}
+
+impl<S: Section> AnySection for S {
+    fn set_text(&mut self, name: String, key: &str, text: &str) -> Result<(), Problem> {
+        self.set(key, text).map_err(|refused| refused.problem::<S>(name, key, text))
+    }
+
+    fn is_fixed(&self, key: &str) -> bool {
+        S::setting(key).is_some_and(|setting| setting.applies == Applies::AtStart)
+    }
+
+    fn rows(&self, prefix: &str) -> Vec<ShowRow> {
+        let default = S::default();
+        let row = |setting: &super::setting::Setting<S>| ShowRow {
+            key: format!("{prefix}{}", setting.name),
+            value: (setting.show)(self),
+            default: (setting.show_default)(&default),
+            changeable: setting.applies == Applies::OnReload,
+        };
+        S::TABLE.iter().map(row).collect()
+    }
+}
+
+impl Config {
+    /// The sections that PgBouncer does not have.
+    pub const OWN_SECTIONS: [&str; 6] = ["routing", "cache", "insight", "control", "http", "sessions"];
+
+    fn own(&self, section: &str) -> Option<&dyn AnySection> {
+        Some(match section {
+            "routing" => &self.routing,
+            "cache" => &self.cache,
+            "insight" => &self.insight,
+            "control" => &self.control,
+            "http" => &self.http,
+            "sessions" => &self.sessions,
+            _ => return None,
+        })
+    }
+
+    fn own_mut(&mut self, section: &str) -> Option<&mut dyn AnySection> {
+        Some(match section {
+            "routing" => &mut self.routing,
+            "cache" => &mut self.cache,
+            "insight" => &mut self.insight,
+            "control" => &mut self.control,
+            "http" => &mut self.http,
+            "sessions" => &mut self.sessions,
+            _ => return None,
+        })
+    }
+
+    /// PgBouncer's settings in its order, then ours.
+    pub fn show(&self) -> Vec<ShowRow> {
+        let mut rows = self.pgbouncer.rows("");
+        for section in Config::OWN_SECTIONS {
+            rows.extend(self.own(section).into_iter().flat_map(|own| own.rows(&format!("{section}."))));
+        }
+        rows
+    }
+
+    /// SET of the console: `key` as SHOW CONFIG prints it. What applies only at start is ignored without a word.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+        let mut changed = self.clone();
+        changed.set_unchecked(key, value).map_err(|problem| problem.at(None))?;
+        changed.check_together().map_err(|problem| problem.at(None))?;
+        *self = changed;
+        Ok(())
+    }
+
+    fn set_unchecked(&mut self, key: &str, value: &str) -> Result<(), Problem> {
+        match key.split_once('.') {
+            Some((section, key)) if self.own(section).is_some_and(|own| own.is_fixed(key)) => Ok(()),
+            Some((section, key)) => self.set_in_own(section, key, value),
+            None if AnySection::is_fixed(&self.pgbouncer, key) => Ok(()),
+            None => self.set_in_main(key, value),
+        }
+    }
+
+    pub(super) fn set_in_main(&mut self, key: &str, value: &str) -> Result<(), Problem> {
+        self.pgbouncer.set_text(key.to_owned(), key, value)
+    }
+
+    pub(super) fn set_in_own(&mut self, section: &str, key: &str, value: &str) -> Result<(), Problem> {
+        let name = format!("{section}.{key}");
+        match self.own_mut(section) {
+            Some(own) => own.set_text(name, key, value),
+            None => Err(Problem::new("a known key", "an unknown one").of(name)),
+        }
+    }
+
+    /// What no single setting can say. A problem names the key that asks for the other.
+    pub(super) fn check_together(&self) -> Result<(), Problem> {
+        if self.cache.redis_url.is_some() && self.cache.secret.is_none() {
+            return Err(Problem::new("cache.secret beside it", "none").of("cache.redis_url"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

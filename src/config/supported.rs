@@ -1,0 +1,70 @@
+//! Values that are well formed and still refused. Each check says what is expected instead.
+
+use std::time::Duration;
+
+use super::choice::{AuthType, SslMode};
+
+/// Names of the console, which no database can have.
+const CONSOLE: [&str; 2] = ["pgbouncer", "pgweir"];
+
+type Check = Result<(), &'static str>;
+
+fn expect(fine: bool, expected: &'static str) -> Check {
+    if fine { Ok(()) } else { Err(expected) }
+}
+
+/// Whether `name` is the console's.
+pub(super) fn is_console(name: &str) -> bool {
+    CONSOLE.contains(&name)
+}
+
+pub(super) fn no_console_database(name: &Option<String>) -> Check {
+    let console = name.as_deref().is_some_and(is_console);
+    expect(!console, "a database of a server (this name is the console's)")
+}
+
+pub(super) fn auth_type(auth_type: &AuthType) -> Check {
+    let built = matches!(auth_type, AuthType::Trust | AuthType::Plain | AuthType::Md5 | AuthType::ScramSha256);
+    expect(built, "trust, plain, md5 or scram-sha-256 (others are not supported yet)")
+}
+
+pub(super) fn client_tls(mode: &SslMode) -> Check {
+    expect(*mode == SslMode::Disable, "disable (TLS is not supported yet)")
+}
+
+pub(super) fn server_tls(mode: &SslMode) -> Check {
+    let optional = matches!(mode, SslMode::Disable | SslMode::Allow | SslMode::Prefer);
+    expect(optional, "disable, allow or prefer (TLS is not supported yet)")
+}
+
+pub(super) fn peer_id(id: &u32) -> Check {
+    expect(*id <= 16383, "a number up to 16383")
+}
+
+/// The bound keeps one login from holding a thread for seconds.
+pub(super) fn scram_iterations(rounds: &u32) -> Check {
+    expect((1..=1_000_000).contains(rounds), "a number from 1 to 1000000")
+}
+
+pub(super) fn not_zero(number: &u32) -> Check {
+    expect(*number > 0, "a number above 0")
+}
+
+pub(super) fn port(port: &u16) -> Check {
+    expect(*port > 0, "a port from 1 to 65535")
+}
+
+pub(super) fn weight(weight: &u32) -> Check {
+    expect(*weight <= 1000, "a weight from 0 to 1000")
+}
+
+/// More often than this, the probes would be the load.
+pub(super) fn probe_interval(interval: &Duration) -> Check {
+    expect(*interval >= Duration::from_millis(10), "seconds, at least 0.01")
+}
+
+pub(super) fn host_list(hosts: &str) -> Check {
+    let is_host = |host: &str| !host.trim().is_empty() && !host.contains(char::is_control);
+    let fine = hosts.is_empty() || hosts.split(',').all(is_host);
+    expect(fine, "a host name, an address, a directory, or several separated by commas")
+}

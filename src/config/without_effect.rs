@@ -1,0 +1,111 @@
+//! Settings that are read and checked and do nothing yet: whoever sets one is told so.
+
+use super::{Config, choice::CacheMode};
+
+/// As SHOW CONFIG names them.
+const WITHOUT_EFFECT: &[&str] = &[
+    "application_name_add_host",
+    "auth_dbname",
+    "auth_ldap_options",
+    "auth_query",
+    "autodb_idle_timeout",
+    "client_idle_timeout",
+    "disable_pqexec",
+    "dns_max_ttl",
+    "dns_nxdomain_ttl",
+    "dns_zone_check_period",
+    "idle_transaction_timeout",
+    "log_connections",
+    "log_disconnections",
+    "log_pooler_errors",
+    "login_notify_message",
+    "max_db_client_connections",
+    "max_db_connections",
+    "max_packet_size",
+    "max_user_client_connections",
+    "max_user_connections",
+    "min_pool_size",
+    "peer_id",
+    "pkt_buf",
+    "pool_idle_timeout",
+    "query_timeout",
+    "query_wait_notify",
+    "reserve_pool_size",
+    "reserve_pool_timeout",
+    "resolv_conf",
+    "sbuf_loopcnt",
+    "scram_iterations",
+    "server_check_delay",
+    "server_check_query",
+    "server_fast_close",
+    "server_login_retry",
+    "server_reset_query_always",
+    "server_round_robin",
+    "suspend_timeout",
+    "syslog",
+    "syslog_facility",
+    "syslog_ident",
+    "tcp_defer_accept",
+    "tcp_keepalive",
+    "tcp_keepcnt",
+    "tcp_keepidle",
+    "tcp_keepintvl",
+    "tcp_socket_buffer",
+    "tcp_user_timeout",
+    "track_extra_parameters",
+    "transaction_timeout",
+    "unix_socket_group",
+    "cache.redis_url",
+    "cache.redis_min_cost",
+    "cache.coherence",
+    "cache.in_transactions",
+    "cache.share",
+    "cache.rls",
+    "cache.wal_invalidation",
+    "cache.max_staleness_direct",
+    "insight.explain_slow_queries",
+    "sessions.transparent_sessions",
+    "sessions.max_pinned_time",
+    "sessions.max_pinned",
+];
+
+impl Config {
+    /// Settings that ask for something that this version does not do, in the order of SHOW CONFIG.
+    pub fn without_effect(&self) -> Vec<String> {
+        let asks = |key: &str| WITHOUT_EFFECT.contains(&key) || key == "cache.enabled" && self.only_observes();
+        let rows = self.show().into_iter().filter(|row| row.value != row.default && asks(&row.key));
+        rows.map(|row| row.key).collect()
+    }
+
+    fn only_observes(&self) -> bool {
+        self.cache.enabled == CacheMode::Observe
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: &[&str]) {
+        let no_file = |_: &str| Err(std::io::ErrorKind::NotFound.into());
+        let text = format!("[pgbouncer]\nauth_type = trust\n{text}");
+        let config = Config::parse(&text, "a.ini", &|_| None, &no_file).unwrap();
+        assert_eq!(config.without_effect(), expected);
+    }
+
+    #[test]
+    fn a_setting_that_does_nothing_is_named_when_it_is_not_the_default() {
+        check("query_timeout = 0\n", &[]);
+        check("query_timeout = 5\nserver_lifetime = 60\n", &["query_timeout"]);
+        check("[cache]\nenabled = 1\nin_transactions = 1\n", &["cache.in_transactions"]);
+        check("[cache]\nenabled = observe\n", &["cache.enabled"]);
+    }
+
+    #[test]
+    fn every_name_is_one_that_show_config_prints() {
+        let keys: Vec<String> = Config::default().show().into_iter().map(|row| row.key).collect();
+        let unknown: Vec<_> = WITHOUT_EFFECT.iter().filter(|key| !keys.contains(&(**key).to_owned())).collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+    }
+}
