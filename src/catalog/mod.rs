@@ -1,0 +1,34 @@
+//! What one database says about itself, and what a statement means there.
+//!
+//! A [`Snapshot`] is built from plain rows of the system catalogs and never changes; the loader in
+//! `cluster` makes a new one when definitions change. [`Snapshot::meaning`] is the only place that decides
+//! whether a replica may run a statement, whether its answer may be kept and what it writes. What is not
+//! proven is refused: primary, uncached, and written to by unknown amounts.
+
+mod builtin;
+mod closure;
+mod effects;
+mod function;
+mod judge;
+mod kinds;
+mod meaning;
+mod names;
+mod read;
+mod relation;
+mod rows;
+mod snapshot;
+mod source;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+pub use effects::Effects;
+pub use kinds::meaning_without_catalog;
+pub use meaning::{Access, AccessReason, Bypass, Meaning, RelationOid, Writes};
+pub use rows::{
+    ExpressionRow, ExpressionUse, ForeignKeyRow, FunctionRow, OperatorRow, RelationRow, RuleRow, SchemaRow,
+    SnapshotRows, TriggerRow, TypeRow,
+};
+pub use snapshot::Snapshot;
+
+pub use crate::sql::{Isolation, TransactionControl};

@@ -1,0 +1,94 @@
+//! What reading a relation hangs on.
+
+use super::{
+    AccessReason, Bypass,
+    judge::Judge,
+    relation::{Relation, RelationKind},
+    tree::TreeUses,
+};
+
+impl Judge<'_> {
+    /// The statement reads a relation, by itself or through a view.
+    pub(super) fn read(&mut self, oid: u32) {
+        if !self.seen_relations.insert(oid) {
+            return;
+        }
+        let Some(relation) = self.snapshot.relation(oid) else {
+            return self.opaque(AccessReason::Unresolved, Bypass::Unresolved);
+        };
+        if relation.system {
+            return self.verdict.refuse(AccessReason::SystemRelation, Bypass::SystemRelation);
+        }
+        self.verdict.reads.insert(oid);
+        match relation.kind {
+            RelationKind::Table | RelationKind::Partitioned => self.read_table(relation),
+            RelationKind::MaterializedView => self.read_stored(relation),
+            RelationKind::View => match &relation.definition {
+                Some(definition) => self.uses(definition),
+                None => self.opaque(AccessReason::Unresolved, Bypass::Unresolved),
+            },
+            RelationKind::Foreign | RelationKind::Sequence | RelationKind::Other => {
+                self.verdict.refuse(AccessReason::NotReplicated, Bypass::UntrackedRelation);
+            }
+        }
+    }
+
+    fn read_table(&mut self, relation: &Relation) {
+        self.read_stored(relation);
+        if relation.row_security {
+            self.verdict.bypass(Bypass::RowSecurity);
+            relation.policies.iter().for_each(|policy| self.uses(policy));
+        }
+        for child in &relation.children {
+            self.read_child(*child);
+        }
+    }
+
+    /// Children are covered by their parent as far as changes go, but may be stored elsewhere.
+    fn read_child(&mut self, oid: u32) {
+        let Some(relation) = self.snapshot.relation(oid) else {
+            return self.verdict.refuse(AccessReason::Unresolved, Bypass::Unresolved);
+        };
+        match relation.kind {
+            RelationKind::Table | RelationKind::Partitioned => self.read_stored(relation),
+            _ => self.verdict.refuse(AccessReason::NotReplicated, Bypass::UntrackedRelation),
+        }
+        for child in &relation.children {
+            self.read_child(*child);
+        }
+    }
+
+    fn read_stored(&mut self, relation: &Relation) {
+        if !relation.permanent {
+            self.verdict.refuse(AccessReason::NotReplicated, Bypass::UntrackedRelation);
+        }
+        if relation.unstable_columns {
+            self.verdict.bypass(Bypass::UnstableType);
+        }
+    }
+
+    /// What a view, a policy or a function body refers to.
+    pub(super) fn uses(&mut self, uses: &TreeUses) {
+        uses.relations.iter().for_each(|oid| self.read(*oid));
+        uses.functions.iter().for_each(|oid| self.function(*oid));
+        uses.types.iter().for_each(|oid| self.uses_type(*oid));
+        if uses.row_lock {
+            self.verdict.refuse(AccessReason::RowLock, Bypass::RowLock);
+        }
+        if uses.nextval {
+            self.verdict.refuse(AccessReason::VolatileFunction, Bypass::VolatileFunction);
+        }
+        if uses.clock {
+            self.verdict.bypass(Bypass::Clock);
+        }
+        if uses.identity {
+            self.verdict.bypass(Bypass::SessionState);
+        }
+        if uses.sample {
+            self.verdict.bypass(Bypass::Sample);
+        }
+        if uses.system_column {
+            self.verdict.bypass(Bypass::SystemColumn);
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Rows of the system catalogs as the loader reads them.
+
+/// Everything a [`super::Snapshot`] is made of.
+#[derive(Clone, Debug, Default)]
+pub struct SnapshotRows {
+    /// `pg_database.oid`
+    pub database_oid: u32,
+    /// `server_version_num`
+    pub server_version_num: u32,
+    /// The server encoding is UTF-8, so that only ASCII letters of unquoted names are folded.
+    pub utf8: bool,
+    /// `search_path` of a new session without settings of its role; `None` where it cannot be known.
+    pub search_path: Option<String>,
+    /// `search_path` of roles that have one of their own in this database.
+    pub role_search_paths: Vec<(String, String)>,
+    /// Roles without USAGE on a schema: PostgreSQL leaves it out of their search path.
+    pub schemas_denied: Vec<(String, u32)>,
+    /// `pg_namespace`, temporary and toast schemas left out.
+    pub schemas: Vec<SchemaRow>,
+    /// `pg_class`: tables, views, materialised views, foreign tables, sequences.
+    pub relations: Vec<RelationRow>,
+    /// Indexes and toast tables: they appear in lock sets and nothing hangs on them.
+    pub plumbing: Vec<u32>,
+    /// `pg_rewrite`
+    pub rules: Vec<RuleRow>,
+    /// `pg_inherits` as (child, parent).
+    pub inheritance: Vec<(u32, u32)>,
+    /// Foreign keys of `pg_constraint`.
+    pub foreign_keys: Vec<ForeignKeyRow>,
+    /// User triggers that are not disabled.
+    pub triggers: Vec<TriggerRow>,
+    /// Defaults, generated columns, checks, indexes and policies.
+    pub expressions: Vec<ExpressionRow>,
+    /// `pg_proc`
+    pub functions: Vec<FunctionRow>,
+    /// `pg_operator`; those of `pg_catalog` may be left out.
+    pub operators: Vec<OperatorRow>,
+    /// Functions of casts made by users.
+    pub cast_functions: Vec<u32>,
+    /// `pg_type`
+    pub types: Vec<TypeRow>,
+}
+
+impl SnapshotRows {
+    /// The schemas that some search path names.
+    pub fn path_schemas(&self) -> Vec<String> {
+        let settings = self.role_search_paths.iter().map(|(_, path)| path).chain(&self.search_path);
+        let mut schemas: Vec<String> = settings.flat_map(|setting| super::names::identifiers(setting)).collect();
+        schemas.sort_unstable();
+        schemas.dedup();
+        schemas
+    }
+}
+
+/// One schema.
+#[derive(Clone, Debug)]
+pub struct SchemaRow {
+    /// `pg_namespace.oid`
+    pub oid: u32,
+    /// `nspname`
+    pub name: String,
+}
+
+/// One relation.
+#[derive(Clone, Debug)]
+pub struct RelationRow {
+    /// `pg_class.oid`
+    pub oid: u32,
+    /// `relname`
+    pub name: String,
+    /// `relnamespace`
+    pub schema: u32,
+    /// `relkind`: r, p, v, m, f or S.
+    pub kind: char,
+    /// `relpersistence`: p, u or t.
+    pub persistence: char,
+    /// `relrowsecurity`
+    pub row_security: bool,
+    /// Some column is generated.
+    pub generated_columns: bool,
+    /// Some column has a type whose text form hangs on catalogs, the clock or code of the user.
+    pub unstable_columns: bool,
+}
+
+/// One rewrite rule; the definition of a view is its SELECT rule.
+#[derive(Clone, Debug)]
+pub struct RuleRow {
+    /// `ev_class`
+    pub relation: u32,
+    /// `ev_type`: 1 SELECT, 2 UPDATE, 3 INSERT, 4 DELETE.
+    pub event: char,
+    /// `ev_action` as text.
+    pub action: String,
+}
+
+/// One foreign key.
+#[derive(Clone, Debug)]
+pub struct ForeignKeyRow {
+    /// `conrelid`
+    pub child: u32,
+    /// `confrelid`
+    pub parent: u32,
+    /// `confdeltype`: a, r, c, n or d.
+    pub on_delete: char,
+    /// `confupdtype`
+    pub on_update: char,
+    /// Names of the columns of `confkey`.
+    pub parent_columns: Vec<String>,
+}
+
+/// One user trigger.
+#[derive(Clone, Debug)]
+pub struct TriggerRow {
+    /// `tgrelid`
+    pub relation: u32,
+    /// `tgfoid`
+    pub function: u32,
+    /// `tgdeferrable`
+    pub deferrable: bool,
+}
+
+/// What an expression of a table is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpressionUse {
+    /// Evaluated when rows are written: defaults, generated columns, checks, index expressions.
+    Write,
+    /// A policy of row level security: evaluated when rows are read as well.
+    Policy,
+}
+
+/// One expression of a table.
+#[derive(Clone, Debug)]
+pub struct ExpressionRow {
+    /// The table.
+    pub relation: u32,
+    /// When it is evaluated.
+    pub used_for: ExpressionUse,
+    /// `pg_node_tree` as text.
+    pub tree: String,
+}
+
+/// One function, aggregate or procedure.
+#[derive(Clone, Debug, Default)]
+pub struct FunctionRow {
+    /// `pg_proc.oid`
+    pub oid: u32,
+    /// `proname`
+    pub name: String,
+    /// `pronamespace`
+    pub schema: u32,
+    /// `provolatile`: i, s or v.
+    pub volatility: char,
+    /// `lanname`
+    pub language: String,
+    /// `prokind`: f, a, w or p.
+    pub kind: char,
+    /// `pronargs`
+    pub arguments: u16,
+    /// `pronargdefaults`
+    pub defaults: u16,
+    /// `provariadic <> 0`
+    pub variadic: bool,
+    /// It can be written as a column: one argument, of a row type or a polymorphic type.
+    pub takes_row: bool,
+    /// `prosqlbody` as text, for BEGIN ATOMIC bodies.
+    pub body: Option<String>,
+    /// `prosrc` of user functions in plpgsql.
+    pub source: Option<String>,
+    /// Support functions of an aggregate.
+    pub support: Vec<u32>,
+}
+
+/// One operator.
+#[derive(Clone, Debug)]
+pub struct OperatorRow {
+    /// `oprname`
+    pub name: String,
+    /// `oprnamespace`
+    pub schema: u32,
+    /// `oprcode`
+    pub function: u32,
+}
+
+/// One type.
+#[derive(Clone, Debug)]
+pub struct TypeRow {
+    /// `pg_type.oid`
+    pub oid: u32,
+    /// `typname`
+    pub name: String,
+    /// `typnamespace`
+    pub schema: u32,
+    /// `typtype`: b, c, d, e, p, r or m.
+    pub kind: char,
+    /// Input and output functions, and functions of domain checks, as far as users made them.
+    pub functions: Vec<u32>,
+    /// `typbasetype` of a domain.
+    pub base: u32,
+}

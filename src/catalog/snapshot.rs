@@ -1,0 +1,212 @@
+//! The state of one database's definitions at one moment.
+
+use std::{
+    collections::{HashMap, HashSet},
+    hash::BuildHasherDefault,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use dashmap::DashMap;
+
+use super::{
+    Meaning, RelationOid,
+    builtin::{self, FIRST_USER_OID},
+    closure,
+    function::Functions,
+    kinds,
+    names::{Found, Names, Path, Paths},
+    relation::{Relation, RelationKind, relations},
+    rows::{SnapshotRows, TypeRow},
+};
+use crate::sql::{Name, Statement};
+
+/// Meanings remembered per snapshot; it is cleared when full, and with every new snapshot.
+const MOST_MEANINGS: usize = 20_000;
+
+/// What one database says about itself. Immutable but for the memo of meanings.
+pub struct Snapshot {
+    database_oid: u32,
+    server_version_num: u32,
+    pub(super) names: Names,
+    paths: Paths,
+    relations: HashMap<u32, Relation>,
+    pub(super) functions: Functions,
+    types: HashMap<u32, TypeRow>,
+    plumbing: HashSet<u32>,
+    /// A user operator or cast that PostgreSQL may apply unseen runs code that cannot be trusted.
+    pub(super) unseen_code: bool,
+    /// Some user trigger may wait for the commit.
+    pub(super) deferrable_triggers: bool,
+    memo: DashMap<MemoKey, Arc<Meaning>, BuildHasherDefault<IdentityIsHash>>,
+    held: AtomicUsize,
+}
+
+/// Operators that are applied without being written: by ORDER BY, DISTINCT, GROUP BY, IN, USING.
+const UNWRITTEN_OPERATORS: &[&str] = &["<", "<=", "=", ">", ">=", "<>"];
+
+/// The memo key's places for statements judged without a search path.
+const ANYWHERE: u32 = u32::MAX;
+const SHADOWED: u32 = u32::MAX - 1;
+
+impl Snapshot {
+    /// Builds the look-ups.
+    pub fn new(rows: SnapshotRows) -> Self {
+        let names = Names::new(&rows);
+        let functions = Functions::new(&rows, names.schema_oid("pg_catalog"));
+        let unwritten = rows.operators.iter().filter(|row| UNWRITTEN_OPERATORS.contains(&row.name.as_str()));
+        let unseen_code = unwritten
+            .map(|row| row.function)
+            .chain(rows.cast_functions.iter().copied())
+            .filter(|oid| *oid >= FIRST_USER_OID)
+            .any(|oid| functions.conduct(oid).bypass.is_some());
+        Self {
+            database_oid: rows.database_oid,
+            server_version_num: rows.server_version_num,
+            paths: Paths::new(&rows, &names),
+            relations: relations(&rows),
+            types: rows.types.iter().map(|row| (row.oid, row.clone())).collect(),
+            plumbing: rows.plumbing.iter().copied().collect(),
+            unseen_code,
+            deferrable_triggers: rows.triggers.iter().any(|trigger| trigger.deferrable),
+            names,
+            functions,
+            memo: DashMap::default(),
+            held: AtomicUsize::new(0),
+        }
+    }
+
+    /// What `statement` means to a session of `user` whose search path is the default of that user.
+    pub fn meaning(&self, statement: &Arc<Statement>, user: &str) -> Arc<Meaning> {
+        let path = self.paths.of(user);
+        self.remembered(statement, path, || self.paths.get(path))
+    }
+
+    /// What `statement` means where the search path is not known: names without a schema stand for every
+    /// object of that name.
+    ///
+    /// For sessions and transactions that have changed `search_path` or their role: writes still cover
+    /// whatever may be meant, and nothing is read from a replica or cached on the word of a name.
+    pub fn meaning_anywhere(&self, statement: &Arc<Statement>) -> Arc<Meaning> {
+        self.remembered(statement, ANYWHERE, || &Path::Anywhere)
+    }
+
+    /// What `statement` means in a session that owns temporary objects, or may own some: a name without a
+    /// schema may be a temporary view over any table, or a temporary table with triggers.
+    pub fn meaning_shadowed(&self, statement: &Arc<Statement>) -> Arc<Meaning> {
+        self.remembered(statement, SHADOWED, || &Path::Shadowed)
+    }
+
+    fn remembered<'s>(
+        &'s self,
+        statement: &Statement,
+        path: u32,
+        find_path: impl FnOnce() -> &'s Path,
+    ) -> Arc<Meaning> {
+        let key = MemoKey { identity: statement.identity(), path };
+        if let Some(meaning) = self.memo.get(&key) {
+            return Arc::clone(&meaning);
+        }
+        let meaning = Arc::new(kinds::meaning(statement, Some((self, find_path()))));
+        if self.held.load(Ordering::Relaxed) >= MOST_MEANINGS {
+            self.memo.clear();
+            self.held.store(0, Ordering::Relaxed);
+        }
+        if self.memo.insert(key, Arc::clone(&meaning)).is_none() {
+            self.held.fetch_add(1, Ordering::Relaxed);
+        }
+        meaning
+    }
+
+    /// The relations to void for a lock set read from `pg_locks`: ancestors are added, system catalogs,
+    /// sequences, indexes and toast tables are left out.
+    pub fn expand_locked(&self, locked: &[u32]) -> Vec<RelationOid> {
+        let mut found: Vec<u32> = Vec::new();
+        for oid in locked.iter().copied().filter(|oid| self.holds_rows(*oid)) {
+            found.push(oid);
+            closure::each_ancestor(self, oid, |ancestor| found.push(ancestor));
+        }
+        found.sort_unstable();
+        found.dedup();
+        found.into_iter().map(RelationOid).collect()
+    }
+
+    /// A relation that is not known may be a table made a moment ago.
+    fn holds_rows(&self, oid: u32) -> bool {
+        let sequence = self.relation(oid).is_some_and(|relation| relation.kind == RelationKind::Sequence);
+        oid >= FIRST_USER_OID && !self.plumbing.contains(&oid) && !sequence
+    }
+
+    /// `schema.name` of a relation.
+    pub fn relation_name(&self, relation: RelationOid) -> Option<String> {
+        let found = self.relation(relation.0)?;
+        Some(format!("{}.{}", self.names.schema_name(found.schema)?, found.name))
+    }
+
+    /// The relation of that name.
+    pub fn relation_named(&self, schema: &str, name: &str) -> Option<RelationOid> {
+        let name = Name { schema: Some(schema.into()), name: name.into() };
+        match self.names.relation(&name, &Path::Anywhere) {
+            Found::One(oid) => Some(RelationOid(oid)),
+            _ => None,
+        }
+    }
+
+    /// `pg_database.oid`
+    pub fn database_oid(&self) -> u32 {
+        self.database_oid
+    }
+
+    /// `server_version_num`
+    pub fn server_version_num(&self) -> u32 {
+        self.server_version_num
+    }
+
+    pub(super) fn relation(&self, oid: u32) -> Option<&Relation> {
+        self.relations.get(&oid)
+    }
+
+    pub(super) fn type_row(&self, oid: u32) -> Option<&TypeRow> {
+        self.types.get(&oid)
+    }
+
+    /// True for a type that comes with the server.
+    pub(super) fn is_system_type(row: &TypeRow) -> bool {
+        row.oid < FIRST_USER_OID
+    }
+
+    /// Is the function a user's own?
+    pub(super) fn is_user_function(oid: u32) -> bool {
+        oid >= builtin::FIRST_USER_OID
+    }
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct MemoKey {
+    identity: u128,
+    path: u32,
+}
+
+/// The identity of a statement is a hash already.
+#[derive(Default)]
+struct IdentityIsHash(u64);
+
+impl std::hash::Hasher for IdentityIsHash {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
+    }
+
+    fn write_u128(&mut self, identity: u128) {
+        self.0 ^= identity as u64;
+    }
+
+    fn write_u32(&mut self, path: u32) {
+        self.0 = self.0.rotate_left(11) ^ u64::from(path).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
