@@ -1,0 +1,63 @@
+//! One cached answer: the bytes as PostgreSQL sent them.
+
+use bytes::Bytes;
+
+use super::invalidation::Captured;
+
+/// What an entry costs beside its bytes: itself, its stamps' box, its place in the store.
+const ENTRY_OVERHEAD_BYTES: usize = 200;
+const STAMP_BYTES: usize = 32;
+
+/// The messages of one answer, cut but never decoded or encoded again.
+///
+/// Only the parts that are the same for every client: ParseComplete, BindComplete and ReadyForQuery
+/// are put around them by whoever answers.
+#[derive(Debug)]
+pub struct Entry {
+    /// The RowDescription message, when the request asks for one.
+    pub row_description: Option<Bytes>,
+    /// All DataRow messages, one behind the other.
+    pub rows: Bytes,
+    /// The CommandComplete message.
+    pub command_complete: Bytes,
+    /// How many rows there are.
+    pub row_count: u64,
+    /// When the answer was complete, in nanoseconds.
+    pub filled_at: u64,
+    /// What it cost the server, in microseconds.
+    pub cost_us: u32,
+    /// From when on it is not served; `None`: until something it depends on is written.
+    pub expires_at: Option<u64>,
+    /// What it depends on.
+    pub captured: Captured,
+}
+
+impl Entry {
+    /// Whether its time is over, whatever was written.
+    pub fn is_expired(&self, now: u64) -> bool {
+        self.expires_at.is_some_and(|expires_at| expires_at <= now)
+    }
+
+    /// Whether it may be answered with at this moment.
+    pub fn is_current(&self) -> bool {
+        self.captured.is_current()
+    }
+
+    /// Age in nanoseconds.
+    pub fn age(&self, now: u64) -> u64 {
+        now.saturating_sub(self.filled_at)
+    }
+
+    /// Bytes on the wire.
+    pub fn wire_bytes(&self) -> usize {
+        let description = self.row_description.as_ref().map_or(0, Bytes::len);
+        description + self.rows.len() + self.command_complete.len()
+    }
+
+    /// Bytes of memory it takes with a key of that length.
+    pub fn weight(&self, key_bytes: usize) -> u32 {
+        let stamps = self.captured.relations() * STAMP_BYTES;
+        let bytes = key_bytes + self.wire_bytes() + stamps + ENTRY_OVERHEAD_BYTES;
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+}

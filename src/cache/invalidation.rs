@@ -1,0 +1,47 @@
+//! Stamps: which cached answers are still true.
+//!
+//! Every relation of a database has a [`Cell`](cell::Cell), a stamp and a count of writes in flight;
+//! the catalog and the database as a whole share a gate that is read first. An answer carries the
+//! stamps captured before its query was sent and is served only while nothing it depends on is in
+//! flight and no stamp has moved.
+//!
+//! # What the parts promise each other
+//!
+//! * **Before the commit is forwarded** the write is marked on every cell it may touch
+//!   ([`Cells::begin_write`]), so nobody can hit or capture them while the commit becomes visible at
+//!   a moment the proxy cannot know.
+//! * **Before the client learns of the commit** the stamps move ([`WriteGuard::committed`], or
+//!   [`WriteGuard::reveal`] when more is to come), and only then does the mark go.
+//! * **Before a fill's query is sent** its stamps are captured, so a write that the query may have
+//!   missed moves a stamp after the capture and voids the fill.
+//! * **Who does not know**, fails closed: a [`WriteGuard`] dropped without a verdict leaves its marks
+//!   and an [`InDoubt`] record.
+//!
+//! # Why the orders suffice
+//!
+//! *A hit includes every write W that was visible on the primary when the hit began.* W's mark was set
+//! before its commit was forwarded, hence before W was visible, hence before the hit began. The
+//! reader loads the count first, the stamp second; the writer adds to the stamp first and takes the
+//! mark away second. So a reader that finds the count without W's mark has read a value written by
+//! (or after) the release of that mark, and its acquiring load of the count makes the earlier
+//! addition to the stamp visible to its later load of the stamp: the stamps differ from those of any
+//! entry captured before W's addition. An entry captured after it was computed by a query sent after
+//! W's reply had reached the proxy, and includes W.
+//!
+//! *Marks and bytes.* The mark must be visible to all threads before the first byte of the commit
+//! leaves, and the stamp before the first byte of the reply does. Neither is an atomic operation of
+//! ours, so every change of a cell is sequentially consistent and is followed by a sequentially
+//! consistent fence before the function returns: the socket call that follows cannot overtake it.
+//! A capture ends with the same fence, so its loads cannot sink below the query's first byte.
+//!
+//! *Stamps are sums of random draws*, not counters: two proxies that apply the same bumps in any order
+//! agree, and two different sets of bumps agree with probability 2^-64.
+
+mod cell;
+mod cells;
+mod gate;
+mod write;
+
+pub use cells::{Captured, CatalogEpoch, CellReport, Cells, Uncaptured};
+pub use gate::Closure;
+pub use write::{InDoubt, Origin, Touched, WriteGuard};

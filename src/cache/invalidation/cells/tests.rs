@@ -1,0 +1,263 @@
+use super::*;
+use crate::{
+    cache::invalidation::Origin,
+    routing::{MemberId, PrimarySamples},
+};
+
+const A: RelationOid = RelationOid(1);
+const B: RelationOid = RelationOid(2);
+const ALL: Touched<'_> = Touched::Database;
+
+fn cells() -> Arc<Cells> {
+    Arc::new(Cells::new(1, 1))
+}
+
+/// Distinct draws are enough where nothing is left to chance.
+fn draw() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(3);
+    NEXT.fetch_add(1_000_003, Ordering::Relaxed)
+}
+
+fn capture(cells: &Arc<Cells>, deps: &[RelationOid]) -> Result<Captured, Uncaptured> {
+    cells.capture(deps, cells.catalog_epoch())
+}
+
+fn write(cells: &Arc<Cells>, relation: RelationOid) -> WriteGuard {
+    cells.begin_write(Touched::Relations(&[relation]), false)
+}
+
+#[test]
+fn a_commit_voids_what_was_captured_before_it_and_nothing_else() {
+    let cells = cells();
+    let (a, b) = (capture(&cells, &[A]).unwrap(), capture(&cells, &[B]).unwrap());
+    write(&cells, A).committed(2, draw);
+    assert!(!a.is_current() && b.is_current());
+    assert!(capture(&cells, &[A]).unwrap().is_current());
+}
+
+#[test]
+fn a_write_understood_with_an_older_catalog_voids_everything() {
+    let cells = cells();
+    let epoch = cells.catalog_epoch();
+    let mut guard = write(&cells, A);
+    guard.understood_with(Some(epoch));
+    cells.bump_catalog(draw);
+    let b = capture(&cells, &[B]).unwrap();
+    guard.committed(2, draw);
+    assert!(!b.is_current());
+    let mut guard = write(&cells, A);
+    guard.understood_with(Some(cells.catalog_epoch()));
+    let b = capture(&cells, &[B]).unwrap();
+    guard.committed(3, draw);
+    assert!(b.is_current());
+}
+
+#[test]
+fn while_a_write_is_in_flight_nothing_is_served_or_captured() {
+    let cells = cells();
+    let captured = capture(&cells, &[A, B]).unwrap();
+    let guard = write(&cells, A);
+    assert!(!captured.is_current());
+    assert_eq!(capture(&cells, &[B, A]).unwrap_err(), Uncaptured::InFlight);
+    assert!(capture(&cells, &[B]).is_ok());
+    guard.rolled_back();
+    assert!(captured.is_current(), "a rollback changes nothing");
+}
+
+#[test]
+fn a_reveal_voids_at_once_and_keeps_the_mark() {
+    let cells = cells();
+    let captured = capture(&cells, &[A]).unwrap();
+    let guard = write(&cells, A);
+    guard.reveal(2, draw);
+    assert_eq!(capture(&cells, &[A]).unwrap_err(), Uncaptured::InFlight);
+    guard.rolled_back();
+    assert!(!captured.is_current());
+}
+
+#[test]
+fn a_write_to_anything_stops_and_voids_everything() {
+    let cells = cells();
+    let captured = capture(&cells, &[A]).unwrap();
+    let nothing = capture(&cells, &[]).unwrap();
+    let guard = cells.begin_write(ALL, false);
+    assert!(!captured.is_current() && !nothing.is_current());
+    assert_eq!(capture(&cells, &[]).unwrap_err(), Uncaptured::InFlight);
+    guard.committed(2, draw);
+    assert!(!captured.is_current() && !nothing.is_current());
+    assert!(capture(&cells, &[A]).is_ok());
+}
+
+#[test]
+fn a_lock_set_narrows_a_write_to_what_it_touched() {
+    let cells = cells();
+    let (a, b) = (capture(&cells, &[A]).unwrap(), capture(&cells, &[B]).unwrap());
+    let mut guard = cells.begin_write(ALL, true);
+    guard.replace(Touched::Relations(&[A]), false);
+    assert!(b.is_current() && !a.is_current());
+    guard.committed(2, draw);
+    assert!(b.is_current() && !a.is_current());
+}
+
+#[test]
+fn a_widened_write_covers_the_old_and_the_new() {
+    let cells = cells();
+    let (a, b) = (capture(&cells, &[A]).unwrap(), capture(&cells, &[B]).unwrap());
+    let mut guard = write(&cells, A);
+    guard.widen(Touched::Relations(&[A, B, B]), false);
+    guard.widen(ALL, false);
+    guard.widen(ALL, false);
+    guard.committed(2, draw);
+    assert!(!a.is_current() && !b.is_current());
+    assert!(capture(&cells, &[A, B]).is_ok(), "every mark is gone");
+}
+
+#[test]
+fn a_write_of_nothing_marks_nothing_and_is_never_in_doubt() {
+    let cells = cells();
+    let guard = cells.begin_write(Touched::Relations(&[]), false);
+    assert!(guard.is_empty());
+    drop(guard);
+    assert_eq!(cells.in_doubt(), 0);
+}
+
+#[test]
+fn a_change_of_the_catalog_voids_all_and_bars_what_was_understood_before() {
+    let cells = cells();
+    let epoch = cells.catalog_epoch();
+    let captured = cells.capture(&[A], epoch).unwrap();
+    cells.begin_write(Touched::Relations(&[B]), true).committed(2, draw);
+    assert!(!captured.is_current());
+    assert_eq!(cells.capture(&[A], epoch).unwrap_err(), Uncaptured::CatalogMoved);
+    assert!(capture(&cells, &[A]).is_ok());
+}
+
+#[test]
+fn a_load_that_began_before_a_change_of_the_catalog_gives_no_right_to_fill() {
+    let cells = cells();
+    let guard = cells.begin_write(Touched::Relations(&[]), true);
+    let epoch_of_load = cells.catalog_epoch();
+    guard.committed(2, draw);
+    assert_eq!(cells.capture(&[A], epoch_of_load).unwrap_err(), Uncaptured::CatalogMoved);
+}
+
+#[test]
+fn a_guard_without_a_verdict_stays_in_flight_until_it_is_resolved() {
+    let cells = cells();
+    let captured = capture(&cells, &[A]).unwrap();
+    let origin = Origin { member: MemberId(3), process_id: 77 };
+    let mut guard = write(&cells, A);
+    guard.runs_on(origin);
+    drop(guard);
+    assert_eq!(capture(&cells, &[A]).unwrap_err(), Uncaptured::InFlight);
+    let [in_doubt] = <[InDoubt; 1]>::try_from(cells.take_in_doubt()).unwrap();
+    assert_eq!((in_doubt.origin(), cells.in_doubt()), (Some(origin), 0));
+    in_doubt.resolve(2, draw);
+    assert!(!captured.is_current() && capture(&cells, &[A]).is_ok());
+}
+
+#[test]
+fn a_doubt_that_is_not_resolved_comes_back() {
+    let cells = cells();
+    drop(write(&cells, A));
+    drop(cells.take_in_doubt());
+    assert_eq!(cells.in_doubt(), 1);
+}
+
+#[test]
+fn a_prepared_transaction_stays_in_flight_until_anybody_ends_it() {
+    let cells = cells();
+    let captured = capture(&cells, &[A]).unwrap();
+    write(&cells, A).prepared("gid");
+    assert_eq!((cells.prepared(), cells.in_doubt()), (1, 0));
+    assert_eq!(capture(&cells, &[A]).unwrap_err(), Uncaptured::InFlight);
+    assert!(cells.take_prepared("other").is_none());
+    cells.take_prepared("gid").unwrap().committed(2, draw);
+    assert!(!captured.is_current() && capture(&cells, &[A]).is_ok());
+}
+
+#[test]
+fn a_name_that_is_prepared_again_stands_for_both() {
+    let cells = cells();
+    cells.begin_write(ALL, true).prepared("gid");
+    write(&cells, A).prepared("gid");
+    cells.begin_write(ALL, false).prepared("gid");
+    assert_eq!(cells.wide_writes_in_flight(), (1, 1));
+    cells.take_prepared("gid").unwrap().rolled_back();
+    assert_eq!(cells.wide_writes_in_flight(), (0, 0));
+    assert!(capture(&cells, &[A]).is_ok());
+}
+
+#[test]
+fn a_closed_cache_refuses_and_serves_nothing_from_before_when_it_reopens() {
+    let cells = cells();
+    let captured = capture(&cells, &[A]).unwrap();
+    cells.set_usable(false, Closure::Primary, draw);
+    assert!(!captured.is_current());
+    assert_eq!(capture(&cells, &[A]).unwrap_err(), Uncaptured::Closed(Closure::Primary));
+    cells.set_usable(true, Closure::Primary, draw);
+    assert!(!captured.is_current() && capture(&cells, &[A]).is_ok());
+}
+
+#[test]
+fn a_flush_voids_one_relation_or_all() {
+    let cells = cells();
+    let (a, b) = (capture(&cells, &[A]).unwrap(), capture(&cells, &[B]).unwrap());
+    cells.flush(Some(A), 2, draw);
+    assert!(!a.is_current() && b.is_current());
+    cells.flush(None, 2, draw);
+    assert!(!b.is_current());
+}
+
+#[test]
+fn the_fence_of_a_read_is_the_last_write_to_anything_it_reads() {
+    let cells = cells();
+    write(&cells, A).committed(10, draw);
+    write(&cells, B).committed(20, draw);
+    let check = |deps, written_at| assert_eq!(cells.fence(deps), Fence::after(written_at));
+    check(Some(&[A][..]), 10);
+    check(Some(&[A, B][..]), 20);
+    check(Some(&[RelationOid(9)][..]), 1);
+    check(None, 20);
+    assert_eq!(capture(&cells, &[A]).unwrap().fence(), Fence::after(10));
+}
+
+#[test]
+fn a_write_to_anything_or_to_the_catalog_fences_every_read() {
+    let cells = cells();
+    cells.begin_write(ALL, false).committed(10, draw);
+    assert_eq!(cells.fence(Some(&[A])), Fence::after(10));
+    cells.begin_write(Touched::Relations(&[B]), true).committed(20, draw);
+    assert_eq!(capture(&cells, &[A]).unwrap().fence(), Fence::after(20));
+}
+
+#[test]
+fn a_watermark_is_unknown_until_the_primary_was_asked_after_the_write() {
+    let cells = cells();
+    write(&cells, A).committed(10, draw);
+    assert_eq!(cells.watermark(Some(&[A]), &PrimarySamples::new(8)), Watermark::Unknown);
+}
+
+#[test]
+fn cells_that_nobody_holds_go_and_leave_their_time_behind() {
+    let cells = cells();
+    let held = capture(&cells, &[A]).unwrap();
+    let in_flight = write(&cells, B);
+    cells.begin_write(Touched::Relations(&[RelationOid(3)]), false).committed(50, draw);
+    cells.sweep();
+    let mut left: Vec<_> = cells.report().iter().map(|line| line.relation).collect();
+    left.sort();
+    assert_eq!(left, [A, B]);
+    assert_eq!(cells.fence(Some(&[RelationOid(3)])), Fence::after(50));
+    assert!(held.is_current());
+    in_flight.rolled_back();
+}
+
+#[test]
+fn the_number_of_cells_stays_bounded_by_what_is_in_use() {
+    let cells = cells();
+    for oid in 0..3 * u32::try_from(CELLS_BETWEEN_SWEEPS).unwrap() {
+        write(&cells, RelationOid(oid)).rolled_back();
+    }
+    assert!(cells.report().len() <= CELLS_BETWEEN_SWEEPS);
+}

@@ -1,0 +1,231 @@
+//! One host of a cluster: what the configuration says of it, and what is known of it right now.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+};
+
+use crate::lsn::Lsn;
+
+/// A member's place in its cluster; stable while the process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberId(pub u16);
+
+/// Which part a member may play.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It serves reads while it is in recovery, and nothing otherwise.
+    Replica,
+    /// It is the primary when it is not in recovery, a replica when it is.
+    Any,
+}
+
+/// One host as configured, with its gauges.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// How pools and metrics refer to it.
+    pub id: MemberId,
+    /// The name in the configuration, `r1` of `shop.r1`.
+    pub name: Box<str>,
+    /// Share of the reads; 0 takes it out of rotation.
+    pub weight: u32,
+    /// Nanoseconds it may be behind, where it differs from the cluster's limit.
+    pub max_lag: Option<u64>,
+    /// Which part it may play.
+    pub role: Role,
+    /// Shared with the member of the same name after a reload.
+    pub state: Arc<MemberState>,
+}
+
+/// What the probes say of a member's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Health {
+    /// Not probed yet.
+    Unknown = 0,
+    /// Its last probe was answered.
+    Up = 1,
+    /// It refuses connections or fails its probes.
+    Down = 2,
+    /// It answers, but follows another primary or another timeline: its positions say nothing.
+    SplitOff = 3,
+}
+
+impl Health {
+    /// The word in the console and in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::SplitOff => "split_off",
+        }
+    }
+}
+
+/// No sample of this member, or none of the primary: how far it is behind cannot be said.
+const UNKNOWN: u64 = u64::MAX;
+/// It replayed the newest sample.
+const CAUGHT_UP: u64 = 0;
+
+const RECOVERY_UNKNOWN: u8 = 0;
+const IN_RECOVERY: u8 = 1;
+const NOT_IN_RECOVERY: u8 = 2;
+
+/// A member's gauges: written by the monitor and the pools, read for every statement.
+#[derive(Debug)]
+pub struct MemberState {
+    health: AtomicU8,
+    recovery: AtomicU8,
+    replayed: AtomicU64,
+    sampled_at: AtomicU64,
+    covers: AtomicU64,
+    behind_since: AtomicU64,
+    in_flight: AtomicU32,
+    requests: AtomicU64,
+    errors: AtomicU64,
+    banned_until: AtomicU64,
+}
+
+impl Default for MemberState {
+    fn default() -> Self {
+        Self {
+            health: AtomicU8::new(Health::Unknown as u8),
+            recovery: AtomicU8::new(RECOVERY_UNKNOWN),
+            replayed: AtomicU64::new(0),
+            sampled_at: AtomicU64::new(0),
+            covers: AtomicU64::new(0),
+            behind_since: AtomicU64::new(UNKNOWN),
+            in_flight: AtomicU32::new(0),
+            requests: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            banned_until: AtomicU64::new(0),
+        }
+    }
+}
+
+impl MemberState {
+    /// Requests sent there since the start.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// A request was sent there.
+    pub fn requested(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Connections that were refused or lost.
+    pub fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
+    }
+
+    /// A connection was refused or lost.
+    pub fn failed(&self) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What the probes say.
+    pub fn health(&self) -> Health {
+        match self.health.load(Ordering::Acquire) {
+            1 => Health::Up,
+            2 => Health::Down,
+            3 => Health::SplitOff,
+            _ => Health::Unknown,
+        }
+    }
+
+    /// The monitor's verdict after a probe.
+    pub fn set_health(&self, health: Health) {
+        self.health.store(health as u8, Ordering::Release);
+    }
+
+    /// Whether it is in recovery; `None` before anybody asked.
+    pub fn in_recovery(&self) -> Option<bool> {
+        match self.recovery.load(Ordering::Acquire) {
+            IN_RECOVERY => Some(true),
+            NOT_IN_RECOVERY => Some(false),
+            _ => None,
+        }
+    }
+
+    /// `pg_is_in_recovery()` as its last probe returned it.
+    pub fn set_in_recovery(&self, in_recovery: bool) {
+        let value = if in_recovery { IN_RECOVERY } else { NOT_IN_RECOVERY };
+        self.recovery.store(value, Ordering::Release);
+    }
+
+    /// The position its last sample returned.
+    pub fn replayed(&self) -> Lsn {
+        Lsn::new(self.replayed.load(Ordering::Acquire))
+    }
+
+    /// When the query of its last sample was sent; 0 before the first.
+    ///
+    /// What the sample says holds for server connections that were open by then. A standby that was
+    /// restarted since may show older data than before, on connections that are younger.
+    ///
+    /// To use it together with [`Self::covers`], load this one first: a later sample's figure is true
+    /// for older connections too, an earlier sample's figure is not true for younger ones.
+    pub fn sampled_at(&self) -> u64 {
+        self.sampled_at.load(Ordering::Acquire)
+    }
+
+    /// When the newest primary sample that it replayed had been sent; 0 when it replayed none.
+    pub fn covers(&self) -> u64 {
+        self.covers.load(Ordering::Acquire)
+    }
+
+    /// Age of the oldest primary sample it has not replayed: 0 when it replayed the newest, so an
+    /// idle primary shows no lag. `None`: not sampled yet.
+    pub fn lag(&self, now: u64) -> Option<u64> {
+        match self.behind_since.load(Ordering::Acquire) {
+            UNKNOWN => None,
+            CAUGHT_UP => Some(0),
+            since => Some(now.saturating_sub(since)),
+        }
+    }
+
+    /// Statements running on it.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// A statement was given to it; every call is followed by one of [`Self::finished`].
+    pub fn started(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A statement ended, in whatever way.
+    pub fn finished(&self) {
+        let _ = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+    }
+
+    /// Whether it is left out for having failed.
+    pub fn is_banned(&self, now: u64) -> bool {
+        now < self.banned_until.load(Ordering::Acquire)
+    }
+
+    /// Leaves it out until then; 0 ends a ban.
+    pub fn ban_until(&self, until: u64) {
+        self.banned_until.store(until, Ordering::Release);
+    }
+
+    pub(super) fn note_replayed(&self, replayed: Lsn) {
+        self.replayed.store(replayed.get(), Ordering::Release);
+    }
+
+    /// `sampled_at` last: see [`Self::sampled_at`].
+    pub(super) fn note_freshness(&self, covers: u64, behind_since: Option<u64>, sampled_at: u64) {
+        self.covers.store(covers, Ordering::Release);
+        self.behind_since.store(behind_since.unwrap_or(CAUGHT_UP), Ordering::Release);
+        self.sampled_at.store(sampled_at, Ordering::Release);
+    }
+
+    /// Nothing that was compared with the former primary holds for the next one.
+    pub(super) fn forget_freshness(&self) {
+        self.covers.store(0, Ordering::Release);
+        self.behind_since.store(UNKNOWN, Ordering::Release);
+        self.sampled_at.store(0, Ordering::Release);
+    }
+}

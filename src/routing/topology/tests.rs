@@ -1,0 +1,215 @@
+use super::*;
+use crate::routing::{Fence, Role};
+
+const PRIMARY: MemberId = MemberId(0);
+const R1: MemberId = MemberId(1);
+const R2: MemberId = MemberId(2);
+const LIMITS: Limits = Limits { max_lag: 100, sample_interval: 10 };
+
+fn member(id: u16, weight: u32) -> Member {
+    Member {
+        id: MemberId(id),
+        name: format!("m{id}").into(),
+        weight,
+        max_lag: None,
+        role: Role::Any,
+        state: Arc::default(),
+    }
+}
+
+/// A primary and replicas of these weights, all well, everything replayed up to the sample of time 10.
+fn topology(weights: &[u32]) -> Topology {
+    let mut members = vec![member(0, 1)];
+    members.extend((1..).zip(weights).map(|(id, weight)| member(id, *weight)));
+    let topology = Topology::new(members, LIMITS, PrimarySamples::new(64));
+    for member in topology.members() {
+        member.state.set_health(Health::Up);
+        member.state.set_in_recovery(member.id != PRIMARY);
+    }
+    topology.set_primary(Some(PRIMARY));
+    sample_primary(&topology, 10, 100);
+    for member in topology.members().iter().filter(|member| member.id != PRIMARY) {
+        topology.note_replica_sample(member.id, 11, Lsn::new(100));
+    }
+    topology
+}
+
+fn sample_primary(topology: &Topology, sent_at: u64, lsn: u64) -> bool {
+    topology.note_primary_sample(PRIMARY, Sample { sent_at, lsn: Lsn::new(lsn) })
+}
+
+fn choose(topology: &Topology, written_at: u64, now: u64) -> Choice {
+    topology.choose(&Demand::fenced(Fence::after(written_at)), now)
+}
+
+#[track_caller]
+fn check(topology: &Topology, written_at: u64, now: u64, member: MemberId, reason: RouteReason) {
+    let choice = choose(topology, written_at, now);
+    assert_eq!((choice.member, choice.reason), (Some(member), reason));
+}
+
+#[test]
+fn a_read_after_a_write_waits_on_the_primary_until_a_replica_catches_up() {
+    let topology = topology(&[1]);
+    check(&topology, 0, 15, R1, RouteReason::Replica);
+    check(&topology, 15, 15, PRIMARY, RouteReason::FenceUnresolved);
+    sample_primary(&topology, 20, 200);
+    check(&topology, 15, 21, PRIMARY, RouteReason::NotReplayed);
+    topology.note_replica_sample(R1, 22, Lsn::new(199));
+    check(&topology, 15, 23, PRIMARY, RouteReason::NotReplayed);
+    topology.note_replica_sample(R1, 24, Lsn::new(200));
+    check(&topology, 15, 25, R1, RouteReason::Replica);
+}
+
+#[test]
+fn an_idle_primary_resolves_fences_with_the_position_that_is_already_replayed() {
+    let topology = topology(&[1]);
+    sample_primary(&topology, 20, 100);
+    check(&topology, 15, 21, R1, RouteReason::Replica);
+}
+
+#[test]
+fn a_choice_counts_for_connections_older_than_the_sample_it_rests_on() {
+    let topology = topology(&[1]);
+    assert_eq!(choose(&topology, 0, 15).valid_for_connections_opened_before, 11);
+    topology.note_replica_sample(R1, 20, Lsn::new(100));
+    assert_eq!(choose(&topology, 0, 21).valid_for_connections_opened_before, 20);
+    assert_eq!(choose(&topology, 99, 21).valid_for_connections_opened_before, u64::MAX, "the primary");
+}
+
+#[test]
+fn reads_are_shared_by_weight() {
+    let topology = topology(&[2, 1]);
+    let picks: Vec<_> = (0..300).filter_map(|_| choose(&topology, 0, 15).member).collect();
+    let of = |id| picks.iter().filter(|picked| **picked == id).count();
+    assert_eq!((of(R1), of(R2)), (200, 100));
+}
+
+#[test]
+fn a_replica_that_restarted_with_older_data_loses_its_fences() {
+    let topology = topology(&[1]);
+    topology.note_replica_sample(R1, 20, Lsn::new(40));
+    check(&topology, 5, 21, PRIMARY, RouteReason::NotReplayed);
+}
+
+#[test]
+fn lag_is_the_age_of_the_oldest_sample_not_replayed() {
+    let topology = topology(&[1]);
+    assert_eq!(topology.lag(R1, 15), Some(0));
+    sample_primary(&topology, 20, 200);
+    sample_primary(&topology, 30, 300);
+    assert_eq!(topology.lag(R1, 35), Some(15));
+    topology.note_replica_sample(R1, 36, Lsn::new(250));
+    assert_eq!(topology.lag(R1, 37), Some(7));
+    topology.note_replica_sample(R1, 38, Lsn::new(300));
+    assert_eq!(topology.lag(R1, 39), Some(0));
+}
+
+#[test]
+fn a_replica_that_lags_too_much_is_left_out_and_comes_back() {
+    let topology = topology(&[1]);
+    sample_primary(&topology, 20, 200);
+    sample_primary(&topology, 110, 200);
+    check(&topology, 0, 120, R1, RouteReason::Replica);
+    check(&topology, 0, 121, PRIMARY, RouteReason::ReplicaLagging);
+    topology.note_replica_sample(R1, 121, Lsn::new(200));
+    check(&topology, 0, 122, R1, RouteReason::Replica);
+}
+
+#[test]
+fn a_member_may_have_a_limit_of_its_own() {
+    let mut strict = member(1, 1);
+    strict.max_lag = Some(5);
+    let before = topology(&[1]);
+    strict.state = Arc::clone(&before.member(R1).unwrap().state);
+    let topology = before.reconfigured(vec![member(0, 1), strict], LIMITS);
+    sample_primary(&topology, 20, 200);
+    check(&topology, 0, 25, R1, RouteReason::Replica);
+    check(&topology, 0, 26, PRIMARY, RouteReason::ReplicaLagging);
+}
+
+#[test]
+fn without_a_primary_sample_for_three_intervals_only_reads_that_accept_staleness_go_to_replicas() {
+    let topology = topology(&[1]);
+    check(&topology, 0, 40, R1, RouteReason::Replica);
+    check(&topology, 0, 41, PRIMARY, RouteReason::LagUnknown);
+    let at = |freshness| topology.choose(&Demand { fence: Fence::after(40), freshness, avoid: None }, 41);
+    assert_eq!(at(Freshness::Within(31)).member, Some(R1));
+    assert_eq!(at(Freshness::Within(30)).reason, RouteReason::LagUnknown);
+    assert_eq!(at(Freshness::Any).member, Some(R1));
+}
+
+#[test]
+fn a_read_that_accepts_staleness_is_bound_by_what_it_accepts() {
+    let topology = topology(&[1]);
+    sample_primary(&topology, 20, 200);
+    let at = |within, now| {
+        let demand = Demand { fence: Fence::after(19), freshness: Freshness::Within(within), avoid: None };
+        topology.choose(&demand, now).reason
+    };
+    assert_eq!(at(5, 25), RouteReason::Replica);
+    assert_eq!(at(5, 26), RouteReason::LagUnknown);
+    sample_primary(&topology, 26, 200);
+    assert_eq!(at(5, 26), RouteReason::ReplicaLagging);
+}
+
+#[test]
+fn what_keeps_a_replica_from_serving_is_the_reason() {
+    let topology = topology(&[1]);
+    let state = &topology.member(R1).unwrap().state;
+    state.set_health(Health::Down);
+    check(&topology, 0, 15, PRIMARY, RouteReason::ReplicaDown);
+    state.set_health(Health::SplitOff);
+    check(&topology, 0, 15, PRIMARY, RouteReason::SplitOff);
+    state.set_health(Health::Up);
+    state.ban_until(20);
+    check(&topology, 0, 15, PRIMARY, RouteReason::ReplicaBanned);
+    check(&topology, 0, 20, R1, RouteReason::Replica);
+    state.set_in_recovery(false);
+    check(&topology, 0, 20, PRIMARY, RouteReason::NoReplica);
+}
+
+#[test]
+fn the_nearest_miss_of_several_replicas_is_the_reason() {
+    let topology = topology(&[1, 1]);
+    topology.member(R1).unwrap().state.set_health(Health::Down);
+    sample_primary(&topology, 20, 200);
+    check(&topology, 15, 21, PRIMARY, RouteReason::NotReplayed);
+}
+
+#[test]
+fn a_member_without_weight_or_that_just_failed_gets_no_reads() {
+    check(&topology(&[0]), 0, 15, PRIMARY, RouteReason::NoReplica);
+    let topology = topology(&[1, 1]);
+    let demand = Demand { avoid: Some(R1), ..Demand::fenced(Fence::NONE) };
+    assert!((0..10).all(|_| topology.choose(&demand, 15).member == Some(R2)));
+}
+
+#[test]
+fn after_a_change_of_primary_replicas_wait_for_a_sample_of_the_new_one() {
+    let topology = topology(&[1, 1]);
+    topology.member(R1).unwrap().state.set_in_recovery(false);
+    assert!(topology.set_primary(Some(R1)) && !topology.set_primary(Some(R1)));
+    check(&topology, 5, 15, R1, RouteReason::LagUnknown);
+    sample_primary(&topology, 16, 500);
+    check(&topology, 5, 17, R1, RouteReason::LagUnknown);
+    topology.note_primary_sample(R1, Sample { sent_at: 20, lsn: Lsn::new(90) });
+    topology.note_replica_sample(R2, 21, Lsn::new(90));
+    check(&topology, 5, 22, R2, RouteReason::Replica);
+}
+
+#[test]
+fn without_a_primary_a_fenced_read_has_nowhere_to_go() {
+    let topology = topology(&[1]);
+    topology.set_primary(None);
+    assert_eq!(choose(&topology, 5, 15).member, None);
+}
+
+#[test]
+fn a_position_that_went_back_is_reported() {
+    let topology = topology(&[1]);
+    assert!(!sample_primary(&topology, 20, 99));
+    topology.forget_samples();
+    check(&topology, 0, 21, PRIMARY, RouteReason::LagUnknown);
+    assert!(sample_primary(&topology, 22, 99));
+}
