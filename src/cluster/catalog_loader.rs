@@ -1,0 +1,213 @@
+//! Reads the system catalogs into a [`Snapshot`].
+//!
+//! One repeatable-read transaction, so that all rows are of one moment; nothing needs more rights than any
+//! role has. Works on PostgreSQL 12 and later.
+
+use tokio_postgres::{Client, Row};
+
+use crate::catalog::{
+    ExpressionRow, ExpressionUse, ForeignKeyRow, FunctionRow, OperatorRow, RelationRow, RuleRow, SchemaRow, Snapshot,
+    SnapshotRows, TriggerRow, TypeRow,
+};
+
+mod queries;
+
+/// Why the catalogs could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogLoadError {
+    /// The server refused a query, or the connection is gone.
+    #[error("reading {what} failed")]
+    Query {
+        /// Which catalogs were read.
+        what: &'static str,
+        /// What the driver says.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+}
+
+type Loaded<T> = Result<T, CatalogLoadError>;
+
+fn reading(what: &'static str) -> impl FnOnce(tokio_postgres::Error) -> CatalogLoadError {
+    move |source| CatalogLoadError::Query { what, source }
+}
+
+/// Reads a snapshot. Not cancel safe: a dropped load leaves the connection in a transaction.
+pub async fn load(client: &Client) -> Loaded<Snapshot> {
+    let began = client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await;
+    began.map_err(reading("the catalogs"))?;
+    let rows = read(client).await;
+    let ended = client.batch_execute("ROLLBACK").await;
+    let rows = rows?;
+    ended.map_err(reading("the catalogs"))?;
+    Ok(Snapshot::new(rows))
+}
+
+/// A number that changes when definitions, privileges or default settings change; a few milliseconds.
+///
+/// It tells of changes that did not pass the proxy. Reloads of a table's contents (TRUNCATE, REFRESH) leave
+/// it as it is.
+pub async fn fingerprint(client: &Client) -> Loaded<u64> {
+    let row = client.query_one(queries::FINGERPRINT, &[]).await.map_err(reading("the catalog fingerprint"))?;
+    let number: i64 = column(&row, 0, "the catalog fingerprint")?;
+    Ok(number.cast_unsigned())
+}
+
+async fn read(client: &Client) -> Loaded<SnapshotRows> {
+    let mut rows = database(client).await?;
+    search_paths(client, &mut rows).await?;
+    // From here on no object of a user can stand in for one of the catalog.
+    client.batch_execute("SET LOCAL search_path = pg_catalog").await.map_err(reading("the catalogs"))?;
+    let path_schemas = rows.path_schemas();
+    let denied = client.query(queries::SCHEMAS_DENIED, &[&path_schemas]).await;
+    rows.schemas_denied =
+        each(denied, "schema privileges", |row, what| Ok((column(row, 0, what)?, column(row, 1, what)?)))?;
+    rows.schemas = list(client, "pg_namespace", queries::SCHEMAS, |row, what| {
+        Ok(SchemaRow { oid: column(row, 0, what)?, name: column(row, 1, what)? })
+    })
+    .await?;
+    rows.relations = list(client, "pg_class", queries::RELATIONS, relation).await?;
+    rows.plumbing = list(client, "pg_class", queries::PLUMBING, |row, what| column(row, 0, what)).await?;
+    rows.rules = list(client, "pg_rewrite", queries::RULES, |row, what| {
+        Ok(RuleRow { relation: column(row, 0, what)?, event: letter(row, 1, what)?, action: column(row, 2, what)? })
+    })
+    .await?;
+    rows.inheritance = list(client, "pg_inherits", queries::INHERITANCE, |row, what| {
+        Ok((column(row, 0, what)?, column(row, 1, what)?))
+    })
+    .await?;
+    rows.foreign_keys = list(client, "pg_constraint", queries::FOREIGN_KEYS, foreign_key).await?;
+    rows.triggers = list(client, "pg_trigger", queries::TRIGGERS, |row, what| {
+        Ok(TriggerRow {
+            relation: column(row, 0, what)?,
+            function: column(row, 1, what)?,
+            deferrable: column(row, 2, what)?,
+        })
+    })
+    .await?;
+    rows.expressions = list(client, "stored expressions", queries::EXPRESSIONS, expression).await?;
+    let functions = queries::functions(rows.server_version_num);
+    rows.functions = list(client, "pg_proc", &functions, function).await?;
+    rows.operators = list(client, "pg_operator", queries::OPERATORS, |row, what| {
+        Ok(OperatorRow { name: column(row, 0, what)?, schema: column(row, 1, what)?, function: column(row, 2, what)? })
+    })
+    .await?;
+    rows.cast_functions = list(client, "pg_cast", queries::CAST_FUNCTIONS, |row, what| column(row, 0, what)).await?;
+    rows.types = list(client, "pg_type", queries::TYPES, type_row).await?;
+    Ok(rows)
+}
+
+async fn database(client: &Client) -> Loaded<SnapshotRows> {
+    let what = "pg_database";
+    let row = client.query_one(queries::DATABASE, &[]).await.map_err(reading(what))?;
+    let version: i32 = column(&row, 1, what)?;
+    Ok(SnapshotRows {
+        database_oid: column(&row, 0, what)?,
+        server_version_num: version.unsigned_abs(),
+        utf8: column(&row, 2, what)?,
+        ..SnapshotRows::default()
+    })
+}
+
+async fn search_paths(client: &Client, rows: &mut SnapshotRows) -> Loaded<()> {
+    let what = "search paths";
+    let row = client.query_one(queries::DEFAULT_SEARCH_PATH, &[]).await.map_err(reading(what))?;
+    rows.search_path = column(&row, 0, what)?;
+    rows.role_search_paths =
+        list(client, what, queries::ROLE_SEARCH_PATHS, |row, what| Ok((column(row, 0, what)?, column(row, 1, what)?)))
+            .await?;
+    Ok(())
+}
+
+async fn list<T>(
+    client: &Client,
+    what: &'static str,
+    query: &str,
+    read: impl Fn(&Row, &'static str) -> Loaded<T>,
+) -> Loaded<Vec<T>> {
+    each(client.query(query, &[]).await, what, read)
+}
+
+fn each<T>(
+    rows: Result<Vec<Row>, tokio_postgres::Error>,
+    what: &'static str,
+    read: impl Fn(&Row, &'static str) -> Loaded<T>,
+) -> Loaded<Vec<T>> {
+    rows.map_err(reading(what))?.iter().map(|row| read(row, what)).collect()
+}
+
+fn column<'r, T: tokio_postgres::types::FromSql<'r>>(row: &'r Row, index: usize, what: &'static str) -> Loaded<T> {
+    row.try_get(index).map_err(reading(what))
+}
+
+/// A value of type `"char"`, read as text.
+fn letter(row: &Row, index: usize, what: &'static str) -> Loaded<char> {
+    let text: &str = column(row, index, what)?;
+    Ok(text.chars().next().unwrap_or(' '))
+}
+
+fn count(row: &Row, index: usize, what: &'static str) -> Loaded<u16> {
+    let number: i16 = column(row, index, what)?;
+    Ok(number.unsigned_abs())
+}
+
+fn relation(row: &Row, what: &'static str) -> Loaded<RelationRow> {
+    Ok(RelationRow {
+        oid: column(row, 0, what)?,
+        name: column(row, 1, what)?,
+        schema: column(row, 2, what)?,
+        kind: letter(row, 3, what)?,
+        persistence: letter(row, 4, what)?,
+        row_security: column(row, 5, what)?,
+        generated_columns: column(row, 6, what)?,
+        unstable_columns: column(row, 7, what)?,
+    })
+}
+
+fn foreign_key(row: &Row, what: &'static str) -> Loaded<ForeignKeyRow> {
+    Ok(ForeignKeyRow {
+        child: column(row, 0, what)?,
+        parent: column(row, 1, what)?,
+        on_delete: letter(row, 2, what)?,
+        on_update: letter(row, 3, what)?,
+        parent_columns: column(row, 4, what)?,
+    })
+}
+
+fn expression(row: &Row, what: &'static str) -> Loaded<ExpressionRow> {
+    let policy: bool = column(row, 1, what)?;
+    Ok(ExpressionRow {
+        relation: column(row, 0, what)?,
+        used_for: if policy { ExpressionUse::Policy } else { ExpressionUse::Write },
+        tree: column(row, 2, what)?,
+    })
+}
+
+fn function(row: &Row, what: &'static str) -> Loaded<FunctionRow> {
+    Ok(FunctionRow {
+        oid: column(row, 0, what)?,
+        name: column(row, 1, what)?,
+        schema: column(row, 2, what)?,
+        volatility: letter(row, 3, what)?,
+        language: column(row, 4, what)?,
+        kind: letter(row, 5, what)?,
+        arguments: count(row, 6, what)?,
+        defaults: count(row, 7, what)?,
+        variadic: column(row, 8, what)?,
+        takes_row: column(row, 9, what)?,
+        body: column(row, 10, what)?,
+        source: column(row, 11, what)?,
+        support: column(row, 12, what)?,
+    })
+}
+
+fn type_row(row: &Row, what: &'static str) -> Loaded<TypeRow> {
+    Ok(TypeRow {
+        oid: column(row, 0, what)?,
+        name: column(row, 1, what)?,
+        schema: column(row, 2, what)?,
+        kind: letter(row, 3, what)?,
+        functions: column(row, 4, what)?,
+        base: column(row, 5, what)?,
+    })
+}

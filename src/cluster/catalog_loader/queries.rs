@@ -1,0 +1,201 @@
+//! The catalog queries. `16384` is PostgreSQL's first oid for objects of users.
+
+pub(super) const DATABASE: &str = "
+    SELECT d.oid, pg_catalog.current_setting('server_version_num')::pg_catalog.int4,
+           pg_catalog.current_setting('server_encoding') OPERATOR(pg_catalog.=) 'UTF8'
+    FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()";
+
+/// NULL if this connection has a search path of its own and the database none: then a new session's is
+/// not known.
+pub(super) const DEFAULT_SEARCH_PATH: &str = "
+    SELECT CASE WHEN s.source IN ('default', 'environment variable', 'configuration file', 'command line',
+                                  'global', 'database') THEN s.reset_val
+           ELSE (SELECT pg_catalog.substr(c, 13)
+                 FROM pg_catalog.pg_db_role_setting r
+                 JOIN pg_catalog.pg_database d ON d.oid = r.setdatabase
+                 CROSS JOIN LATERAL pg_catalog.unnest(r.setconfig) AS c
+                 WHERE d.datname = pg_catalog.current_database() AND r.setrole = 0
+                   AND pg_catalog.starts_with(c, 'search_path='))
+           END
+    FROM pg_catalog.pg_settings s WHERE s.name = 'search_path'";
+
+/// A setting for the role in this database goes before one for the role everywhere.
+pub(super) const ROLE_SEARCH_PATHS: &str = "
+    SELECT DISTINCT ON (a.rolname) a.rolname::text, pg_catalog.substr(c, 13)
+    FROM pg_catalog.pg_db_role_setting r
+    JOIN pg_catalog.pg_roles a ON a.oid = r.setrole
+    LEFT JOIN pg_catalog.pg_database d ON d.oid = r.setdatabase
+    CROSS JOIN LATERAL pg_catalog.unnest(r.setconfig) AS c
+    WHERE (r.setdatabase = 0 OR d.datname = pg_catalog.current_database())
+      AND pg_catalog.starts_with(c, 'search_path=')
+    ORDER BY a.rolname, r.setdatabase DESC";
+
+/// `$1`: the schemas that search paths name; a schema named like its role may be one as well.
+pub(super) const SCHEMAS_DENIED: &str = "
+    SELECT r.rolname::text, n.oid
+    FROM pg_roles r
+    JOIN pg_namespace n ON n.nspname = ANY($1::text[]) OR n.nspname = r.rolname
+    WHERE r.rolcanlogin AND NOT r.rolsuper AND NOT has_schema_privilege(r.oid, n.oid, 'USAGE')";
+
+pub(super) const SCHEMAS: &str = "
+    SELECT oid, nspname::text FROM pg_namespace WHERE nspname !~ '^pg_(toast|temp_)'";
+
+/// A column is unstable if its type is, or is made of such a type: `timetz`, `reg*`, `aclitem`, and base
+/// types of users whose input or output is not immutable. (Binary forms hang on the client's encoding only.)
+pub(super) const RELATIONS: &str = "
+    WITH RECURSIVE made_of(part, whole) AS (
+        SELECT typbasetype, oid FROM pg_type WHERE typbasetype <> 0
+        UNION ALL SELECT typelem, oid FROM pg_type WHERE typelem <> 0
+        UNION ALL SELECT rngsubtype, rngtypid FROM pg_range
+        UNION ALL SELECT a.atttypid, c.reltype FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+                  WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind = 'c'
+    ), unstable(oid) AS (
+        SELECT t.oid FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+        WHERE n.nspname = 'pg_catalog'
+          AND t.typname = ANY ('{timetz,aclitem,regclass,regcollation,regdatabase,regnamespace,regoper,regoperator,
+                                 regproc,regprocedure,regrole,regtype}')
+        UNION
+        SELECT t.oid FROM pg_type t JOIN pg_proc p ON p.oid IN (t.typinput, t.typoutput)
+        WHERE t.oid >= 16384 AND t.typtype = 'b' AND t.typcategory <> 'A' AND p.provolatile <> 'i'
+        UNION
+        SELECT m.whole FROM unstable u JOIN made_of m ON m.part = u.oid
+    ), columns AS (
+        SELECT a.attrelid, bool_or(a.attgenerated <> '') AS generated,
+               bool_or(a.atttypid IN (SELECT oid FROM unstable)) AS unstable
+        FROM pg_attribute a WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attrelid >= 16384
+        GROUP BY a.attrelid
+    )
+    SELECT c.oid, c.relname::text, c.relnamespace, c.relkind::text, c.relpersistence::text, c.relrowsecurity,
+           COALESCE(columns.generated, false), COALESCE(columns.unstable, false)
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN columns ON columns.attrelid = c.oid
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_(toast|temp_)'";
+
+pub(super) const PLUMBING: &str = "
+    SELECT oid FROM pg_class WHERE oid >= 16384 AND relkind IN ('i', 'I', 't')";
+
+pub(super) const RULES: &str = "
+    SELECT ev_class, ev_type::text, ev_action::text FROM pg_rewrite WHERE ev_class >= 16384 AND ev_enabled <> 'D'";
+
+pub(super) const INHERITANCE: &str = "SELECT inhrelid, inhparent FROM pg_inherits";
+
+pub(super) const FOREIGN_KEYS: &str = "
+    SELECT conrelid, confrelid, confdeltype::text, confupdtype::text,
+           ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = confrelid AND a.attnum = ANY (confkey))
+    FROM pg_constraint WHERE contype = 'f'";
+
+/// Until PostgreSQL 14 the copies of a trigger on partitions count as internal.
+pub(super) const TRIGGERS: &str = "
+    SELECT tgrelid, tgfoid, tgdeferrable FROM pg_trigger
+    WHERE tgenabled <> 'D' AND (NOT tgisinternal OR tgfoid >= 16384)";
+
+pub(super) const EXPRESSIONS: &str = "
+    WITH RECURSIVE chain(type, domain) AS (
+        SELECT oid, oid FROM pg_type WHERE typtype = 'd' AND oid >= 16384
+        UNION
+        SELECT t.oid, chain.domain FROM pg_type t JOIN chain ON chain.type IN (t.typbasetype, t.typelem)
+    )
+    SELECT adrelid, false, adbin::text FROM pg_attrdef WHERE adrelid >= 16384
+    UNION ALL
+    SELECT conrelid, false, conbin::text FROM pg_constraint WHERE conrelid >= 16384 AND conbin IS NOT NULL
+    UNION ALL
+    SELECT indrelid, false, concat(indexprs::text, ' ', indpred::text) FROM pg_index
+    WHERE indrelid >= 16384 AND (indexprs IS NOT NULL OR indpred IS NOT NULL)
+    UNION ALL
+    SELECT partrelid, false, partexprs::text FROM pg_partitioned_table WHERE partexprs IS NOT NULL
+    UNION ALL
+    SELECT DISTINCT a.attrelid, false, c.conbin::text
+    FROM chain
+    JOIN pg_constraint c ON c.contypid = chain.domain AND c.conbin IS NOT NULL
+    JOIN pg_attribute a ON a.atttypid = chain.type AND a.attnum > 0 AND NOT a.attisdropped
+    UNION ALL
+    SELECT polrelid, true, concat(polqual::text, ' ', polwithcheck::text) FROM pg_policy";
+
+pub(super) const OPERATORS: &str = "
+    SELECT oprname::text, oprnamespace, oprcode::oid FROM pg_operator WHERE oprcode::oid >= 16384";
+
+pub(super) const CAST_FUNCTIONS: &str = "SELECT DISTINCT castfunc FROM pg_cast WHERE castfunc >= 16384";
+
+pub(super) const TYPES: &str = "
+    SELECT t.oid, t.typname::text, t.typnamespace, t.typtype::text,
+           CASE WHEN t.oid < 16384 THEN '{}'::oid[]
+                WHEN t.typtype = 'd' THEN ARRAY(
+                    SELECT DISTINCT found[1]::oid FROM pg_constraint c,
+                           regexp_matches(c.conbin::text, ':(?:funcid|opfuncid) ([0-9]+)', 'g') AS found
+                    WHERE c.contypid = t.oid)
+                ELSE ARRAY(
+                    SELECT p FROM unnest(ARRAY[t.typinput::oid, t.typoutput::oid]) AS p
+                    WHERE p >= 16384)
+           END,
+           t.typbasetype
+    FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE n.nspname !~ '^pg_(toast|temp_)'";
+
+/// `prosqlbody` came with PostgreSQL 14. A function takes a row if it can be called with one argument of a
+/// row type or of any type.
+pub(super) fn functions(server_version_num: u32) -> String {
+    let body = if server_version_num >= 140_000 { "p.prosqlbody::text" } else { "NULL::text" };
+    format!(
+        "SELECT p.oid, p.proname::text, p.pronamespace, p.provolatile::text, l.lanname::text, p.prokind::text,
+                p.pronargs, p.pronargdefaults, p.provariadic <> 0,
+                p.pronargs > 0 AND p.pronargs - p.pronargdefaults <= 1 AND EXISTS (
+                    SELECT FROM pg_type t WHERE t.oid = p.proargtypes[0]
+                      AND (t.typtype IN ('c', 'd') OR t.typname = ANY ('{{record,any,anyelement,anynonarray,
+                                                       anycompatible,anycompatiblenonarray}}'))),
+                {body},
+                CASE WHEN p.oid >= 16384 AND l.lanname = 'plpgsql' THEN p.prosrc END,
+                CASE WHEN p.oid >= 16384 AND p.prokind = 'a' THEN ARRAY(
+                    SELECT f FROM pg_aggregate a, unnest(ARRAY[
+                        a.aggtransfn::oid, a.aggfinalfn::oid, a.aggcombinefn::oid, a.aggserialfn::oid,
+                        a.aggdeserialfn::oid, a.aggmtransfn::oid, a.aggminvtransfn::oid, a.aggmfinalfn::oid]) AS f
+                    WHERE a.aggfnoid::oid = p.oid AND f <> 0)
+                ELSE '{{}}'::oid[] END
+         FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang"
+    )
+}
+
+/// Rows of most catalogs are told apart by `xmin`; those of `pg_class` by what matters, because TRUNCATE and
+/// REFRESH write them as well. Temporary tables come and go without notice.
+pub(super) const FINGERPRINT: &str = "
+    WITH kept(oid) AS (
+        SELECT oid FROM pg_class WHERE relpersistence <> 't' AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c')
+    ), rows(catalog, sum) AS (
+        SELECT 1, sum(hashtextextended(concat_ws(',', oid, relname, relnamespace, relkind, relpersistence, relowner,
+                                       relrowsecurity, relforcerowsecurity, relnatts, relacl), 0))
+        FROM pg_class WHERE oid IN (SELECT oid FROM kept)
+        UNION ALL SELECT 2, sum(hashtextextended(concat_ws(',', attrelid, attnum, xmin), 0)) FROM pg_attribute
+                  WHERE attrelid >= 16384 AND attnum > 0 AND attrelid IN (SELECT oid FROM kept)
+        UNION ALL SELECT 3, sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_proc WHERE oid >= 16384
+        UNION ALL SELECT 4, sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_type
+                  WHERE typtype IN ('d', 'e', 'r', 'm') OR typtype = 'b' AND typelem = 0
+        UNION ALL SELECT 5, sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_rewrite
+                  WHERE ev_class IN (SELECT oid FROM kept)
+        UNION ALL SELECT 6, sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_trigger
+                  WHERE tgrelid IN (SELECT oid FROM kept)
+        UNION ALL SELECT 7, sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_constraint
+                  WHERE conrelid = 0 OR conrelid IN (SELECT oid FROM kept)
+        UNION ALL SELECT 8, sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_attrdef
+                  WHERE adrelid IN (SELECT oid FROM kept)
+        UNION ALL SELECT 9, sum(hashtextextended(concat_ws(',', inhrelid, inhparent), 0)) FROM pg_inherits
+                  WHERE inhparent IN (SELECT oid FROM kept)
+        UNION ALL SELECT 10, sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_policy
+        UNION ALL SELECT 11, sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_operator WHERE oid >= 16384
+        UNION ALL SELECT 12, sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_cast WHERE oid >= 16384
+        UNION ALL SELECT 13, sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_namespace
+                  WHERE nspname !~ '^pg_(toast|temp_)'
+        UNION ALL SELECT 14, sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_enum
+        UNION ALL SELECT 15, sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_ts_config
+        UNION ALL SELECT 16, sum(hashtextextended(concat_ws(',', mapcfg, maptokentype, mapseqno, mapdict), 0))
+                  FROM pg_ts_config_map
+        UNION ALL SELECT 17, sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_ts_dict
+        UNION ALL SELECT 18, sum(hashtextextended(concat_ws(',', roleid, member, admin_option), 0)) FROM pg_auth_members
+        UNION ALL SELECT 19, sum(hashtextextended(concat_ws(',', oid, rolname, rolsuper, rolinherit, rolbypassrls,
+                                                  rolcanlogin), 0)) FROM pg_roles
+        UNION ALL SELECT 20, sum(hashtextextended(concat_ws(',', setdatabase, setrole, setconfig), 0))
+                  FROM pg_db_role_setting
+        UNION ALL SELECT 21, sum(hashtextextended(concat_ws(',', indrelid, indkey, indexprs, indpred), 0)) FROM pg_index
+                  WHERE (indexprs IS NOT NULL OR indpred IS NOT NULL) AND indrelid IN (SELECT oid FROM kept)
+        UNION ALL SELECT 22, sum(hashtextextended(concat_ws(',', name, reset_val), 0)) FROM pg_settings
+                  WHERE context IN ('user', 'superuser') AND name <> 'application_name'
+        UNION ALL SELECT 23, hashtextextended(pg_postmaster_start_time()::text, 0)
+    )
+    SELECT hashtextextended(string_agg(concat_ws(':', catalog, sum), ',' ORDER BY catalog), 0) FROM rows";

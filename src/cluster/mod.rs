@@ -1,0 +1,18 @@
+//! The members of one database: who answers, who is primary, how far each has replayed, what the catalog says.
+//!
+//! [`monitor`] asks every member and reports samples; [`health`] and [`roles`] are the pure rules that turn them
+//! into verdicts, and [`members`] keeps both for a whole cluster. [`in_doubt`] settles commits whose connection was
+//! lost; [`catalog_watch`] keeps the snapshot of the catalog current.
+
+pub mod backoff;
+pub mod catalog_loader;
+pub mod catalog_watch;
+mod database;
+pub mod health;
+pub mod in_doubt;
+pub mod members;
+pub mod monitor;
+mod probe;
+pub mod roles;
+
+pub use database::{Database, DatabaseSettings, LoadedCatalog};

@@ -1,0 +1,43 @@
+//! One connection of its own, outside the pools: probes keep theirs open, `check` opens one to look.
+
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+use tokio_postgres::{Client, NoTls};
+
+use super::{Act, ControlError, Deadlines, Target};
+
+/// A logged-in connection; dropping it closes the socket at once, even where the server hangs.
+pub struct Session {
+    client: Client,
+    driver: AbortHandle,
+}
+
+impl Session {
+    /// Logs in to `target` on the caller's runtime.
+    pub async fn open(target: &Target, deadlines: Deadlines) -> Result<Self, ControlError> {
+        let config = target.client_config(deadlines);
+        let login = within(Act::Connect, deadlines.connect, config.connect(NoTls));
+        let (client, connection) = login.await??;
+        let driver = tokio::spawn(async move {
+            // Whoever waits for an answer on `client` is told of the same error.
+            let _ended = connection.await;
+        });
+        Ok(Self { client, driver: driver.abort_handle() })
+    }
+
+    /// The client half.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+pub(super) async fn within<T>(act: Act, after: Duration, work: impl Future<Output = T>) -> Result<T, ControlError> {
+    tokio::time::timeout(after, work).await.map_err(|_| ControlError::Deadline { act, after })
+}
