@@ -1,0 +1,116 @@
+//! What the console asks of the process, and what it tells it to do.
+
+use std::{future::Future, pin::Pin};
+
+use super::{
+    ConsoleError,
+    command::{FlushTarget, RouteTarget, Shutdown},
+    rows::{
+        CacheRow, CacheTableRow, ConfigRow, ConnectionRow, DnsHostRow, MemoryRow, PauseState, PeerPoolRow, PeerRow,
+        PinRow, QueryRow, ReplicaRow, RouteRow, SlowRow, UserRow,
+    },
+};
+use crate::telemetry::figures::PgbouncerView;
+
+/// A command being carried out. Dropping it takes the wait back, not the command.
+pub type Act<'a> = Pin<Box<dyn Future<Output = Result<(), ConsoleError>> + Send + 'a>>;
+
+/// Implemented by the composition root. Figures are taken at the call; none may block.
+pub trait ConsoleState: PgbouncerView {
+    /// SHOW CLIENTS, the console's own included.
+    fn clients(&self) -> Vec<ConnectionRow>;
+    /// SHOW SERVERS.
+    fn servers(&self) -> Vec<ConnectionRow>;
+    /// SHOW SOCKETS lists these as `cl_login`; SHOW CLIENTS does not.
+    fn logins(&self) -> Vec<ConnectionRow> {
+        Vec::new()
+    }
+    /// SHOW USERS.
+    fn users(&self) -> Vec<UserRow>;
+    /// SHOW CONFIG.
+    fn config(&self) -> Vec<ConfigRow>;
+    /// SHOW STATE.
+    fn pause_state(&self) -> PauseState;
+    /// SHOW PEERS.
+    fn peers(&self) -> Vec<PeerRow> {
+        Vec::new()
+    }
+    /// SHOW PEER_POOLS.
+    fn peer_pools(&self) -> Vec<PeerPoolRow> {
+        Vec::new()
+    }
+    /// SHOW MEM.
+    fn memory(&self) -> Vec<MemoryRow> {
+        Vec::new()
+    }
+    /// SHOW DNS_HOSTS.
+    fn dns_hosts(&self) -> Vec<DnsHostRow> {
+        Vec::new()
+    }
+    /// SHOW REPLICAS.
+    fn replicas(&self) -> Vec<ReplicaRow>;
+    /// SHOW CACHE.
+    fn cache(&self) -> Vec<CacheRow>;
+    /// SHOW CACHE TABLES.
+    fn cache_tables(&self) -> Vec<CacheTableRow>;
+    /// SHOW QUERIES.
+    fn queries(&self, count: usize) -> Vec<QueryRow>;
+    /// SHOW SLOW.
+    fn slow(&self, count: usize) -> Vec<SlowRow>;
+    /// SHOW PINS.
+    fn pins(&self) -> Vec<PinRow>;
+    /// SHOW ROUTE; nothing is executed.
+    fn route(&self, target: Option<&RouteTarget>, sql: &str) -> Result<Vec<RouteRow>, ConsoleError>;
+
+    /// RELOAD.
+    fn reload(&self) -> Act<'_>;
+    /// SET; lost at the next RELOAD.
+    fn set<'a>(&'a self, key: &'a str, value: &'a str) -> Act<'a>;
+    /// PAUSE: ready when all server connections of the database, or all, are gone.
+    fn pause<'a>(&'a self, database: Option<&'a str>) -> Act<'a>;
+    /// The console that waits for PAUSE was cancelled or closed.
+    fn abandon_pause(&self, database: Option<&str>);
+    /// RESUME.
+    fn resume<'a>(&'a self, database: Option<&'a str>) -> Act<'a>;
+    /// SHUTDOWN: ready when it has begun.
+    fn shutdown(&self, mode: Shutdown) -> Act<'_>;
+    /// FLUSH CACHE.
+    fn flush_cache<'a>(&'a self, target: &'a FlushTarget) -> Act<'a>;
+    /// BAN.
+    fn ban<'a>(&'a self, member: &'a str) -> Act<'a>;
+    /// UNBAN.
+    fn unban<'a>(&'a self, member: &'a str) -> Act<'a>;
+
+    /// KILL.
+    fn kill<'a>(&'a self, _database: Option<&'a str>) -> Act<'a> {
+        not_supported()
+    }
+    /// KILL_CLIENT.
+    fn kill_client(&self, _id: u64) -> Act<'_> {
+        not_supported()
+    }
+    /// RECONNECT.
+    fn reconnect<'a>(&'a self, _database: Option<&'a str>) -> Act<'a> {
+        not_supported()
+    }
+    /// WAIT_CLOSE: ready when no connection is left that RECONNECT marked.
+    fn wait_close<'a>(&'a self, _database: Option<&'a str>) -> Act<'a> {
+        not_supported()
+    }
+    /// DISABLE.
+    fn disable<'a>(&'a self, _database: &'a str) -> Act<'a> {
+        not_supported()
+    }
+    /// ENABLE.
+    fn enable<'a>(&'a self, _database: &'a str) -> Act<'a> {
+        not_supported()
+    }
+    /// SUSPEND.
+    fn suspend(&self) -> Act<'_> {
+        not_supported()
+    }
+}
+
+fn not_supported() -> Act<'static> {
+    Box::pin(std::future::ready(Err(ConsoleError::NotSupported)))
+}
