@@ -1,0 +1,6 @@
+//! Server connections per database, user and member.
+
+mod lending;
+pub mod wait_queue;
+
+pub use lending::{CheckoutError, LoginSource, Pool, PoolCounts, PoolKey, PoolLimits, Pools};

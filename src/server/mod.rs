@@ -1,0 +1,184 @@
+//! One connection to PostgreSQL.
+//!
+//! Its state is its type, so a connection that is not idle cannot go back to a pool:
+//! ```compile_fail,E0308
+//! use pgweir::{pool::Pool, server::{InTransaction, ServerConnection}};
+//! fn forget_to_roll_back(pool: &Pool, server: ServerConnection<InTransaction>) {
+//!     pool.check_in(server, 0);
+//! }
+//! ```
+
+mod cancel;
+mod connect;
+mod reset;
+
+use std::{
+    any::Any,
+    marker::PhantomData,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Waker},
+};
+
+pub use cancel::{CancelGate, CancelKey, CancelPermit, send_cancel};
+pub use connect::{ConnectError, Login, connect};
+pub use reset::{ExecuteError, execute, reset};
+
+use crate::{
+    net::{Address, Endpoint},
+    protocol::TransactionStatus,
+    session::{Parameters, prepared::ServerStatements},
+};
+
+/// `ReadyForQuery` said `I` and nothing is outstanding.
+#[derive(Debug)]
+pub enum Idle {}
+/// `ReadyForQuery` said `T`: it belongs to one client until that transaction ends.
+#[derive(Debug)]
+pub enum InTransaction {}
+/// `ReadyForQuery` said `E`: only a rollback helps.
+#[derive(Debug)]
+pub enum Failed {}
+/// Replies are outstanding, or may be. Dropping it closes the socket: nobody can know what is left to read.
+#[derive(Debug)]
+pub enum Busy {}
+
+/// What the console shows of a connection, and what a cancel request needs.
+#[derive(Debug)]
+pub struct ServerInfo {
+    /// One counter for clients and servers, in order of creation.
+    pub id: u64,
+    /// Where it is.
+    pub address: Address,
+    /// Our end.
+    pub local: (String, u16),
+    /// Nanoseconds on the process clock.
+    pub connected_at: u64,
+    /// The process that serves it.
+    pub remote_pid: u32,
+    /// The client that holds it, 0 for none.
+    pub client: AtomicU64,
+    /// When it was last given to a client, nanoseconds on the process clock.
+    pub requested_at: AtomicU64,
+    /// Prepared statements on it.
+    pub statements: AtomicU64,
+    /// Cancel requests under way.
+    pub gate: CancelGate,
+}
+
+/// Everything that a connection owns.
+#[derive(Debug)]
+pub struct Core {
+    /// Socket and buffers.
+    pub endpoint: Endpoint,
+    /// What it has prepared.
+    pub statements: ServerStatements,
+    /// Its values of the tracked parameters.
+    pub parameters: Parameters,
+    /// For the console and for cancel requests.
+    pub info: Arc<ServerInfo>,
+    /// The worker whose runtime the socket is registered with.
+    pub worker: usize,
+    /// To be closed instead of reused.
+    pub is_tainted: bool,
+    /// Given back when the connection closes: the pool's permit.
+    lease: Option<Box<dyn Any + Send>>,
+}
+
+/// A connection in one state.
+#[derive(Debug)]
+pub struct ServerConnection<State> {
+    core: Box<Core>,
+    state: PhantomData<State>,
+}
+
+/// What a connection is once its last `ReadyForQuery` has been read.
+#[derive(Debug)]
+pub enum Finished {
+    /// It may go back to its pool.
+    Idle(ServerConnection<Idle>),
+    /// It stays with its client.
+    InTransaction(ServerConnection<InTransaction>),
+    /// It stays with its client.
+    Failed(ServerConnection<Failed>),
+}
+
+/// States in which a server waits for a request.
+pub trait Ready {}
+impl Ready for Idle {}
+impl Ready for InTransaction {}
+impl Ready for Failed {}
+
+impl<State> ServerConnection<State> {
+    fn into_state<Other>(self) -> ServerConnection<Other> {
+        ServerConnection { core: self.core, state: PhantomData }
+    }
+
+    /// What it owns.
+    #[must_use]
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+}
+
+impl<State: Ready> ServerConnection<State> {
+    /// A request is about to be sent.
+    #[must_use]
+    pub fn begin(self) -> ServerConnection<Busy> {
+        self.into_state()
+    }
+}
+
+impl ServerConnection<Busy> {
+    /// Everything it owns, for the relay.
+    pub fn core_mut(&mut self) -> &mut Core {
+        &mut self.core
+    }
+
+    /// `status` is the one that the last outstanding `ReadyForQuery` carried.
+    #[must_use]
+    pub fn finish(self, status: TransactionStatus) -> Finished {
+        match status {
+            TransactionStatus::Idle => Finished::Idle(self.into_state()),
+            TransactionStatus::InTransaction => Finished::InTransaction(self.into_state()),
+            TransactionStatus::Failed => Finished::Failed(self.into_state()),
+        }
+    }
+}
+
+impl ServerConnection<Idle> {
+    fn new(core: Core) -> Self {
+        Self { core: Box::new(core), state: PhantomData }
+    }
+
+    /// What is given back when the connection closes.
+    pub fn set_lease(&mut self, lease: Box<dyn Any + Send>) {
+        self.core.lease = Some(lease);
+    }
+
+    /// Can it be used again? One that has closed, or said something unasked, cannot.
+    pub fn is_reusable(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        !self.core.is_tainted && self.core.endpoint.is_quiet(&mut cx)
+    }
+
+    /// Registers the socket with the runtime of the calling thread.
+    ///
+    /// # Errors
+    /// The operating system refuses; the connection is closed.
+    pub fn rehome(self, worker: usize) -> std::io::Result<Self> {
+        let mut core = *self.core;
+        let Endpoint { stream, inbox, outbox } = core.endpoint;
+        core.endpoint = Endpoint { stream: stream.rehome()?, inbox, outbox };
+        core.worker = worker;
+        Ok(Self::new(core))
+    }
+
+    /// Notes who holds it.
+    pub fn assign(&self, client: u64, now: u64) {
+        self.core.info.client.store(client, Ordering::Relaxed);
+        self.core.info.requested_at.store(now, Ordering::Relaxed);
+    }
+}

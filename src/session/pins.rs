@@ -1,0 +1,194 @@
+//! What ties a client to its server connection between transactions.
+//!
+//! The grammar says what a statement may leave behind. Whether it did, the server itself is asked, with one query behind
+//! the statement: so a pin is neither missed (a function that listens) nor kept for nothing (a lock that was released).
+
+use crate::{catalog::Effects, session::parameters::TRACKED};
+
+/// Reasons for which a client keeps its server connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PinSet(u16);
+
+impl PinSet {
+    /// It listens on a channel.
+    pub const LISTEN: Self = Self(1);
+    /// It has temporary relations.
+    pub const TEMP: Self = Self(1 << 1);
+    /// It holds a session-level advisory lock.
+    pub const ADVISORY_LOCK: Self = Self(1 << 2);
+    /// It has statements prepared by SQL.
+    pub const SQL_PREPARE: Self = Self(1 << 3);
+    /// It has set a parameter that PostgreSQL does not report, or another role.
+    pub const SET_PARAMETER: Self = Self(1 << 4);
+    /// It has a cursor WITH HOLD.
+    pub const HOLD_CURSOR: Self = Self(1 << 5);
+    /// It has loaded a library.
+    pub const LOAD: Self = Self(1 << 6);
+    /// It has prepared a statement too long to be held here.
+    pub const OVERSIZED_STATEMENT: Self = Self(1 << 7);
+
+    /// Every reason with its label.
+    pub const LABELS: [(Self, &'static str); 8] = [
+        (Self::LISTEN, "listen"),
+        (Self::TEMP, "temp_table"),
+        (Self::ADVISORY_LOCK, "advisory_lock"),
+        (Self::SQL_PREPARE, "sql_prepare"),
+        (Self::SET_PARAMETER, "set_parameter"),
+        (Self::HOLD_CURSOR, "hold_cursor"),
+        (Self::LOAD, "load"),
+        (Self::OVERSIZED_STATEMENT, "oversized_statement"),
+    ];
+
+    /// Nothing pins.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// What is in both.
+    #[must_use]
+    pub fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// What is in this and not in the other.
+    #[must_use]
+    pub fn difference(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Is all of `other` in it?
+    #[must_use]
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The bits, for a shared atomic.
+    #[must_use]
+    pub fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// Back from a shared atomic.
+    #[must_use]
+    pub fn from_bits(bits: u16) -> Self {
+        Self(bits)
+    }
+
+    /// Labels of what is set.
+    pub fn labels(self) -> impl Iterator<Item = &'static str> {
+        Self::LABELS.into_iter().filter(move |(pin, _)| self.contains(*pin)).map(|(_, label)| label)
+    }
+
+    /// What the server cannot be asked about.
+    #[must_use]
+    pub fn unobservable(self) -> Self {
+        self.intersection(Self::LOAD.union(Self::OVERSIZED_STATEMENT))
+    }
+
+    /// What a statement may leave behind for certain reasons of grammar.
+    #[must_use]
+    pub fn suspected(effects: Effects) -> Self {
+        let pairs = [
+            (Effects::LISTEN, Self::LISTEN),
+            (Effects::TEMP, Self::TEMP),
+            (Effects::ADVISORY_LOCK, Self::ADVISORY_LOCK),
+            (Effects::SQL_PREPARE, Self::SQL_PREPARE),
+            (Effects::SET_PARAMETER, Self::SET_PARAMETER),
+            (Effects::HOLD_CURSOR, Self::HOLD_CURSOR),
+            (Effects::LOAD, Self::LOAD),
+        ];
+        let suspects = pairs.into_iter().filter(|(effect, _)| effects.contains(*effect));
+        suspects.fold(Self::default(), |set, (_, pin)| set.union(pin))
+    }
+}
+
+/// Asks the server what the session holds on to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    text: String,
+}
+
+/// In the order of the probe's columns.
+const PROBED: [PinSet; 6] = [
+    PinSet::LISTEN,
+    PinSet::TEMP,
+    PinSet::ADVISORY_LOCK,
+    PinSet::SQL_PREPARE,
+    PinSet::HOLD_CURSOR,
+    PinSet::SET_PARAMETER,
+];
+
+impl Probe {
+    /// The probe for sessions that logged in as `user`.
+    #[must_use]
+    pub fn new(user: &str) -> Self {
+        let mut text = String::from(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_listening_channels()), \
+             pg_catalog.pg_my_temp_schema() <> 0 AND EXISTS (SELECT FROM pg_catalog.pg_depend \
+             WHERE refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass \
+             AND refobjid = pg_catalog.pg_my_temp_schema()), \
+             EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' \
+             AND pid = pg_catalog.pg_backend_pid()), \
+             EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql), \
+             EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable), \
+             pg_catalog.current_setting('role') <> 'none' OR session_user <> ",
+        );
+        super::parameters::push_literal(&mut text, user);
+        text.push_str(" OR EXISTS (SELECT FROM pg_catalog.pg_settings WHERE source = 'session' AND name NOT IN (");
+        for (at, name) in TRACKED.iter().enumerate() {
+            text.push_str(if at == 0 { "'" } else { ",'" });
+            text.push_str(name);
+            text.push('\'');
+        }
+        text.push_str("))");
+        Self { text }
+    }
+
+    /// The query.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Reads the one row of the answer; `None` if it is no answer of this query.
+    pub fn read<'a>(columns: impl Iterator<Item = Option<&'a [u8]>>) -> Option<PinSet> {
+        let mut set = PinSet::default();
+        let mut seen = 0;
+        for (pin, column) in PROBED.into_iter().zip(columns) {
+            seen += 1;
+            if column? == b"t" {
+                set = set.union(pin);
+            }
+        }
+        (seen == PROBED.len()).then_some(set)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_of_the_probe_names_what_pins() {
+        let columns = [b"f", b"t", b"f", b"f", b"f", b"t"].map(|column| Some(&column[..]));
+        assert_eq!(Probe::read(columns.into_iter()), Some(PinSet::TEMP.union(PinSet::SET_PARAMETER)));
+    }
+
+    #[test]
+    fn an_answer_cut_short_is_no_answer() {
+        assert_eq!(Probe::read([Some(&b"f"[..])].into_iter()), None);
+    }
+
+    #[test]
+    fn labels_name_every_reason_once() {
+        let all = PinSet::LABELS.iter().fold(PinSet::default(), |set, (pin, _)| set.union(*pin));
+        assert_eq!(all.labels().count(), PinSet::LABELS.len());
+    }
+}
