@@ -1,1 +1,58 @@
-fn main() {}
+//! The command line.
+
+use std::{io::Write, process::ExitCode};
+
+use pgweir::{
+    check,
+    cli::{self, Invocation},
+    config, demo, proxy,
+};
+
+fn main() -> ExitCode {
+    match cli::parse(std::env::args_os()) {
+        Ok(invocation) => carry_out(invocation),
+        Err(error) => {
+            eprintln!("{}", error.message);
+            ExitCode::from(error.exit_code)
+        }
+    }
+}
+
+fn carry_out(invocation: Invocation) -> ExitCode {
+    match invocation {
+        Invocation::Print(text) => print(&text),
+        Invocation::Reference => print(&config::reference()),
+        Invocation::Check { config } => ExitCode::from(check::run(&config)),
+        Invocation::Demo { duration, port } => ExitCode::from(demo::run(&demo::Options { duration, port })),
+        Invocation::Report { .. } => refuse("report is not available in this version"),
+        Invocation::Run(options) if options.daemon => {
+            refuse("-d is not available in this version, use a service manager")
+        }
+        Invocation::Run(options) if options.reboot => refuse("-R is not available in this version"),
+        Invocation::Run(options) => run(options),
+    }
+}
+
+/// A reader that went away is no reason to fail.
+fn print(text: &str) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    let _gone = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    ExitCode::SUCCESS
+}
+
+fn refuse(message: &str) -> ExitCode {
+    eprintln!("FATAL {message}");
+    ExitCode::FAILURE
+}
+
+fn run(options: cli::RunOptions) -> ExitCode {
+    let options =
+        proxy::Options { config: options.config, quiet: options.quiet, verbose: options.verbose, user: options.user };
+    match proxy::run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("FATAL {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Why a client's session ended.
+
+use crate::{
+    auth::scram::ScramError,
+    net::{PeerError, Side},
+    pool::CheckoutError,
+    protocol::{ErrorResponse, FrameError, SqlState, startup::StartupError},
+};
+
+/// The end of a session, or of an attempt at one.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The client said goodbye.
+    #[error("client close request")]
+    Terminated,
+    /// The client's socket broke, or it went without a word.
+    #[error("client unexpected eof: {0}")]
+    Gone(std::io::Error),
+    /// The server's socket broke while the client held it.
+    #[error("server conn crashed? {0}")]
+    ServerGone(std::io::Error),
+    /// The server sent something that nothing was owed for.
+    #[error("server protocol: {0}")]
+    ServerProtocol(&'static str),
+    /// The client sent what no client sends.
+    #[error("client protocol: {0}")]
+    Frame(#[from] FrameError),
+    /// No start-up packet.
+    #[error(transparent)]
+    Startup(#[from] StartupError),
+    /// No server connection.
+    #[error(transparent)]
+    Checkout(#[from] CheckoutError),
+    /// Wrong password, unknown user.
+    #[error("{0}")]
+    Authentication(&'static str),
+    /// The SCRAM exchange failed.
+    #[error(transparent)]
+    Scram(#[from] ScramError),
+    /// `client_login_timeout`.
+    #[error("client_login_timeout")]
+    LoginTimeout,
+    /// Told so before the password exchange or right behind it.
+    #[error("{0}")]
+    Refused(String),
+    /// A value of a start-up parameter that the server does not take.
+    #[error("invalid start-up parameter")]
+    InvalidParameter(Vec<u8>),
+    /// The process stops.
+    #[error("server shutting down")]
+    ShuttingDown,
+    /// The console ended it.
+    #[error("admin forced disconnect")]
+    Killed,
+    /// The descriptor could not be used.
+    #[error(transparent)]
+    Socket(std::io::Error),
+}
+
+impl From<PeerError> for ClientError {
+    fn from(error: PeerError) -> Self {
+        match error.side {
+            Side::Client => Self::Gone(error.source),
+            Side::Server => Self::ServerGone(error.source),
+        }
+    }
+}
+
+/// What the client is told, if it can still be told anything.
+#[derive(Debug)]
+pub(super) enum LastWords {
+    /// Nothing.
+    Silence,
+    /// An error of ours.
+    Ours(ErrorResponse),
+    /// The server's words, byte for byte.
+    Servers(Vec<u8>),
+}
+
+impl ClientError {
+    /// In PgBouncer's words where it has them; `Display` is for the log.
+    pub(super) fn last_words(&self) -> LastWords {
+        let (sqlstate, message) = match self {
+            Self::Terminated | Self::Gone(_) | Self::Socket(_) => return LastWords::Silence,
+            Self::InvalidParameter(frame) => return LastWords::Servers(frame.clone()),
+            Self::Checkout(CheckoutError::Connect(crate::server::ConnectError::Refused { frame, .. })) => {
+                return LastWords::Servers(frame.clone());
+            }
+            Self::Checkout(error) => return LastWords::Ours(error.response()),
+            Self::ServerGone(_) => (SqlState::CONNECTION_FAILURE, "server conn crashed?".to_owned()),
+            Self::ServerProtocol(_) => (SqlState::CONNECTION_FAILURE, "server conn crashed?".to_owned()),
+            Self::Frame(error) => (SqlState::PROTOCOL_VIOLATION, format!("invalid message: {error}")),
+            Self::Startup(StartupError::UnsupportedProtocol(2, _)) => {
+                (SqlState::PROTOCOL_VIOLATION, "old V2 protocol not supported".to_owned())
+            }
+            Self::Startup(error) => (SqlState::PROTOCOL_VIOLATION, error.to_string()),
+            Self::Authentication(message) => (SqlState::PROTOCOL_VIOLATION, (*message).to_owned()),
+            Self::Scram(_) => (SqlState::PROTOCOL_VIOLATION, "SASL authentication failed".to_owned()),
+            Self::LoginTimeout => (SqlState::PROTOCOL_VIOLATION, "client_login_timeout".to_owned()),
+            Self::Refused(message) => (SqlState::PROTOCOL_VIOLATION, message.clone()),
+            Self::ShuttingDown => (SqlState::ADMIN_SHUTDOWN, "server shutting down".to_owned()),
+            Self::Killed => (SqlState::PROTOCOL_VIOLATION, "admin forced disconnect".to_owned()),
+        };
+        LastWords::Ours(ErrorResponse::fatal(sqlstate, message))
+    }
+}

@@ -1,0 +1,288 @@
+//! What a request means as a whole: the strongest of its statements decides.
+
+use std::sync::Arc;
+
+use crate::{
+    cache::CatalogEpoch,
+    catalog::{Access, Effects, Meaning, RelationOid, TransactionControl, Writes},
+    sql::{CacheHint, RouteHint, Statement, StatementKind},
+};
+
+/// What a request or a transaction may have written, as the invalidation sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Written {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// These relations and no other.
+    Relations(Vec<RelationOid>),
+    /// The server has to be asked before the commit.
+    AskServer,
+    /// Nobody can tell.
+    Anything,
+}
+
+impl Written {
+    /// Both together.
+    pub(super) fn add(&mut self, other: &Self) {
+        match (&mut *self, other) {
+            (_, Self::Nothing) | (Self::Anything, _) => {}
+            (_, Self::Anything) => *self = Self::Anything,
+            (Self::AskServer, _) => {}
+            (_, Self::AskServer) => *self = Self::AskServer,
+            (Self::Nothing, Self::Relations(more)) => *self = Self::Relations(more.clone()),
+            (Self::Relations(known), Self::Relations(more)) => {
+                for relation in more {
+                    if !known.contains(relation) {
+                        known.push(*relation);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn is_nothing(&self) -> bool {
+        *self == Self::Nothing
+    }
+}
+
+impl From<&Writes> for Written {
+    fn from(writes: &Writes) -> Self {
+        match writes {
+            Writes::None => Self::Nothing,
+            Writes::Static(relations) => Self::Relations(relations.to_vec()),
+            Writes::LockSet => Self::AskServer,
+            Writes::Database => Self::Anything,
+        }
+    }
+}
+
+/// How a request changes the transaction it runs in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Boundary {
+    /// Not at all.
+    #[default]
+    None,
+    /// It begins one; `read_only` if it says so and can run on a hot standby.
+    Begin {
+        /// Declared READ ONLY, and not SERIALIZABLE.
+        read_only: bool,
+    },
+    /// It commits one, and nothing else.
+    Commit,
+    /// It rolls one back, and nothing else.
+    Rollback,
+    /// Several of these.
+    Mixed,
+}
+
+/// What is known of a request before it is sent.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    /// It needs the primary.
+    pub needs_primary: bool,
+    /// Why it goes where it goes; empty while nothing was said.
+    pub reason: &'static str,
+    /// What it may write.
+    pub written: Written,
+    /// It changes the catalog.
+    pub catalog_change: bool,
+    /// What it may do to the session.
+    pub effects: Effects,
+    /// What it does to the transaction.
+    pub boundary: Boundary,
+    /// It does not commit on its own before it ends.
+    pub atomic: bool,
+    /// One simple statement that may be put between BEGIN and COMMIT.
+    pub wrappable: bool,
+    /// One statement, and nothing beside it.
+    pub is_alone: bool,
+    /// It holds a COPY FROM: while that reads its data, the server takes no other message.
+    pub copies_in: bool,
+    /// The meaning of its only statement.
+    pub meaning: Option<Arc<Meaning>>,
+    /// The statement that its record names.
+    pub statement: Option<Arc<Statement>>,
+    /// Statements executed.
+    pub executed: u32,
+    /// The catalog that all this was understood with.
+    pub epoch: Option<CatalogEpoch>,
+}
+
+impl Facts {
+    /// Nothing known yet.
+    pub(super) fn new() -> Self {
+        Self { atomic: true, ..Self::default() }
+    }
+
+    /// A request that nobody understands: primary, uncached, may have done anything.
+    pub(super) fn opaque(reason: &'static str) -> Self {
+        Self { needs_primary: true, reason, written: Written::Anything, effects: Effects::OPAQUE, ..Self::default() }
+    }
+
+    /// The request names this statement without running it.
+    pub(super) fn mention(&mut self, statement: &Arc<Statement>, meaning: &Meaning) {
+        self.place(meaning);
+        if self.statement.is_none() {
+            self.statement = Some(Arc::clone(statement));
+        }
+    }
+
+    fn place(&mut self, meaning: &Meaning) {
+        if meaning.access == Access::Primary && !is_read_only_begin(meaning) {
+            if !self.needs_primary {
+                self.reason = meaning.reason.label();
+            }
+            self.needs_primary = true;
+        } else if self.reason.is_empty() {
+            self.reason = meaning.reason.label();
+        }
+    }
+
+    /// The request runs this statement.
+    pub(super) fn execute(&mut self, statement: &Arc<Statement>, meaning: Arc<Meaning>) {
+        self.place(&meaning);
+        self.executed += 1;
+        self.written.add(&match Written::from(&meaning.writes) {
+            Written::Relations(_) if self.effects.intersects(Effects::OTHER_NAMES) => Written::AskServer,
+            written => written,
+        });
+        if meaning.deferred_constraints && !self.written.is_nothing() {
+            self.written = Written::Anything;
+        }
+        self.catalog_change |= meaning.catalog_change;
+        self.effects = self.effects.union(meaning.effects);
+        self.atomic &= meaning.atomic;
+        self.boundary = join(self.boundary, boundary(&meaning));
+        self.wrappable = meaning.wrappable && self.executed == 1;
+        self.copies_in |= statement.parts.iter().any(|part| part.kind == StatementKind::CopyFrom);
+        self.is_alone = statement.parts.len() == 1 && self.executed == 1;
+        self.statement = Some(Arc::clone(statement));
+        self.meaning = if self.executed == 1 { Some(meaning) } else { None };
+    }
+
+    /// The request runs a statement that was not prepared by a message: by `PREPARE`, if it exists.
+    pub(super) fn execute_unknown(&mut self) {
+        self.needs_primary = true;
+        self.reason = "unknown_statement";
+        self.executed += 1;
+        self.written.add(&Written::Anything);
+        self.effects.insert(Effects::OPAQUE);
+        self.wrappable = false;
+        self.is_alone = false;
+        self.meaning = None;
+    }
+
+    /// The hint of the only statement.
+    pub(super) fn route_hint(&self) -> Option<RouteHint> {
+        self.statement.as_ref().and_then(|statement| statement.hints.route)
+    }
+
+    /// The cache hint of the only statement.
+    pub(super) fn cache_hint(&self) -> Option<CacheHint> {
+        self.statement.as_ref().and_then(|statement| statement.hints.cache)
+    }
+}
+
+fn is_read_only_begin(meaning: &Meaning) -> bool {
+    boundary(meaning) == Boundary::Begin { read_only: true }
+}
+
+fn boundary(meaning: &Meaning) -> Boundary {
+    match &*meaning.transaction {
+        [] => Boundary::None,
+        [TransactionControl::Begin { read_only, isolation, .. }] => {
+            Boundary::Begin { read_only: *read_only == Some(true) && !isolation.is_some_and(is_serializable) }
+        }
+        [TransactionControl::Commit { chain: false }] => Boundary::Commit,
+        [TransactionControl::Rollback { chain: false }] => Boundary::Rollback,
+        [
+            TransactionControl::Savepoint
+            | TransactionControl::RollbackToSavepoint
+            | TransactionControl::ReleaseSavepoint
+            | TransactionControl::SetTransaction { .. },
+        ] => Boundary::None,
+        _ => Boundary::Mixed,
+    }
+}
+
+fn is_serializable(isolation: crate::catalog::Isolation) -> bool {
+    isolation == crate::catalog::Isolation::Serializable
+}
+
+fn join(before: Boundary, after: Boundary) -> Boundary {
+    match (before, after) {
+        (Boundary::None, other) | (other, Boundary::None) => other,
+        _ => Boundary::Mixed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn relations(oids: &[u32]) -> Written {
+        Written::Relations(oids.iter().copied().map(RelationOid).collect())
+    }
+
+    #[test]
+    fn writes_add_up_to_the_least_that_covers_both() {
+        let cases = [
+            (Written::Nothing, relations(&[1]), relations(&[1])),
+            (relations(&[1]), relations(&[2, 1]), relations(&[1, 2])),
+            (relations(&[1]), Written::AskServer, Written::AskServer),
+            (Written::AskServer, relations(&[1]), Written::AskServer),
+            (Written::AskServer, Written::Anything, Written::Anything),
+            (Written::Anything, Written::Nothing, Written::Anything),
+        ];
+        for (mut written, more, expected) in cases {
+            written.add(&more);
+            assert_eq!(written, expected);
+        }
+    }
+
+    fn executed(texts: &[&str]) -> Facts {
+        let analyzer = crate::sql::Analyzer::default();
+        let mut facts = Facts::new();
+        for text in texts {
+            let statement = analyzer.analyze(text);
+            facts.execute(&statement, Arc::new(crate::catalog::meaning_without_catalog(&statement)));
+        }
+        facts
+    }
+
+    #[test]
+    fn a_write_behind_a_change_of_names_is_found_by_asking() {
+        let write = |effects| {
+            let mut facts = Facts { effects, ..Facts::new() };
+            let statement = crate::sql::Analyzer::default().analyze("insert into t values (1)");
+            let mut meaning = crate::catalog::meaning_without_catalog(&statement);
+            meaning.writes = Writes::Static([RelationOid(1)].into());
+            meaning.effects = Effects::default();
+            meaning.deferred_constraints = false;
+            facts.execute(&statement, Arc::new(meaning));
+            facts.written
+        };
+        assert_eq!(write(Effects::default()), relations(&[1]));
+        assert_eq!(write(Effects::SET_PARAMETER), Written::AskServer);
+        assert_eq!(write(Effects::LOCAL_NAMES), Written::AskServer);
+    }
+
+    #[test]
+    fn a_statement_is_alone_only_if_nothing_else_is_in_its_request() {
+        assert!(executed(&["commit"]).is_alone);
+        for texts in [&["update t set v = 1; commit"][..], &["rollback; select 1"], &["commit", "select 1"], &[]] {
+            assert!(!executed(texts).is_alone, "{texts:?}");
+        }
+        let mut facts = executed(&["commit"]);
+        facts.execute_unknown();
+        assert!(!facts.is_alone);
+    }
+
+    #[test]
+    fn two_boundaries_in_one_request_are_neither() {
+        let begin = Boundary::Begin { read_only: false };
+        assert_eq!(join(begin, Boundary::Commit), Boundary::Mixed);
+        assert_eq!(join(Boundary::None, Boundary::Commit), Boundary::Commit);
+    }
+}

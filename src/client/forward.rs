@@ -1,0 +1,402 @@
+//! Sends a request to the server that the client holds, with messages of our own where they are needed.
+
+use std::sync::Arc;
+
+use super::{
+    Client,
+    backend::LOCK_SET_QUERY,
+    cached::FillPlan,
+    facts::{Boundary, Facts, Written},
+    pending::{Pending, WriteUnit},
+    route::Placement,
+    session::Step,
+};
+use crate::{
+    cache::{Touched, invalidation::Origin},
+    insight::{CacheOutcome, Work},
+    protocol::{TransactionStatus, frontend, frontend::Target},
+    session::{
+        Delivery, Expected, PinSet, Reply, Undo,
+        prepared::StatementId,
+        replies::Capture,
+        request::{Request, RequestKind},
+    },
+};
+
+/// The portal of our own query inside a client's batch.
+const OWN_PORTAL: &[u8] = b"pgweir";
+
+/// How the server is asked what a transaction has written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LockSet {
+    /// It is not.
+    No,
+    /// The client's simple statement runs between our BEGIN and our COMMIT.
+    Wrap,
+    /// In front of the client's COMMIT.
+    BeforeCommit,
+    /// In front of the client's Sync.
+    BeforeSync,
+}
+
+impl Client {
+    /// Sends a whole request and remembers what is owed for it.
+    pub(super) fn forward(&mut self, request: Request, facts: Facts, placement: Placement, fill: Option<FillPlan>) {
+        let lock_set = self.lock_set(request.kind, &facts);
+        self.account_for(request.kind, request.bytes, &facts, placement, fill);
+        self.note_effects(&facts);
+        match request.kind {
+            RequestKind::Simple => self.forward_simple(request, lock_set),
+            RequestKind::FunctionCall => self.pass_whole(request, Expected::FunctionCall),
+            _ => self.forward_extended(request, lock_set),
+        }
+        if let Some(link) = &mut self.link {
+            match facts.boundary {
+                Boundary::None => {}
+                Boundary::Begin { .. } | Boundary::Mixed => link.expects_transaction = true,
+                Boundary::Commit | Boundary::Rollback => link.expects_transaction = false,
+            }
+        }
+        self.take_back();
+        self.make_up_replies();
+    }
+
+    /// Does the server have to be asked, and where in the request?
+    fn lock_set(&self, kind: RequestKind, facts: &Facts) -> LockSet {
+        let Some(link) = &self.link else { return LockSet::No };
+        if !self.session.database.caches() || !link.is_quiet() {
+            return LockSet::No;
+        }
+        let asks = |written: &Written| *written == Written::AskServer;
+        let is_certain = facts.atomic && asks(&facts.written);
+        match (facts.boundary, kind, link.status) {
+            (Boundary::None, RequestKind::Simple, TransactionStatus::Idle) if is_certain && facts.wrappable => {
+                LockSet::Wrap
+            }
+            (Boundary::None, RequestKind::Sync, TransactionStatus::Idle) if is_certain && !facts.copies_in => {
+                LockSet::BeforeSync
+            }
+            // A lone COMMIT: what stands beside it in the request would be written before or after the answer.
+            (Boundary::Commit, RequestKind::Simple | RequestKind::Sync, TransactionStatus::InTransaction)
+                if facts.is_alone && asks(&self.session.transaction.written) =>
+            {
+                LockSet::BeforeCommit
+            }
+            _ => LockSet::No,
+        }
+    }
+
+    /// Opens the record of a request, or goes on with the one that its earlier parts have opened.
+    pub(super) fn account_for(
+        &mut self,
+        kind: RequestKind,
+        bytes: usize,
+        facts: &Facts,
+        placement: Placement,
+        fill: Option<FillPlan>,
+    ) {
+        let is_whole = !matches!(kind, RequestKind::Flush | RequestKind::Open);
+        let asks_server = self.lock_set(kind, facts) != LockSet::No;
+        let unit = self.write_unit(kind, facts, asks_server);
+        if let Some(earlier) = self.pending.unfinished() {
+            earlier.is_whole = is_whole;
+            earlier.received += bytes as u64;
+            earlier.fill = None;
+            if facts.statement.is_some() {
+                earlier.statement.clone_from(&facts.statement);
+            }
+            merge(&mut earlier.unit, unit);
+            return;
+        }
+        let plan = fill.unwrap_or_else(|| match self.session.database.caches() {
+            true => FillPlan::none(if self.session.pins.is_empty() { "in_transaction" } else { "pinned" }),
+            false => FillPlan { outcome: CacheOutcome::Off, ..FillPlan::none("off") },
+        });
+        if let Some(member) = self.session.database.topology.member(placement.member) {
+            member.state.requested();
+        }
+        self.pending.push(Pending {
+            statement: facts.statement.clone(),
+            started: self.request_started,
+            queued: placement.queued,
+            route: placement.route,
+            route_reason: placement.reason,
+            member: Some(placement.member),
+            cache: plan.outcome,
+            cache_reason: plan.reason,
+            rows: 0,
+            sent: 0,
+            received: bytes as u64,
+            work: self.work(placement),
+            sqlstate: None,
+            is_whole,
+            unit,
+            fill: plan.guard,
+        });
+    }
+
+    /// What SHOW STATS counts about a request before it is sent.
+    fn work(&self, placement: Placement) -> Work {
+        let count =
+            |is: fn(&Step) -> bool| self.session.steps.iter().filter(|located| is(&located.step)).count() as u64;
+        Work {
+            assignments: u64::from(placement.is_assigned),
+            client_parses: count(|step| matches!(step, Step::Parse { .. } | Step::LongParse)),
+            binds: count(|step| matches!(step, Step::Bind { .. })),
+            ..Work::default()
+        }
+    }
+
+    /// The marks of what this request may commit, set before a byte of it is sent.
+    fn write_unit(&mut self, kind: RequestKind, facts: &Facts, asks_server: bool) -> Option<WriteUnit> {
+        let link = self.link.as_ref()?;
+        let transaction = &mut self.session.transaction;
+        transaction.epoch = transaction.epoch.or(facts.epoch);
+        let is_certain = link.is_quiet() && self.pending.is_empty();
+        let joins_transaction = is_certain && link.status != TransactionStatus::Idle;
+        let commits = match facts.boundary {
+            Boundary::Commit | Boundary::Mixed => true,
+            // What is written behind a ROLLBACK in the same request is not rolled back by it.
+            Boundary::Rollback => !facts.is_alone,
+            Boundary::None | Boundary::Begin { .. } => !joins_transaction || !facts.atomic,
+        };
+        let was_idle = is_certain && link.status == TransactionStatus::Idle;
+        // A request that is not atomic may leave a transaction open, with what it has written so far.
+        if !was_idle || !facts.atomic {
+            transaction.written.add(&facts.written);
+            transaction.catalog_change |= facts.catalog_change;
+        }
+        if !commits {
+            return None;
+        }
+        let (written, catalog_change) = if was_idle {
+            (facts.written.clone(), facts.catalog_change)
+        } else {
+            (transaction.written.clone(), transaction.catalog_change)
+        };
+        if written.is_nothing() && !catalog_change {
+            return None;
+        }
+        let guard = self.session.database.caches().then(|| {
+            let touched = match &written {
+                Written::Relations(relations) => Touched::Relations(relations),
+                Written::Nothing => Touched::Relations(&[]),
+                Written::AskServer | Written::Anything => Touched::Database,
+            };
+            let mut guard = self.session.database.cells.begin_write(touched, catalog_change);
+            let info = &link.server.core().info;
+            guard.understood_with(transaction.epoch);
+            guard.runs_on(Origin { member: link.member, process_id: info.remote_pid as i32 });
+            guard
+        });
+        let commits_inside = !facts.atomic || facts.boundary == Boundary::Mixed || (!asks_server && !is_certain);
+        // An extended batch commits at its Sync.
+        let reveals_early = commits_inside || kind == RequestKind::Simple;
+        Some(WriteUnit { guard, more: Vec::new(), commits_inside, reveals_early, catalog_change, wrote_nothing: false })
+    }
+
+    /// What the request may do to the session decides whether the server is asked about it afterwards.
+    pub(super) fn note_effects(&mut self, facts: &Facts) {
+        use crate::catalog::Effects;
+        let session = &mut self.session;
+        session.transaction.has_own_names |= facts.effects.contains(Effects::LOCAL_NAMES);
+        if self.keeps_server {
+            // The server is never asked: what names mean stays unknown once they may have changed.
+            session.must_probe |= facts.effects.intersects(Effects::OTHER_NAMES);
+            return;
+        }
+        let suspects = PinSet::suspected(facts.effects);
+        session.suspects = session.suspects.union(suspects);
+        let is_suspect = !suspects.is_empty() || facts.effects.contains(Effects::OPAQUE);
+        let may_release =
+            !session.pins.is_empty() && (facts.effects.contains(Effects::RELEASE) || facts.boundary != Boundary::None);
+        session.must_probe |= is_suspect || may_release;
+    }
+
+    /// The client's message goes as it is.
+    fn pass_whole(&mut self, request: Request, expected: Expected) {
+        let Some(link) = &mut self.link else { return };
+        link.replies.push(Reply::forward(expected));
+        link.server.core_mut().statements.unnamed = None;
+        self.io.inbox.pass(request.bytes);
+    }
+
+    fn forward_simple(&mut self, request: Request, lock_set: LockSet) {
+        match lock_set {
+            LockSet::Wrap => self.forward_wrapped(request),
+            LockSet::BeforeCommit => {
+                if let Some(link) = &mut self.link {
+                    link.ask(LOCK_SET_QUERY, Capture::LockSet);
+                }
+                self.pass_whole(request, Expected::Query);
+            }
+            _ => self.pass_whole(request, Expected::Query),
+        }
+    }
+
+    /// `BEGIN`, the statement, the question, `COMMIT`: one write, and the client sees the statement alone.
+    fn forward_wrapped(&mut self, request: Request) {
+        let Some(link) = &mut self.link else { return };
+        link.tell("BEGIN");
+        let out = &mut link.server.core_mut().endpoint.outbox;
+        self.io.inbox.hand_over(out);
+        out.bytes.extend_from_slice(self.io.inbox.unread().get(..request.bytes).unwrap_or_default());
+        self.io.inbox.skip(request.bytes, out);
+        link.server.core_mut().statements.unnamed = None;
+        link.replies.push(Reply::forward(Expected::Wrapped));
+        link.ask(LOCK_SET_QUERY, Capture::LockSet);
+        frontend::put_query(&mut link.server.core_mut().endpoint.outbox.bytes, "COMMIT");
+        link.replies.push(Reply::forward(Expected::WrappedCommit));
+    }
+
+    fn forward_extended(&mut self, request: Request, lock_set: LockSet) {
+        let Some(link) = &mut self.link else { return };
+        self.io.inbox.hand_over(&mut link.server.core_mut().endpoint.outbox);
+        if link.is_idle() {
+            link.evict_statements(self.max_prepared);
+        }
+        let steps = std::mem::take(&mut self.session.steps);
+        let bytes = self.io.inbox.unread().get(..request.bytes).unwrap_or_default();
+        for located in &steps {
+            let frame = bytes.get(located.range.clone()).unwrap_or_default();
+            let asks_here = match located.step {
+                Step::Execute { commits, .. } => commits && lock_set == LockSet::BeforeCommit,
+                Step::Sync => lock_set == LockSet::BeforeSync,
+                _ => false,
+            };
+            if asks_here {
+                ask_in_batch(link);
+            }
+            send_step(link, &located.step, frame);
+        }
+        self.io.inbox.skip(request.bytes, &mut link.server.core_mut().endpoint.outbox);
+        self.session.steps = steps;
+        self.session.steps.clear();
+    }
+}
+
+/// Adds what a later part of the same request may commit.
+fn merge(earlier: &mut Option<WriteUnit>, later: Option<WriteUnit>) {
+    match (earlier.as_mut(), later) {
+        (_, None) => {}
+        (None, later) => *earlier = later,
+        (Some(earlier), Some(later)) => {
+            earlier.commits_inside |= later.commits_inside;
+            earlier.reveals_early |= later.reveals_early;
+            earlier.catalog_change |= later.catalog_change;
+            earlier.more.extend(later.guard);
+            earlier.more.extend(later.more);
+        }
+    }
+}
+
+/// Sends one message of the client's, under the names that the server knows.
+fn send_step(link: &mut super::link::Link, step: &Step, frame: &[u8]) {
+    let copy = |link: &mut super::link::Link| {
+        link.server.core_mut().endpoint.outbox.bytes.extend_from_slice(frame);
+    };
+    match step {
+        Step::Parse { prepared, is_taken: true, .. } => {
+            link.prepare(prepared, false);
+            let out = &mut link.server.core_mut().endpoint.outbox.bytes;
+            frontend::put_parse(out, &prepared.server_name, &prepared.text, &prepared.types);
+            link.replies.push(Reply::forward(Expected::Parse));
+        }
+        Step::Parse { prepared, undo, .. } => send_parse(link, prepared, undo, frame),
+        Step::LongParse => {
+            copy(link);
+            link.replies.push(Reply::forward(Expected::Parse));
+        }
+        Step::Bind { prepared: Some(prepared) } => {
+            let Ok((portal, name, rest)) = frontend::bind(frame) else { return };
+            link.prepare(prepared, name.is_empty());
+            if name.is_empty() {
+                copy(link);
+            } else {
+                let out = &mut link.server.core_mut().endpoint.outbox.bytes;
+                frontend::put_bind(out, portal, &prepared.server_name, rest);
+            }
+            link.replies.push(Reply::forward(Expected::Bind));
+        }
+        Step::Bind { prepared: None } => {
+            copy(link);
+            link.replies.push(Reply::forward(Expected::Bind));
+        }
+        Step::DescribeStatement { prepared } => {
+            let is_unnamed = frontend::target(frame).is_ok_and(|(_, name)| name.is_empty());
+            match prepared {
+                Some(prepared) => {
+                    link.prepare(prepared, is_unnamed);
+                    let name = if is_unnamed { &b""[..] } else { &prepared.server_name };
+                    let out = &mut link.server.core_mut().endpoint.outbox.bytes;
+                    frontend::put_describe(out, Target::Statement, name);
+                }
+                None => copy(link),
+            }
+            link.replies.push(Reply::forward(Expected::Describe));
+        }
+        Step::DescribePortal => {
+            copy(link);
+            link.replies.push(Reply::forward(Expected::Describe));
+        }
+        Step::Execute { .. } => {
+            copy(link);
+            link.replies.push(Reply::forward(Expected::Execute));
+        }
+        Step::CloseStatement { undo } => {
+            link.replies.push(Reply::made_up(Expected::Close).undone_by(undo.clone()));
+        }
+        Step::CloseOther => {
+            copy(link);
+            link.replies.push(Reply::forward(Expected::Close));
+        }
+        Step::Sync => {
+            copy(link);
+            link.replies.push(Reply::forward(Expected::Sync));
+        }
+        Step::Flush => copy(link),
+    }
+}
+
+fn send_parse(link: &mut super::link::Link, prepared: &Arc<crate::session::Prepared>, undo: &Undo, frame: &[u8]) {
+    let Undo::Unname(name) = undo else { return };
+    let is_refused = link.is_quiet() && link.status == TransactionStatus::Failed;
+    let core = link.server.core_mut();
+    let out = &mut core.endpoint.outbox.bytes;
+    if name.is_empty() {
+        core.statements.unnamed = Some(prepared.id);
+        out.extend_from_slice(frame);
+    } else if core.statements.touch(prepared.id) {
+        if is_refused {
+            frontend::put_parse(out, &prepared.server_name, &prepared.text, &prepared.types);
+            link.replies.push(Reply::forward(Expected::Parse).undone_by(undo.clone()));
+        } else {
+            link.replies.push(Reply::made_up(Expected::Parse).undone_by(undo.clone()));
+        }
+        return;
+    } else {
+        core.statements.insert(prepared.id);
+        frontend::put_parse(out, &prepared.server_name, &prepared.text, &prepared.types);
+    }
+    let undo = Undo::UnnameAndUnprepare(name.clone(), prepared.id);
+    link.replies.push(Reply::forward(Expected::Parse).undone_by(undo));
+}
+
+/// Asks, inside the client's batch and its transaction, what has been written.
+fn ask_in_batch(link: &mut super::link::Link) {
+    let name = StatementId::LOCK_SET.server_name();
+    let core = link.server.core_mut();
+    let out = &mut core.endpoint.outbox.bytes;
+    if !core.statements.touch(StatementId::LOCK_SET) {
+        core.statements.insert(StatementId::LOCK_SET);
+        frontend::put_parse(out, name.as_bytes(), LOCK_SET_QUERY.as_bytes(), &[0, 0]);
+        link.replies.push(Reply::swallow(Expected::Parse).undone_by(Undo::Unprepare(StatementId::LOCK_SET)));
+    }
+    frontend::put_bind_plain(out, OWN_PORTAL, name.as_bytes());
+    frontend::put_execute(out, OWN_PORTAL);
+    frontend::put_close(out, Target::Portal, OWN_PORTAL);
+    link.replies.push(Reply::swallow(Expected::Bind));
+    let delivery = Delivery::Capture(Capture::LockSet);
+    link.replies.push(Reply { expected: Expected::Execute, delivery, undo: Undo::Nothing });
+    link.replies.push(Reply::swallow(Expected::Close));
+}

@@ -1,0 +1,167 @@
+//! What others may know of a client, and how they reach it.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering},
+};
+
+use tokio::sync::Notify;
+
+use crate::{net::Peer, server::ServerInfo, session::PinSet};
+
+/// What a client does now, as the console shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Activity {
+    /// It holds no server connection and waits for none.
+    Idle = 0,
+    /// It holds a server connection.
+    Active = 1,
+    /// It waits for one.
+    Waiting = 2,
+}
+
+/// What a client is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Signal {
+    /// Nothing.
+    None = 0,
+    /// Its query is to be cancelled while it waits for a server.
+    CancelWait = 1,
+    /// The process stops: leave as soon as no transaction is open.
+    Drain = 2,
+    /// Leave now.
+    Kill = 3,
+}
+
+/// Shared between a client's task and everybody else.
+#[derive(Debug)]
+pub struct ClientInfo {
+    /// One counter for clients and servers.
+    pub id: u64,
+    /// Database as the client named it.
+    pub database: Arc<str>,
+    /// Login name.
+    pub user: Arc<str>,
+    /// Where it comes from.
+    pub peer: Peer,
+    /// Our end.
+    pub local: (String, u16),
+    /// Nanoseconds on the process clock.
+    pub connected_at: u64,
+    /// When its last request began.
+    pub requested_at: AtomicU64,
+    /// Named prepared statements.
+    pub statements: AtomicU64,
+    /// From its start-up packet.
+    pub application_name: String,
+    activity: AtomicU8,
+    pins: AtomicU16,
+    signal: AtomicU8,
+    woken: Arc<Notify>,
+    server: Mutex<Option<Arc<ServerInfo>>>,
+}
+
+impl ClientInfo {
+    /// A client that has logged in.
+    #[must_use]
+    pub fn new(
+        id: u64,
+        database: Arc<str>,
+        user: Arc<str>,
+        peer: Peer,
+        local: (String, u16),
+        now: u64,
+        application_name: String,
+    ) -> Self {
+        Self {
+            id,
+            database,
+            user,
+            peer,
+            local,
+            connected_at: now,
+            requested_at: AtomicU64::new(now),
+            statements: AtomicU64::new(0),
+            application_name,
+            activity: AtomicU8::new(Activity::Idle as u8),
+            pins: AtomicU16::new(0),
+            signal: AtomicU8::new(Signal::None as u8),
+            woken: Arc::new(Notify::new()),
+            server: Mutex::new(None),
+        }
+    }
+
+    /// What it does now.
+    #[must_use]
+    pub fn activity(&self) -> Activity {
+        match self.activity.load(Ordering::Relaxed) {
+            1 => Activity::Active,
+            2 => Activity::Waiting,
+            _ => Activity::Idle,
+        }
+    }
+
+    /// It does something else.
+    pub fn set_activity(&self, activity: Activity) {
+        self.activity.store(activity as u8, Ordering::Relaxed);
+    }
+
+    /// Why it keeps its server connection.
+    #[must_use]
+    pub fn pins(&self) -> PinSet {
+        PinSet::from_bits(self.pins.load(Ordering::Relaxed))
+    }
+
+    /// Its reasons have changed.
+    pub fn set_pins(&self, pins: PinSet) {
+        self.pins.store(pins.bits(), Ordering::Relaxed);
+    }
+
+    /// The server connection it holds.
+    #[must_use]
+    pub fn server(&self) -> Option<Arc<ServerInfo>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// It holds another one.
+    pub fn set_server(&self, server: Option<Arc<ServerInfo>>) {
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
+    }
+
+    /// Tells it to do something; the strongest wish wins.
+    pub fn send(&self, signal: Signal) {
+        self.signal.fetch_max(signal as u8, Ordering::Release);
+        self.woken.notify_one();
+    }
+
+    /// What it was told.
+    #[must_use]
+    pub fn signal(&self) -> Signal {
+        match self.signal.load(Ordering::Acquire) {
+            1 => Signal::CancelWait,
+            2 => Signal::Drain,
+            3 => Signal::Kill,
+            _ => Signal::None,
+        }
+    }
+
+    /// Was it told to forget what it waits for? Asking takes the wish back.
+    pub fn take_cancel(&self) -> bool {
+        self.signal
+            .compare_exchange(Signal::CancelWait as u8, Signal::None as u8, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// Wakes the client's task when it is told something.
+    #[must_use]
+    pub fn waker(&self) -> Arc<Notify> {
+        Arc::clone(&self.woken)
+    }
+
+    /// Waits until it is told something; cancel safe.
+    pub async fn signalled(&self) {
+        self.woken.notified().await;
+    }
+}

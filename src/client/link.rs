@@ -1,0 +1,152 @@
+//! A server connection in a client's hands.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use super::session::Session;
+use crate::{
+    pool::Pool,
+    protocol::{TransactionStatus, frontend},
+    routing::MemberId,
+    server::{Busy, Finished, Idle, ServerConnection},
+    session::{Delivery, Expected, Prepared, Replies, Reply, Undo, replies::Capture},
+};
+
+/// Why a client holds a server connection, and what is outstanding on it.
+pub(super) struct Link {
+    pub server: ServerConnection<Busy>,
+    pub pool: Arc<Pool>,
+    pub member: MemberId,
+    pub is_primary: bool,
+    pub replies: Replies,
+    /// What the last `ReadyForQuery` said.
+    pub status: TransactionStatus,
+    /// What the next one is expected to say, as far as the requests tell.
+    pub expects_transaction: bool,
+    /// The `CommandComplete` of a statement that we commit ourselves, kept until that has succeeded.
+    pub held: Vec<u8>,
+    /// A query of our own failed.
+    pub own_query_failed: bool,
+}
+
+impl Link {
+    pub(super) fn new(
+        server: ServerConnection<Idle>,
+        pool: Arc<Pool>,
+        member: MemberId,
+        is_primary: bool,
+        client: u64,
+        replies: Replies,
+    ) -> Self {
+        server.core().info.gate.hold(client);
+        Self {
+            server: server.begin(),
+            pool,
+            member,
+            is_primary,
+            replies,
+            status: TransactionStatus::Idle,
+            expects_transaction: false,
+            held: Vec::new(),
+            own_query_failed: false,
+        }
+    }
+
+    /// Nothing is outstanding.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.replies.is_empty()
+    }
+
+    /// Nothing is outstanding and no transaction is open.
+    pub(super) fn is_idle(&self) -> bool {
+        self.is_quiet() && self.status == TransactionStatus::Idle
+    }
+
+    /// A statement sent now joins a transaction block, for certain.
+    pub(super) fn is_in_transaction(&self) -> bool {
+        self.is_quiet() && self.status != TransactionStatus::Idle
+    }
+
+    /// Sends a query of our own whose rows are read.
+    pub(super) fn ask(&mut self, text: &str, capture: Capture) {
+        self.put_query(text);
+        self.replies.push(Reply::capture(Expected::Query, capture));
+    }
+
+    /// Sends a query of our own.
+    pub(super) fn tell(&mut self, text: &str) {
+        self.put_query(text);
+        self.replies.push(Reply::swallow(Expected::Query));
+    }
+
+    /// A simple query ends the server's unnamed statement, whoever sends it.
+    fn put_query(&mut self, text: &str) {
+        let core = self.server.core_mut();
+        core.statements.unnamed = None;
+        frontend::put_query(&mut core.endpoint.outbox.bytes, text);
+    }
+
+    /// Brings the server's parameters to the client's values, in the same write as what follows.
+    pub(super) fn synchronise(&mut self, session: &Session) {
+        if let Some(text) = session.parameters.synchronise(&self.server.core().parameters) {
+            self.tell(&text);
+        }
+    }
+
+    /// Makes sure that the server has prepared this.
+    pub(super) fn prepare(&mut self, prepared: &Arc<Prepared>, is_unnamed: bool) {
+        let core = self.server.core_mut();
+        if is_unnamed {
+            if core.statements.unnamed != Some(prepared.id) {
+                core.statements.unnamed = Some(prepared.id);
+                frontend::put_parse(&mut core.endpoint.outbox.bytes, b"", &prepared.text, &prepared.types);
+                self.replies.push(Reply::swallow(Expected::Parse).undone_by(Undo::Unprepare(prepared.id)));
+            }
+        } else if !core.statements.touch(prepared.id) {
+            core.statements.insert(prepared.id);
+            let out = &mut core.endpoint.outbox.bytes;
+            frontend::put_parse(out, &prepared.server_name, &prepared.text, &prepared.types);
+            self.replies.push(Reply::swallow(Expected::Parse).undone_by(Undo::Unprepare(prepared.id)));
+        }
+    }
+
+    /// Closes statements beyond the limit; only in front of an extended request.
+    pub(super) fn evict_statements(&mut self, limit: usize) {
+        let core = self.server.core_mut();
+        while let Some(evicted) = core.statements.evict(limit) {
+            let name = evicted.server_name();
+            frontend::put_close(&mut core.endpoint.outbox.bytes, frontend::Target::Statement, name.as_bytes());
+            self.replies.push(Reply { expected: Expected::Close, delivery: Delivery::Swallow, undo: Undo::Nothing });
+        }
+    }
+
+    /// The connection goes back to its pool at `now`, or is closed if it may not.
+    pub(super) fn give_back(self, now: u64) {
+        let info = Arc::clone(&self.server.core().info);
+        info.statements.store(self.server.core().statements.len() as u64, Ordering::Relaxed);
+        let is_cancelled = info.gate.let_go();
+        let pool = self.pool;
+        let Finished::Idle(server) = self.server.finish(self.status) else {
+            return;
+        };
+        if is_cancelled {
+            // A cancel request on its way must not hit the next client.
+            tokio::task::spawn_local(async move {
+                info.gate.wait_closed().await;
+                pool.check_in(server, now);
+            });
+        } else {
+            pool.check_in(server, now);
+        }
+    }
+
+    /// The client is gone and has left state behind: the connection is cleaned, then goes back.
+    pub(super) fn clean(self, query: String) {
+        let info = Arc::clone(&self.server.core().info);
+        info.gate.let_go();
+        let (pool, server) = (self.pool, self.server);
+        tokio::task::spawn_local(async move {
+            info.gate.wait_closed().await;
+            Box::pin(pool.clean(server, &query)).await;
+        });
+    }
+}

@@ -1,0 +1,542 @@
+//! From the first byte to the first `ReadyForQuery`.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use pgwire::messages::startup::Authentication;
+use tokio::time::timeout;
+
+use super::{
+    ClientError, ClientInfo, Draw,
+    context::{Context, Settings},
+    session::OwnSettings,
+};
+use crate::{
+    admin,
+    auth::{Challenge, challenge, scram, verify_clear, verify_md5},
+    cluster::Database,
+    config::{NameList, PoolMode},
+    insight::Account,
+    net::{Endpoint, Peer},
+    pool::{CheckoutError, Pool},
+    protocol::{
+        FrameError, TransactionStatus, backend, frame, frontend,
+        startup::{self, StartupPacket},
+    },
+    server::{ExecuteError, execute},
+    session::{
+        Parameters,
+        parameters::{TRACKED, push_literal, tracked},
+    },
+};
+
+/// Longest message of an authentication exchange.
+const PASSWORD_LIMIT_BYTES: usize = 64 * 1024;
+/// The first client of a database waits this long for its catalog: until then every function call is suspect.
+const FIRST_CATALOG: Duration = Duration::from_secs(1);
+/// Start-up parameters that name the session.
+const NAMING: [&str; 4] = ["user", "database", "replication", "options"];
+
+/// Who has come.
+pub(super) enum Welcome {
+    /// A cancel request; it has been acted on.
+    Cancelled,
+    /// A client of the console.
+    Console(ConsoleGuest),
+    /// A client of a database.
+    Client(Box<Guest>),
+}
+
+/// A client of the console, logged in.
+pub(super) struct ConsoleGuest {
+    pub info: Arc<ClientInfo>,
+    pub privilege: admin::Privilege,
+}
+
+/// A client of a database, logged in.
+pub(super) struct Guest {
+    pub info: Arc<ClientInfo>,
+    pub account: Arc<Account>,
+    pub database: Arc<Database>,
+    pub server_user: Arc<str>,
+    pub parameters: Parameters,
+    pub pool_mode: PoolMode,
+    pub query_wait: Duration,
+    pub max_prepared: usize,
+    pub reset_query: String,
+    pub key: super::cancel::OwnKey,
+    /// `options=-c pgweir.…`.
+    pub own: OwnSettings,
+}
+
+/// What the start-up packet asks for.
+struct Request {
+    user: String,
+    database: String,
+    application_name: String,
+    parameters: Vec<(String, String)>,
+    negotiates: bool,
+    unknown_options: Vec<String>,
+}
+
+/// Runs the whole login within `client_login_timeout`.
+pub(super) async fn login(
+    io: &mut Endpoint,
+    peer: Peer,
+    context: &Arc<Context>,
+    worker: usize,
+) -> Result<Welcome, ClientError> {
+    let settings = context.settings();
+    let deadline = settings.config.pgbouncer.client_login_timeout;
+    let logging_in = Box::pin(log_in(io, peer, context, &settings, worker));
+    if deadline.is_zero() {
+        return logging_in.await;
+    }
+    timeout(deadline, logging_in).await.map_err(|_| ClientError::LoginTimeout)?
+}
+
+async fn log_in(
+    io: &mut Endpoint,
+    peer: Peer,
+    context: &Arc<Context>,
+    settings: &Arc<Settings>,
+    worker: usize,
+) -> Result<Welcome, ClientError> {
+    let parameters = loop {
+        match read_startup(io).await? {
+            StartupPacket::SslRequest | StartupPacket::GssEncRequest => {
+                io.outbox.bytes.push(b'N');
+                io.flush().await.map_err(ClientError::Gone)?;
+            }
+            StartupPacket::CancelRequest { pid, key } => {
+                let deadline = settings.config.pgbouncer.cancel_wait_timeout;
+                context.cancel_keys.cancel(pid, &key, deadline).await;
+                return Ok(Welcome::Cancelled);
+            }
+            StartupPacket::Startup { minor, parameters } => break understand(minor, parameters, settings)?,
+        }
+    };
+    let limit = u64::from(settings.config.pgbouncer.max_client_conn);
+    let is_console = admin::DATABASES.contains(&parameters.database.as_str());
+    if !is_console && context.connected.load(Ordering::Relaxed) > limit {
+        return Err(ClientError::Refused("no more connections allowed (max_client_conn)".to_owned()));
+    }
+    if context.is_shutting_down.load(Ordering::Relaxed) && !is_console {
+        return Err(ClientError::Refused("pooler is shutting down".to_owned()));
+    }
+    if is_console {
+        return console(io, peer, context, settings, &parameters).await.map(Welcome::Console);
+    }
+    authenticate(io, context, settings, &parameters.user).await?;
+    welcome(io, peer, context, settings, parameters, worker).await.map(|guest| Welcome::Client(Box::new(guest)))
+}
+
+async fn read_startup(io: &mut Endpoint) -> Result<StartupPacket, ClientError> {
+    loop {
+        if let Some((packet, bytes)) = startup::decode(io.inbox.unread())? {
+            io.inbox.skip(bytes, &mut Default::default());
+            return Ok(packet);
+        }
+        io.read().await.map_err(ClientError::Gone)?;
+    }
+}
+
+fn understand(minor: u16, given: Vec<(String, String)>, settings: &Settings) -> Result<Request, ClientError> {
+    let find = |name: &str| given.iter().find(|(given, _)| given == name).map(|(_, value)| value.clone());
+    let user = find("user")
+        .filter(|user| !user.is_empty())
+        .ok_or_else(|| ClientError::Refused("no PostgreSQL user name specified in startup packet".to_owned()))?;
+    let database = find("database").filter(|database| !database.is_empty()).unwrap_or_else(|| user.clone());
+    if find("replication").is_some_and(|value| !matches!(value.as_str(), "" | "0" | "off" | "false" | "no")) {
+        return Err(ClientError::Refused("replication connections are not supported".to_owned()));
+    }
+    let ignored = &settings.config.pgbouncer.ignore_startup_parameters;
+    let mut parameters = Vec::new();
+    let mut unknown_options = Vec::new();
+    for (name, value) in &given {
+        if name.starts_with("_pq_.") {
+            unknown_options.push(name.clone());
+        } else if !NAMING.contains(&name.as_str()) {
+            accept(name, value, ignored, &mut parameters)?;
+        }
+    }
+    if let Some(options) = find("options") {
+        for (name, value) in split_options(&options)? {
+            match accept(&name, &value, ignored, &mut parameters) {
+                Err(_) if ignored.contains("options") => {}
+                accepted => accepted?,
+            }
+        }
+    }
+    Ok(Request {
+        application_name: find("application_name").unwrap_or_default(),
+        user,
+        database,
+        parameters,
+        negotiates: minor > 0 || !unknown_options.is_empty(),
+        unknown_options,
+    })
+}
+
+fn accept(
+    name: &str,
+    value: &str,
+    ignored: &NameList,
+    parameters: &mut Vec<(String, String)>,
+) -> Result<(), ClientError> {
+    let is_own = name.starts_with("pgweir.");
+    if is_own || tracked(name).is_some() {
+        parameters.push((name.to_owned(), value.to_owned()));
+        return Ok(());
+    }
+    if ignored.contains(name) {
+        return Ok(());
+    }
+    Err(ClientError::Refused(format!("unsupported startup parameter: {name}")))
+}
+
+/// `-c name=value`, `-cname=value` and `--name=value`, blanks escaped by `\`.
+fn split_options(options: &str) -> Result<Vec<(String, String)>, ClientError> {
+    let mut words = vec![String::new()];
+    let mut characters = options.chars();
+    while let Some(character) = characters.next() {
+        match (character, words.last_mut()) {
+            ('\\', Some(word)) => word.extend(characters.next()),
+            (blank, _) if blank.is_ascii_whitespace() => words.push(String::new()),
+            (other, Some(word)) => word.push(other),
+            (_, None) => {}
+        }
+    }
+    let malformed = || ClientError::Refused("unsupported options startup parameter".to_owned());
+    let mut found = Vec::new();
+    let mut words = words.into_iter().filter(|word| !word.is_empty());
+    while let Some(word) = words.next() {
+        let pair = match (word.as_str(), word.strip_prefix("--"), word.strip_prefix("-c")) {
+            ("-c", ..) => words.next().ok_or_else(malformed)?,
+            (_, Some(pair), _) | (_, None, Some(pair)) => pair.to_owned(),
+            _ => return Err(malformed()),
+        };
+        let (name, value) = pair.split_once('=').ok_or_else(malformed)?;
+        found.push((name.replace('-', "_"), value.to_owned()));
+    }
+    Ok(found)
+}
+
+async fn read_password(io: &mut Endpoint) -> Result<Vec<u8>, ClientError> {
+    loop {
+        if let Some(header) = frame::header(io.inbox.unread())? {
+            if header.tag == frontend::tag::TERMINATE {
+                return Err(ClientError::Terminated);
+            }
+            if header.tag != frontend::tag::PASSWORD {
+                return Err(FrameError::UnknownTag(header.tag).into());
+            }
+            if header.frame_bytes > PASSWORD_LIMIT_BYTES {
+                return Err(FrameError::LengthTooLarge(header.frame_bytes as u32).into());
+            }
+            if let Some(message) = io.inbox.unread().get(..header.frame_bytes) {
+                let answer = frame::body(message).to_vec();
+                io.inbox.skip(header.frame_bytes, &mut Default::default());
+                return Ok(answer);
+            }
+        }
+        io.read().await.map_err(ClientError::Gone)?;
+    }
+}
+
+async fn ask(io: &mut Endpoint, message: &Authentication) -> Result<Vec<u8>, ClientError> {
+    backend::put_authentication(&mut io.outbox.bytes, message);
+    io.flush().await.map_err(ClientError::Gone)?;
+    read_password(io).await
+}
+
+/// Proves that the client is who it says; nothing is said about whether the user exists.
+async fn authenticate(
+    io: &mut Endpoint,
+    context: &Context,
+    settings: &Settings,
+    user: &str,
+) -> Result<(), ClientError> {
+    let secret = settings.users.secret(user);
+    let without_zero = |answer: &[u8]| answer.strip_suffix(b"\0").unwrap_or(answer).to_vec();
+    let is_right = match challenge(settings.config.pgbouncer.auth_type, secret) {
+        Challenge::None => true,
+        Challenge::Refused => return Err(ClientError::Authentication("\"trust\" authentication failed")),
+        Challenge::ClearText => {
+            let answer = without_zero(&ask(io, &Authentication::CleartextPassword).await?);
+            verify_clear(secret, user, &String::from_utf8_lossy(&answer))
+        }
+        Challenge::Md5 => {
+            let mut salt = [0; 4];
+            getrandom::fill(&mut salt).map_err(|_| ClientError::Authentication("no random numbers"))?;
+            let answer = ask(io, &Authentication::MD5Password(salt.to_vec())).await?;
+            verify_md5(secret, user, salt, &without_zero(&answer))
+        }
+        Challenge::Scram => return scram_exchange(io, context, settings, user).await,
+    };
+    if is_right { Ok(()) } else { Err(ClientError::Authentication("password authentication failed")) }
+}
+
+async fn scram_exchange(
+    io: &mut Endpoint,
+    context: &Context,
+    settings: &Settings,
+    user: &str,
+) -> Result<(), ClientError> {
+    let failed = ClientError::Authentication("SASL authentication failed");
+    let answer = ask(io, &Authentication::SASL(vec![scram::MECHANISM.to_owned()])).await?;
+    let Some(client_first) = sasl_initial_response(&answer) else { return Err(failed) };
+    let mut random = [0; 18];
+    getrandom::fill(&mut random).map_err(|_| ClientError::Authentication("no random numbers"))?;
+    let nonce = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, random);
+    let secret = settings.users.secret(user);
+    let (exchange, server_first) = scram::ServerExchange::start(secret, user, &context.mock_key, &nonce, client_first)?;
+    let client_final = ask(io, &Authentication::SASLContinue(server_first.into())).await?;
+    let (server_final, keys) = exchange.finish_with_keys(&client_final)?;
+    context.directory.remember_keys(user, keys);
+    backend::put_authentication(&mut io.outbox.bytes, &Authentication::SASLFinal(server_final.into()));
+    Ok(())
+}
+
+/// Mechanism, length, data.
+fn sasl_initial_response(answer: &[u8]) -> Option<&[u8]> {
+    let end = memchr::memchr(0, answer)?;
+    let (mechanism, rest) = answer.split_at_checked(end)?;
+    let (length, data) = rest.get(1..)?.split_first_chunk::<4>()?;
+    let length = usize::try_from(i32::from_be_bytes(*length)).ok()?;
+    (mechanism == scram::MECHANISM.as_bytes() && data.len() == length).then_some(data)
+}
+
+fn local_of(io: &Endpoint) -> (String, u16) {
+    io.stream.local()
+}
+
+/// Admins and those who may look; their names are checked before any password is asked for.
+async fn console(
+    io: &mut Endpoint,
+    peer: Peer,
+    context: &Arc<Context>,
+    settings: &Settings,
+    request: &Request,
+) -> Result<ConsoleGuest, ClientError> {
+    let main = &settings.config.pgbouncer;
+    let is_self = matches!(peer, Peer::Unix { uid, .. } if uid == nix::unistd::geteuid().as_raw());
+    let privilege = if request.user == "pgbouncer" && is_self {
+        admin::Privilege::Admin
+    } else if main.admin_users.contains(&request.user) {
+        authenticate(io, context, settings, &request.user).await?;
+        admin::Privilege::Admin
+    } else if main.stats_users.contains(&request.user) {
+        authenticate(io, context, settings, &request.user).await?;
+        admin::Privilege::Stats
+    } else {
+        return Err(ClientError::Refused("not allowed".to_owned()));
+    };
+    let info = Arc::new(ClientInfo::new(
+        context.next_id(),
+        request.database.as_str().into(),
+        request.user.as_str().into(),
+        peer,
+        local_of(io),
+        context.clock.now(),
+        request.application_name.clone(),
+    ));
+    let key = context.cancel_keys.issue(&info, draws());
+    let out = &mut io.outbox.bytes;
+    negotiate(out, request);
+    backend::put_authentication(out, &Authentication::Ok);
+    for (name, value) in admin::LOGIN_PARAMETERS {
+        backend::put_parameter_status(out, name, value);
+    }
+    backend::put_backend_key_data(out, key.pid, key.secret);
+    out.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
+    io.flush().await.map_err(ClientError::Gone)?;
+    context.cancel_keys.revoke(key);
+    Ok(ConsoleGuest { info, privilege })
+}
+
+fn draws() -> impl FnMut() -> u64 {
+    let mut draw = Draw::from_os();
+    move || draw.next()
+}
+
+fn negotiate(out: &mut Vec<u8>, request: &Request) {
+    if request.negotiates {
+        let options: Vec<&str> = request.unknown_options.iter().map(String::as_str).collect();
+        startup::put_negotiate(out, &options);
+    }
+}
+
+async fn welcome(
+    io: &mut Endpoint,
+    peer: Peer,
+    context: &Arc<Context>,
+    settings: &Settings,
+    request: Request,
+    worker: usize,
+) -> Result<Guest, ClientError> {
+    let unknown = || ClientError::Refused(format!("no such database: {}", request.database));
+    let section = settings.config.database(&request.database).ok_or_else(unknown)?;
+    let database = context.directory.database(&request.database).ok_or_else(unknown)?;
+    let user: Arc<str> = request.user.as_str().into();
+    let server_user: Arc<str> = section.user.as_deref().unwrap_or(&request.user).into();
+    let pool = context.directory.pool(&database, &server_user, database.primary()).ok_or_else(unknown)?;
+    let query_wait = settings.config.query_wait_timeout(&section, &request.user).unwrap_or_default();
+
+    let greeting = greet(&pool, worker, query_wait).await?;
+    if context.directory.logged_in(&database, &server_user) {
+        database.wait_for_catalog(FIRST_CATALOG).await;
+    }
+    let parameters = choose_parameters(&pool, &greeting, &request, worker, query_wait).await?;
+
+    let own = own_settings(&request)?;
+    let info = Arc::new(ClientInfo::new(
+        context.next_id(),
+        request.database.as_str().into(),
+        user,
+        peer,
+        local_of(io),
+        context.clock.now(),
+        request.application_name.clone(),
+    ));
+    let key = context.cancel_keys.issue(&info, draws());
+    let out = &mut io.outbox.bytes;
+    negotiate(out, &request);
+    backend::put_authentication(out, &Authentication::Ok);
+    for (name, value) in greeting.iter() {
+        backend::put_parameter_status(out, name, parameters.get(name).unwrap_or(value));
+    }
+    backend::put_backend_key_data(out, key.pid, key.secret);
+    out.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
+    io.flush().await.map_err(ClientError::Gone)?;
+
+    context.clients.insert(info.id, Arc::clone(&info));
+    let account = context.insight.account(&request.database, &request.user);
+    account.stats().login();
+    tracing::info!(client = info.id, db = %request.database, user = %request.user, %peer, "login attempt");
+    let main = &settings.config.pgbouncer;
+    Ok(Guest {
+        account,
+        pool_mode: settings.config.pool_mode(&section, &server_user),
+        query_wait,
+        max_prepared: main.max_prepared_statements as usize,
+        reset_query: main.server_reset_query.clone(),
+        info,
+        database,
+        server_user,
+        parameters,
+        key,
+        own,
+    })
+}
+
+/// Settings of the proxy's own that came with the start-up packet.
+fn own_settings(request: &Request) -> Result<OwnSettings, ClientError> {
+    let mut own = OwnSettings::default();
+    for (name, value) in &request.parameters {
+        if let Some(name) = name.strip_prefix("pgweir.") {
+            own.set(name, value).map_err(|error| ClientError::Refused(error.message.into_owned()))?;
+        }
+    }
+    Ok(own)
+}
+
+/// What servers of the pool report; the first client of a pool waits until one has been logged in to.
+async fn greet(pool: &Arc<Pool>, worker: usize, wait: Duration) -> Result<Arc<Vec<(String, String)>>, ClientError> {
+    if let Some(greeting) = pool.greeting() {
+        return Ok(greeting);
+    }
+    let server = pool.check_out(worker, wait).await?;
+    pool.check_in(server, pool.now());
+    pool.greeting().ok_or(ClientError::Checkout(CheckoutError::Closed))
+}
+
+/// The values of tracked parameters that this client starts with, in PostgreSQL's spelling.
+///
+/// What a client asks for is tried on a server once per pool and value, so that a wrong value fails the login as it
+/// would without a proxy.
+async fn choose_parameters(
+    pool: &Arc<Pool>,
+    greeting: &[(String, String)],
+    request: &Request,
+    worker: usize,
+    wait: Duration,
+) -> Result<Parameters, ClientError> {
+    let mut parameters = Parameters::default();
+    for (name, value) in greeting {
+        parameters.set(name, value);
+    }
+    for (name, typed) in request.parameters.iter().filter(|(name, _)| !name.starts_with("pgweir.")) {
+        let Some(name) = tracked(name).and_then(|index| TRACKED.get(index)) else { continue };
+        if *name == "application_name" || parameters.get(name) == Some(typed.as_str()) {
+            parameters.set(name, typed);
+            continue;
+        }
+        let spelling = match pool.spelling(name, typed) {
+            Some(known) => known,
+            None => try_parameter(pool, name, typed, worker, wait).await?,
+        };
+        parameters.set(name, &spelling);
+    }
+    Ok(parameters)
+}
+
+async fn try_parameter(
+    pool: &Arc<Pool>,
+    name: &str,
+    typed: &str,
+    worker: usize,
+    wait: Duration,
+) -> Result<Box<str>, ClientError> {
+    let server = pool.check_out(worker, wait).await?;
+    let mut text = format!("SET {name}=");
+    push_literal(&mut text, typed);
+    let server = match execute(server.begin(), &text).await {
+        Ok(server) => server,
+        Err(ExecuteError::Refused { frame }) => return Err(ClientError::InvalidParameter(as_fatal(frame))),
+        Err(ExecuteError::Io(error)) => return Err(ClientError::ServerGone(error)),
+        Err(ExecuteError::Frame(_)) => return Err(ClientError::ServerProtocol("an answer to SET")),
+    };
+    let spelling: Box<str> = server.core().parameters.get(name).unwrap_or(typed).into();
+    pool.learn_spelling(name, typed, &spelling);
+    pool.check_in(server, pool.now());
+    Ok(spelling)
+}
+
+/// At start-up PostgreSQL reports a wrong value as FATAL.
+fn as_fatal(frame: Vec<u8>) -> Vec<u8> {
+    use crate::protocol::{ErrorResponse, SqlState, error_response};
+    let message = error_response::field(&frame, b'M').unwrap_or_default();
+    let sqlstate = error_response::sqlstate(&frame).unwrap_or(SqlState::INVALID_PARAMETER_VALUE);
+    let mut fatal = Vec::new();
+    ErrorResponse::fatal(sqlstate, String::from_utf8_lossy(message).into_owned()).put(&mut fatal);
+    fatal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read_in_all_their_forms() {
+        let found = split_options(r"-c a=1 -cb=2 --c-d=3 -c e=x\ y").unwrap();
+        let expected = [("a", "1"), ("b", "2"), ("c_d", "3"), ("e", "x y")];
+        assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn options_of_another_kind_are_refused() {
+        for options in ["-d 5", "-c a", "-c"] {
+            assert!(split_options(options).is_err(), "{options}");
+        }
+    }
+
+    #[test]
+    fn a_sasl_response_that_lies_about_its_length_is_none() {
+        assert_eq!(sasl_initial_response(b"SCRAM-SHA-256\0\0\0\0\x02n,"), Some(&b"n,"[..]));
+        assert_eq!(sasl_initial_response(b"SCRAM-SHA-256\0\0\0\0\x03n,"), None);
+        assert_eq!(sasl_initial_response(b"SCRAM-SHA-1\0\0\0\0\x02n,"), None);
+    }
+}

@@ -1,0 +1,301 @@
+//! One accepted client, first byte to close.
+
+mod backend;
+mod cached;
+mod cancel;
+mod console;
+mod context;
+mod error;
+mod facts;
+mod forward;
+mod info;
+mod link;
+mod login;
+mod own_settings;
+mod pending;
+mod request;
+mod route;
+mod session;
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context as TaskContext, Poll},
+    time::Duration,
+};
+
+pub use context::{Context, Directory, Parts, Settings};
+pub use error::ClientError;
+pub use info::{Activity, ClientInfo, Signal};
+use tokio::sync::{Notify, futures::OwnedNotified};
+
+use self::{error::LastWords, facts::Facts, link::Link, pending::PendingRequests, session::Session};
+use crate::{
+    config::PoolMode,
+    insight::Account,
+    net::{Accepted, Endpoint, poll_pump},
+    pool::Pool,
+    protocol::TransactionStatus,
+    session::{Probe, Replies, request::REQUEST_LIMIT_BYTES},
+};
+
+/// Requests of a client that are held while they must wait for those in front of them. The longest that is understood
+/// as a whole fits in.
+const UNREAD_LIMIT_BYTES: usize = 3 * REQUEST_LIMIT_BYTES;
+
+/// How long a client may take to read its last words.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Random numbers for stamps: unpredictable seed, cheap steps (SplitMix64).
+#[derive(Debug)]
+pub(crate) struct Draw(u64);
+
+impl Draw {
+    /// Seeded by the operating system.
+    pub(crate) fn from_os() -> Self {
+        let mut seed = [0; 8];
+        if getrandom::fill(&mut seed).is_err() {
+            tracing::error!("the operating system gives no random numbers");
+        }
+        Self(u64::from_ne_bytes(seed))
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+/// One random number.
+#[must_use]
+pub fn random() -> u64 {
+    Draw::from_os().next()
+}
+
+/// A client that has logged in to a database.
+pub(crate) struct Client {
+    context: Arc<Context>,
+    worker: usize,
+    io: Endpoint,
+    info: Arc<ClientInfo>,
+    account: Arc<Account>,
+    key: cancel::OwnKey,
+    session: Session,
+    link: Option<Link>,
+    pending: PendingRequests,
+    /// How far the inbox has been looked at for a request.
+    scanned: usize,
+    /// A request that has been understood and waits for its turn.
+    blocked: Option<Facts>,
+    /// A request cannot be understood before an earlier one is answered.
+    waits_for_name: bool,
+    /// An extended request was refused: the rest of it is not wanted.
+    discards_until_sync: bool,
+    /// Session pooling: the server stays until the client leaves.
+    keeps_server: bool,
+    pool_mode: PoolMode,
+    query_wait: Duration,
+    max_prepared: usize,
+    reset_query: String,
+    request_started: u64,
+    /// The request had to wait for a server.
+    has_waited: bool,
+    /// When the last request ended.
+    answered: u64,
+    /// The queue of the last link, empty: its memory is used again.
+    spare_replies: Replies,
+    /// When the first request of the open transaction began.
+    transaction_started: u64,
+    member_pools: Vec<Option<Arc<Pool>>>,
+    probe: Probe,
+    draw: Draw,
+    woken: Arc<Notify>,
+    signalled: Option<Pin<Box<OwnedNotified>>>,
+}
+
+/// Serves an accepted connection until it ends. It runs on the worker that it was handed to and nowhere else.
+pub async fn serve(accepted: Accepted, context: Arc<Context>, worker: usize) {
+    context.connected.fetch_add(1, Ordering::Relaxed);
+    let (stream, peer) = match accepted.register() {
+        Ok(registered) => registered,
+        Err(error) => {
+            tracing::warn!(%error, "accepted socket not registered");
+            context.connected.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+    };
+    let mut io = Endpoint::new(stream);
+    let login = Box::pin(login::login(&mut io, peer, &context, worker));
+    match login.await {
+        Ok(login::Welcome::Cancelled) => {}
+        Ok(login::Welcome::Console(guest)) => Box::pin(console::serve(io, guest, &context)).await,
+        Ok(login::Welcome::Client(guest)) => {
+            let mut client = Client::new(io, *guest, Arc::clone(&context), worker);
+            let end = Box::pin(client.run()).await;
+            client.leave(end).await;
+        }
+        Err(error) => {
+            tracing::info!(%peer, %error, "login failed");
+            say_farewell(&mut io, &error).await;
+        }
+    }
+    context.connected.fetch_sub(1, Ordering::Relaxed);
+}
+
+async fn say_farewell(io: &mut Endpoint, error: &ClientError) {
+    match error.last_words() {
+        LastWords::Silence => return,
+        LastWords::Ours(response) => response.put(&mut io.outbox.bytes),
+        LastWords::Servers(frame) => io.outbox.bytes.extend_from_slice(&frame),
+    }
+    if tokio::time::timeout(FAREWELL, io.flush()).await.is_err() {
+        tracing::debug!("client did not read its last words");
+    }
+}
+
+impl Client {
+    fn new(io: Endpoint, guest: login::Guest, context: Arc<Context>, worker: usize) -> Self {
+        let login::Guest {
+            info,
+            account,
+            database,
+            server_user,
+            parameters,
+            pool_mode,
+            query_wait,
+            max_prepared,
+            reset_query,
+            key,
+            own,
+        } = guest;
+        let woken = info.waker();
+        let probe = Probe::new(&server_user);
+        let mut session = Session::new(Arc::clone(&context), database, server_user, parameters);
+        session.own = own;
+        Self {
+            session,
+            key,
+            context,
+            worker,
+            io,
+            info,
+            account,
+            link: None,
+            pending: PendingRequests::default(),
+            scanned: 0,
+            blocked: None,
+            waits_for_name: false,
+            discards_until_sync: false,
+            keeps_server: pool_mode == PoolMode::Session,
+            pool_mode,
+            query_wait,
+            max_prepared,
+            reset_query,
+            request_started: 0,
+            has_waited: false,
+            answered: 0,
+            spare_replies: Replies::default(),
+            transaction_started: 0,
+            member_pools: Vec::new(),
+            probe,
+            draw: Draw::from_os(),
+            woken,
+            signalled: None,
+        }
+    }
+
+    /// Relays until somebody ends it.
+    async fn run(&mut self) -> Result<(), ClientError> {
+        loop {
+            self.take_server_messages()?;
+            self.take_requests().await?;
+            self.forbid_transactions()?;
+            self.wait().await?;
+        }
+    }
+
+    /// `pool_mode = statement` knows no transaction blocks.
+    fn forbid_transactions(&self) -> Result<(), ClientError> {
+        let in_block = self.link.as_ref().is_some_and(|link| link.status != TransactionStatus::Idle);
+        if self.pool_mode == PoolMode::Statement && in_block {
+            return Err(ClientError::Refused("transaction blocks not allowed in statement pooling mode".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Moves bytes until there is something to decide.
+    async fn wait(&mut self) -> Result<(), ClientError> {
+        std::future::poll_fn(|cx| self.poll_wait(cx)).await
+    }
+
+    fn poll_wait(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), ClientError>> {
+        let signal = self.poll_signal(cx);
+        match signal {
+            Signal::Kill => return Poll::Ready(Err(ClientError::Killed)),
+            Signal::CancelWait => _ = self.info.take_cancel(),
+            Signal::Drain | Signal::None => {}
+        }
+        let reads_client =
+            self.blocked.is_none() && !self.waits_for_name && self.io.inbox.unread().len() < UNREAD_LIMIT_BYTES;
+        let server = self.link.as_mut().map(|link| &mut link.server.core_mut().endpoint);
+        match poll_pump(&mut self.io, server, reads_client, cx) {
+            Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Pending if signal == Signal::Drain && self.link.is_none() && self.io.outbox.unsent().is_empty() => {
+                Poll::Ready(Err(ClientError::ShuttingDown))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// What the client is told to do. The wish to be woken is registered once and again when it has been used up: the
+    /// waker of a task does not change.
+    fn poll_signal(&mut self, cx: &mut TaskContext<'_>) -> Signal {
+        let signal = self.info.signal();
+        if signal == Signal::None && self.signalled.is_some() {
+            return signal;
+        }
+        loop {
+            let waiting = self.signalled.get_or_insert_with(|| Box::pin(Arc::clone(&self.woken).notified_owned()));
+            if waiting.as_mut().poll(cx).is_pending() {
+                return self.info.signal();
+            }
+            self.signalled = None;
+        }
+    }
+
+    /// Nothing is outstanding on the server, so it may be cleaned and reused.
+    async fn leave(mut self, end: Result<(), ClientError>) {
+        self.context.clients.remove(&self.info.id);
+        self.context.cancel_keys.revoke(self.key);
+        let error = end.err().unwrap_or(ClientError::Terminated);
+        tracing::info!(client = self.info.id, db = %self.info.database, user = %self.info.user, reason = %error, "closing because");
+        let mut is_cut = false;
+        if let Some(mut link) = self.link.take() {
+            let from_server = &mut link.server.core_mut().endpoint.inbox;
+            is_cut = from_server.is_inside_message();
+            from_server.hand_over(&mut self.io.outbox);
+            let is_sent = self.io.inbox.approved_len() == 0 && link.server.core().endpoint.outbox.unsent().is_empty();
+            let is_whole = is_sent && !self.io.inbox.is_inside_message();
+            let is_clean = link.is_idle() && !link.replies.is_ambiguous() && self.pending.is_empty() && is_whole;
+            link.pool.count_pins(self.session.pins, Default::default());
+            self.note_unlinked(link.member);
+            let is_server_lost = matches!(error, ClientError::ServerGone(_) | ClientError::ServerProtocol(_));
+            if is_clean && !is_server_lost && !link.server.core().is_tainted {
+                let has_state = self.keeps_server || !self.session.pins.is_empty() || self.session.must_probe;
+                match has_state {
+                    true => link.clean(self.reset_query.clone()),
+                    false => link.give_back(self.context.clock.now()),
+                }
+            }
+        }
+        // Behind half a row, an error would be read as the rest of it.
+        if !is_cut {
+            say_farewell(&mut self.io, &error).await;
+        }
+    }
+}

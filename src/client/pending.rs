@@ -1,0 +1,116 @@
+//! Requests that the server has not finished, and what each of them will leave behind.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use crate::{
+    cache::{FillGuard, WriteGuard},
+    insight::{CacheOutcome, Route, Work},
+    protocol::TransactionStatus,
+    routing::MemberId,
+    sql::Statement,
+};
+
+/// A request that may commit something: settled by its `ReadyForQuery`.
+#[derive(Debug)]
+pub(super) struct WriteUnit {
+    /// The marks on the stamps; `None` if the cache is off.
+    pub guard: Option<WriteGuard>,
+    /// Marks of later parts of the same request.
+    pub more: Vec<WriteGuard>,
+    /// Something in it may have committed, however it ends.
+    pub commits_inside: bool,
+    /// A `CommandComplete` in it may tell of a commit before its `ReadyForQuery` does.
+    pub reveals_early: bool,
+    /// It changes the catalog.
+    pub catalog_change: bool,
+    /// The server said that no transaction id was assigned: nothing was written.
+    pub wrote_nothing: bool,
+}
+
+/// How a unit ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It is visible to everybody.
+    Committed,
+    /// Nothing of it is.
+    RolledBack,
+}
+
+impl WriteUnit {
+    /// What the end of its request says about it.
+    pub(super) fn outcome(&self, status: TransactionStatus, has_failed: bool) -> Outcome {
+        let has_committed = status == TransactionStatus::Idle && !has_failed;
+        if self.wrote_nothing || !(has_committed || self.commits_inside) {
+            Outcome::RolledBack
+        } else {
+            Outcome::Committed
+        }
+    }
+}
+
+/// One request.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// Its shape.
+    pub statement: Option<Arc<Statement>>,
+    /// Its first byte was read, nanoseconds.
+    pub started: u64,
+    /// How long it waited for a server.
+    pub queued: u64,
+    /// Where it runs.
+    pub route: Route,
+    /// Why.
+    pub route_reason: &'static str,
+    /// On which member.
+    pub member: Option<MemberId>,
+    /// What the cache did.
+    pub cache: CacheOutcome,
+    /// Why.
+    pub cache_reason: &'static str,
+    /// Rows sent.
+    pub rows: u64,
+    /// Bytes sent to the client.
+    pub sent: u64,
+    /// Bytes received from the client.
+    pub received: u64,
+    /// What it made the proxy do.
+    pub work: Work,
+    /// It ended in this error.
+    pub sqlstate: Option<[u8; 5]>,
+    /// Its last message has been sent.
+    pub is_whole: bool,
+    /// What it may commit.
+    pub unit: Option<WriteUnit>,
+    /// Its answer on the way to the cache.
+    pub fill: Option<(Box<FillGuard>, Option<u64>)>,
+}
+
+/// Requests under way, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct PendingRequests {
+    queue: VecDeque<Pending>,
+}
+
+impl PendingRequests {
+    pub(super) fn push(&mut self, pending: Pending) {
+        self.queue.push_back(pending);
+    }
+
+    /// The one that the server answers now.
+    pub(super) fn front(&mut self) -> Option<&mut Pending> {
+        self.queue.front_mut()
+    }
+
+    /// The one that is still being sent.
+    pub(super) fn unfinished(&mut self) -> Option<&mut Pending> {
+        self.queue.back_mut().filter(|pending| !pending.is_whole)
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Pending> {
+        self.queue.pop_front()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}

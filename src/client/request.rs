@@ -1,0 +1,442 @@
+//! What the client asks: each request is understood, answered here, or placed and sent.
+
+use std::sync::atomic::Ordering;
+
+use super::{
+    Client, ClientError,
+    facts::{Boundary, Facts},
+    link::Link,
+    session::Step,
+};
+use crate::{
+    catalog::Effects,
+    net::HIGH_WATER_BYTES,
+    protocol::{ErrorResponse, FrameError, Header, SqlState, TransactionStatus, backend, frontend, frontend::tag},
+    session::{
+        Expected, PinSet, Reply, Undo,
+        request::{Request, RequestKind, Scan, frames, scan},
+    },
+    sql::StatementKind,
+};
+
+/// Replies owed on one connection beyond which its client is not read.
+const MAX_OWED: usize = 65_536;
+/// A `Bind` must name its portal and its statement within this many bytes.
+const NAMES_LIMIT_BYTES: usize = 64 * 1024;
+
+/// Was the request taken?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// Go on with the next one.
+    Yes,
+    /// It waits until the server has answered what is outstanding, or until more has arrived.
+    NotYet,
+}
+
+fn cancelled() -> ErrorResponse {
+    ErrorResponse::error(SqlState::QUERY_CANCELED, "canceling statement due to user request")
+}
+
+impl Client {
+    /// Takes as many requests as may be taken now.
+    pub(super) async fn take_requests(&mut self) -> Result<(), ClientError> {
+        loop {
+            let owed = self.link.as_ref().map_or(0, |link| link.replies.len());
+            let is_full = owed > MAX_OWED || self.io.outbox.unsent().len() >= HIGH_WATER_BYTES;
+            if is_full || self.io.inbox.is_inside_message() {
+                return Ok(());
+            }
+            let taken = match scan(self.io.inbox.unread(), &mut self.scanned)? {
+                Scan::Partial => Taken::NotYet,
+                Scan::Giant(header) => self.take_giant(header).await?,
+                Scan::Whole(request) => self.take_request(request).await?,
+            };
+            if taken == Taken::NotYet {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn take_request(&mut self, request: Request) -> Result<Taken, ClientError> {
+        if request.kind == RequestKind::Terminate {
+            return Err(ClientError::Terminated);
+        }
+        if self.discards_until_sync {
+            return Ok(self.discard(request));
+        }
+        if request.kind == RequestKind::Copy {
+            self.take_copy(request.bytes);
+            return Ok(Taken::Yes);
+        }
+        if self.blocked.is_none() && self.has_open_name(request) {
+            self.scanned = 0;
+            self.waits_for_name = true;
+            return Ok(Taken::NotYet);
+        }
+        self.waits_for_name = false;
+        let facts = match self.blocked.take() {
+            Some(facts) => facts,
+            None => self.read(request)?,
+        };
+        let taken = self.dispatch(request, facts).await;
+        if matches!(taken, Ok(Taken::NotYet)) {
+            // The scan starts over when the request is looked at again.
+            self.scanned = 0;
+        }
+        taken
+    }
+
+    /// Does it parse a statement under a name that an earlier message, not answered yet, may have taken in vain?
+    fn has_open_name(&mut self, request: Request) -> bool {
+        // The server keeps its answers to a batch until the end of it has been sent.
+        if self.pending.unfinished().is_some() {
+            return false;
+        }
+        let Some(link) = self.link.as_ref().filter(|link| !link.is_quiet()) else { return false };
+        let bytes = self.io.inbox.unread().get(..request.bytes).unwrap_or_default();
+        frames(bytes).filter(|frame| frame.first() == Some(&tag::PARSE)).any(|frame| {
+            frontend::parse(frame).is_ok_and(|(name, ..)| {
+                !name.is_empty() && self.session.names.get(name).is_some() && link.replies.is_naming(name)
+            })
+        })
+    }
+
+    /// Understands a request; names that it gives or frees are given and freed here.
+    fn read(&mut self, request: Request) -> Result<Facts, ClientError> {
+        self.follow_reload();
+        self.request_started = self.context.clock.now();
+        self.info.requested_at.store(self.request_started, Ordering::Relaxed);
+        let Self { io, session, .. } = self;
+        let bytes = io.inbox.unread().get(..request.bytes).unwrap_or_default();
+        Ok(match request.kind {
+            RequestKind::Simple => {
+                session.steps.clear();
+                session.read_query(frontend::query(bytes)?)
+            }
+            RequestKind::FunctionCall => Facts::opaque("function_call"),
+            _ => session.read_extended(bytes)?,
+        })
+    }
+
+    fn follow_reload(&mut self) {
+        if self.session.database.is_retired() {
+            self.rejoin();
+        }
+    }
+
+    async fn dispatch(&mut self, request: Request, facts: Facts) -> Result<Taken, ClientError> {
+        if let Some(link) = &self.link {
+            // A read behind others on a replica is placed anew: meanwhile somebody may have written.
+            let joins = link.is_primary || link.is_in_transaction() || self.pending.unfinished().is_some();
+            // What a READ ONLY transaction has left behind ties the client to its replica.
+            if !joins && self.session.pins.is_empty() {
+                self.blocked = Some(facts);
+                return Ok(Taken::NotYet);
+            }
+            self.forward(request, facts, super::route::Placement::joined(link), None);
+            return Ok(Taken::Yes);
+        }
+        if self.answer(request, &facts) {
+            return Ok(Taken::Yes);
+        }
+        if let Some(error) = self.objection(&facts) {
+            self.take_back_names(request);
+            self.reject(request, &error);
+            return Ok(Taken::Yes);
+        }
+        let fill = match self.ask_cache(request, &facts) {
+            super::cached::Asked::Answered => return Ok(Taken::Yes),
+            super::cached::Asked::Fill(fill) => fill,
+        };
+        match self.link_up(request.kind, &facts, &fill).await? {
+            Some(placement) => self.forward(request, facts, placement, Some(fill)),
+            None => {
+                self.take_back_names(request);
+                self.reject(request, &cancelled());
+            }
+        }
+        Ok(Taken::Yes)
+    }
+
+    /// An extended request that was read is refused: its names are as before.
+    fn take_back_names(&mut self, request: Request) {
+        if matches!(request.kind, RequestKind::Simple | RequestKind::FunctionCall) {
+            return;
+        }
+        for located in self.session.steps.drain(..).rev() {
+            match located.step {
+                Step::Parse { prepared, undo: Undo::Unname(name), .. } => {
+                    self.session.names.take_away(&name, prepared.id);
+                }
+                Step::CloseStatement { undo: Undo::Rename(name, prepared) } => {
+                    self.session.names.give_back(&name, prepared);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Requests that need no server: a lone `Sync`, the end of statements, settings of our own.
+    fn answer(&mut self, request: Request, facts: &Facts) -> bool {
+        if request.kind == RequestKind::Simple {
+            return self.answer_own_setting(request, facts);
+        }
+        if let Some(answered) = self.answer_own_setting_in_batch(request) {
+            return answered;
+        }
+        // A Parse that some server has taken needs none: a client that prepares while others hold every server goes on.
+        let is_local = |step: &Step| match step {
+            Step::Parse { prepared, is_taken: false, undo: Undo::Unname(name) } => {
+                !name.is_empty() && prepared.is_proven.load(Ordering::Relaxed)
+            }
+            step => matches!(step, Step::CloseStatement { .. } | Step::Sync),
+        };
+        if request.kind != RequestKind::Sync || !self.session.steps.iter().all(|located| is_local(&located.step)) {
+            return false;
+        }
+        let out = &mut self.io.outbox.bytes;
+        for located in &self.session.steps {
+            out.extend_from_slice(match located.step {
+                Step::CloseStatement { .. } => backend::CLOSE_COMPLETE,
+                Step::Parse { .. } => backend::PARSE_COMPLETE,
+                _ => backend::ready_for_query(TransactionStatus::Idle),
+            });
+        }
+        self.drop_request(request.bytes);
+        true
+    }
+
+    fn answer_own_setting(&mut self, request: Request, facts: &Facts) -> bool {
+        let Some([part]) = facts.statement.as_ref().map(|statement| &*statement.parts) else {
+            return false;
+        };
+        let out = &mut self.io.outbox.bytes;
+        match &part.kind {
+            StatementKind::ProxySet { name, value, .. } => {
+                match self.session.own.set(name, value.as_deref().unwrap_or("default")) {
+                    Ok(()) => backend::put_command_complete(out, "SET"),
+                    Err(error) => error.put(out),
+                }
+            }
+            StatementKind::ProxyShow { name } => match self.session.own.show(name) {
+                Ok(value) => {
+                    backend::put_text_description(out, name);
+                    backend::put_data_row(out, &[Some(&value)]);
+                    backend::put_command_complete(out, "SHOW");
+                }
+                Err(error) => error.put(out),
+            },
+            _ => return false,
+        }
+        out.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
+        self.drop_request(request.bytes);
+        true
+    }
+
+    /// The same in an extended request that holds nothing else; `None` if it is no such request.
+    fn answer_own_setting_in_batch(&mut self, request: Request) -> Option<bool> {
+        let mut bound = None;
+        for located in &self.session.steps {
+            match &located.step {
+                Step::Parse { prepared, is_taken: false, .. }
+                | Step::Bind { prepared: Some(prepared) }
+                | Step::DescribeStatement { prepared: Some(prepared) } => {
+                    let [part] = &*prepared.statement.parts else { return None };
+                    let StatementKind::ProxySet { name, value, .. } = &part.kind else { return None };
+                    bound = Some((name.clone(), value.clone()));
+                }
+                Step::DescribePortal | Step::Execute { .. } | Step::Sync | Step::CloseOther => {}
+                _ => return None,
+            }
+        }
+        let (name, value) = bound?;
+        if request.kind != RequestKind::Sync {
+            return Some(false);
+        }
+        let out = &mut self.io.outbox.bytes;
+        for located in &self.session.steps {
+            match located.step {
+                Step::Parse { .. } => out.extend_from_slice(backend::PARSE_COMPLETE),
+                Step::Bind { .. } => out.extend_from_slice(backend::BIND_COMPLETE),
+                Step::DescribeStatement { .. } => {
+                    out.extend_from_slice(backend::NO_PARAMETERS);
+                    out.extend_from_slice(backend::NO_DATA);
+                }
+                Step::DescribePortal => out.extend_from_slice(backend::NO_DATA),
+                Step::CloseOther => out.extend_from_slice(backend::CLOSE_COMPLETE),
+                Step::Execute { .. } => match self.session.own.set(&name, value.as_deref().unwrap_or("default")) {
+                    Ok(()) => backend::put_command_complete(out, "SET"),
+                    Err(error) => {
+                        error.put(out);
+                        break;
+                    }
+                },
+                _ => {}
+            }
+        }
+        out.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
+        self.drop_request(request.bytes);
+        Some(true)
+    }
+
+    /// What cannot be answered truthfully on a shared connection.
+    fn objection(&self, facts: &Facts) -> Option<ErrorResponse> {
+        let asks_sequence = facts.effects.contains(Effects::SEQUENCE_STATE);
+        (asks_sequence && !self.keeps_server && facts.boundary == Boundary::None && facts.atomic).then(|| {
+            ErrorResponse::error(
+                SqlState::NOT_IN_PREREQUISITE_STATE,
+                "currval() and lastval() have no meaning outside of the transaction that called nextval()",
+            )
+            .with_hint("Use INSERT … RETURNING, put both statements into one transaction, or use pool_mode = session.")
+        })
+    }
+
+    /// Answers a request with an error, as a server would that fails at its first message.
+    pub(super) fn reject(&mut self, request: Request, error: &ErrorResponse) {
+        let out = &mut self.io.outbox.bytes;
+        error.put(out);
+        match request.kind {
+            RequestKind::Simple | RequestKind::Sync | RequestKind::FunctionCall => {
+                out.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
+            }
+            _ => self.discards_until_sync = true,
+        }
+        self.drop_request(request.bytes);
+    }
+
+    fn discard(&mut self, request: Request) -> Taken {
+        let ends = matches!(request.kind, RequestKind::Sync);
+        self.drop_request(request.bytes);
+        if ends {
+            self.discards_until_sync = false;
+            self.io.outbox.bytes.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
+        }
+        Taken::Yes
+    }
+
+    /// Takes a request out of the inbox without sending it. What was let through in front of it still leaves.
+    pub(super) fn drop_request(&mut self, bytes: usize) {
+        match &mut self.link {
+            Some(link) => self.io.inbox.skip(bytes, &mut link.server.core_mut().endpoint.outbox),
+            None => self.io.inbox.skip(bytes, &mut Default::default()),
+        }
+    }
+
+    /// Data of a COPY goes to the server that reads it; without one it is the rest of a COPY that failed.
+    fn take_copy(&mut self, bytes: usize) {
+        let tag = self.io.inbox.unread().first().copied();
+        let Some(link) = self.link.as_mut().filter(|link| !link.is_quiet()) else {
+            self.drop_request(bytes);
+            return;
+        };
+        if matches!(tag, Some(tag::COPY_DONE | tag::COPY_FAIL)) {
+            link.replies.push(Reply::forward(Expected::CopyEnd));
+        }
+        self.io.inbox.pass(bytes);
+        if let Some(pending) = self.pending.front() {
+            pending.received += bytes as u64;
+        }
+        self.make_up_replies();
+    }
+
+    /// A message longer than is held: it goes to the primary as it comes.
+    async fn take_giant(&mut self, header: Header) -> Result<Taken, ClientError> {
+        if self.discards_until_sync {
+            self.drop_request(header.frame_bytes);
+            return Ok(Taken::Yes);
+        }
+        match header.tag {
+            tag::COPY_DATA | tag::COPY_FAIL => {
+                self.take_copy(header.frame_bytes);
+                return Ok(Taken::Yes);
+            }
+            tag::QUERY | tag::PARSE | tag::BIND | tag::FUNCTION_CALL => {}
+            _ => return Err(FrameError::LengthTooLarge(header.frame_bytes as u32).into()),
+        }
+        let must_wait = |link: &Link| !link.is_primary && !link.is_in_transaction();
+        let is_free = self.session.pins.is_empty() && self.pending.unfinished().is_none();
+        if is_free && self.link.as_ref().is_some_and(must_wait) {
+            return Ok(Taken::NotYet);
+        }
+        let names = match header.tag {
+            tag::BIND => match frontend::bind(self.io.inbox.unread()) {
+                Ok((portal, statement, rest)) => {
+                    let head = self.io.inbox.unread().len() - rest.len();
+                    Some((portal.to_vec(), statement.to_vec(), head))
+                }
+                Err(_) if self.io.inbox.unread().len() < NAMES_LIMIT_BYTES => return Ok(Taken::NotYet),
+                Err(error) => return Err(error.into()),
+            },
+            _ => None,
+        };
+        let kind = match header.tag {
+            tag::QUERY => RequestKind::Simple,
+            tag::FUNCTION_CALL => RequestKind::FunctionCall,
+            _ => RequestKind::Open,
+        };
+        self.follow_reload();
+        self.request_started = self.context.clock.now();
+        let facts = Facts { catalog_change: header.tag == tag::QUERY, ..Facts::opaque("oversized") };
+        if self.link.is_none() {
+            let no_fill = super::cached::FillPlan::none("oversized");
+            let Some(placement) = self.link_up(RequestKind::Open, &facts, &no_fill).await? else {
+                self.reject(Request { kind, bytes: header.frame_bytes }, &cancelled());
+                return Ok(Taken::Yes);
+            };
+            self.forward_giant(header, kind, &facts, placement, names);
+        } else if let Some(link) = &self.link {
+            let placement = super::route::Placement::joined(link);
+            self.forward_giant(header, kind, &facts, placement, names);
+        }
+        Ok(Taken::Yes)
+    }
+
+    fn forward_giant(
+        &mut self,
+        header: Header,
+        kind: RequestKind,
+        facts: &Facts,
+        placement: super::route::Placement,
+        names: Option<(Vec<u8>, Vec<u8>, usize)>,
+    ) {
+        self.account_for(kind, header.frame_bytes, facts, placement, None);
+        self.note_effects(facts);
+        let Some(link) = &mut self.link else { return };
+        match (header.tag, names) {
+            (tag::BIND, Some((portal, name, head))) => {
+                let prepared = self.session.names.get(&name).cloned();
+                if let Some(prepared) = &prepared {
+                    link.prepare(prepared, name.is_empty());
+                }
+                let out = &mut link.server.core_mut().endpoint.outbox;
+                self.io.inbox.hand_over(out);
+                let server_name = match &prepared {
+                    Some(prepared) if !name.is_empty() => &*prepared.server_name,
+                    _ => &*name,
+                };
+                frontend::put_bind_head(&mut out.bytes, &portal, server_name, header.frame_bytes - head);
+                self.io.inbox.skip(head, out);
+                self.io.inbox.pass(header.frame_bytes - head);
+                link.replies.push(Reply::forward(Expected::Bind));
+            }
+            (tag::PARSE, _) => {
+                link.replies.push(Reply::forward(Expected::Parse));
+                link.server.core_mut().statements.unnamed = None;
+                self.session.names.remove(b"");
+                self.io.inbox.pass(header.frame_bytes);
+                self.session.suspects = self.session.suspects.union(PinSet::OVERSIZED_STATEMENT);
+                self.session.must_probe = true;
+            }
+            (tag::FUNCTION_CALL, _) => {
+                link.replies.push(Reply::forward(Expected::FunctionCall));
+                self.io.inbox.pass(header.frame_bytes);
+            }
+            _ => {
+                link.replies.push(Reply::forward(Expected::Query));
+                link.server.core_mut().statements.unnamed = None;
+                self.session.names.remove(b"");
+                self.io.inbox.pass(header.frame_bytes);
+            }
+        }
+    }
+}

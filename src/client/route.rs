@@ -1,0 +1,246 @@
+//! Finds a server for a request.
+
+use std::{future::Future, pin::pin, sync::Arc, task::Poll};
+
+use super::{
+    Client, ClientError,
+    cached::FillPlan,
+    facts::{Boundary, Facts},
+    info::{Activity, Signal},
+    link::Link,
+};
+use crate::{
+    insight::Route,
+    pool::{CheckoutError, Pool},
+    routing::{Freshness, MemberId, RouteReason},
+    server::{Idle, ServerConnection},
+    session::request::{REQUEST_LIMIT_BYTES, RequestKind},
+    sql::RouteHint,
+};
+
+/// Where a request runs, and why.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Placement {
+    pub member: MemberId,
+    pub route: Route,
+    pub reason: &'static str,
+    /// How long it waited for a server, nanoseconds.
+    pub queued: u64,
+    /// The server was assigned for this request.
+    pub is_assigned: bool,
+}
+
+impl Placement {
+    /// On the connection that the client holds anyway.
+    pub(super) fn joined(link: &Link) -> Self {
+        Self { member: link.member, route: route_of(link.is_primary), reason: "held", queued: 0, is_assigned: false }
+    }
+}
+
+fn route_of(is_primary: bool) -> Route {
+    if is_primary { Route::Primary } else { Route::Replica }
+}
+
+/// How long a replica that could not be connected to is left out.
+const BAN_NANOS: u64 = 1_000_000_000;
+
+impl Client {
+    /// Gets a server connection for a request; `None` if the client cancelled it while it waited.
+    pub(super) async fn link_up(
+        &mut self,
+        kind: RequestKind,
+        facts: &Facts,
+        fill: &FillPlan,
+    ) -> Result<Option<Placement>, ClientError> {
+        match self.link_up_here(kind, facts, fill).await {
+            // Another pool has taken its place.
+            Err(ClientError::Checkout(CheckoutError::Closed)) if self.rejoin() => {
+                self.link_up_here(kind, facts, fill).await
+            }
+            placed => placed,
+        }
+    }
+
+    /// After a RELOAD: goes on with the database and the pools that are in force; false if there are none.
+    pub(super) fn rejoin(&mut self) -> bool {
+        self.member_pools.clear();
+        self.session.rejoin()
+    }
+
+    async fn link_up_here(
+        &mut self,
+        kind: RequestKind,
+        facts: &Facts,
+        fill: &FillPlan,
+    ) -> Result<Option<Placement>, ClientError> {
+        let asked = self.request_started;
+        self.has_waited = false;
+        let (mut member, mut reason, opened_before) = self.place(kind, facts, fill, asked);
+        let primary = self.session.database.primary();
+        let mut server = None;
+        if member != primary {
+            match self.check_out(member).await {
+                Ok(Some(found)) if found.core().info.connected_at < opened_before => server = Some(found),
+                // The sample says nothing about a server that may have restarted since.
+                Ok(Some(young)) => {
+                    self.give_back_unused(member, young);
+                    reason = "young_connection";
+                }
+                Ok(None) => return Ok(None),
+                Err(ClientError::Checkout(CheckoutError::Connect(error))) => {
+                    tracing::warn!(member = ?self.session.database.member_name(member), %error, "replica not reached");
+                    if let Some(member) = self.session.database.topology.member(member) {
+                        member.state.failed();
+                        member.state.ban_until(self.context.clock.now() + BAN_NANOS);
+                    }
+                    reason = "replica_unreachable";
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if server.is_none() {
+            member = primary;
+            let Some(found) = self.check_out(primary).await? else { return Ok(None) };
+            server = Some(found);
+        }
+        let Some(server) = server else { return Ok(None) };
+        let now = if self.has_waited { self.context.clock.now() } else { asked };
+        server.assign(self.info.id, now);
+        let Some(pool) = self.pool(member) else {
+            return Err(ClientError::Checkout(CheckoutError::Closed));
+        };
+        self.info.set_server(Some(Arc::clone(&server.core().info)));
+        self.info.set_activity(Activity::Active);
+        let is_primary = member == primary;
+        if let Some(member) = self.session.database.topology.member(member) {
+            member.state.started();
+        }
+        let mut link =
+            Link::new(server, pool, member, is_primary, self.info.id, std::mem::take(&mut self.spare_replies));
+        link.synchronise(&self.session);
+        self.link = Some(link);
+        self.transaction_started = self.request_started;
+        let queued = now.saturating_sub(asked);
+        Ok(Some(Placement { member, route: route_of(is_primary), reason, queued, is_assigned: true }))
+    }
+
+    /// The member, why, and what its connection must be older than.
+    fn place(&self, kind: RequestKind, facts: &Facts, fill: &FillPlan, now: u64) -> (MemberId, &'static str, u64) {
+        let database = &self.session.database;
+        let primary = database.primary();
+        let on_primary = |reason| (primary, reason, u64::MAX);
+        if !database.settings.splits_reads {
+            return on_primary("split_off");
+        }
+        if facts.needs_primary {
+            return on_primary(facts.reason);
+        }
+        let is_whole = matches!(kind, RequestKind::Simple | RequestKind::Sync);
+        let is_placeable = matches!(facts.boundary, Boundary::None | Boundary::Begin { read_only: true });
+        if self.keeps_server {
+            return on_primary("session_pooling");
+        }
+        if !is_whole || !is_placeable {
+            return on_primary("open_batch");
+        }
+        let hint = facts.route_hint().or(self.session.own.route);
+        if hint == Some(RouteHint::Primary) {
+            return on_primary("hint");
+        }
+        let freshness = self.freshness(facts);
+        let relations = facts.meaning.as_ref().and_then(|meaning| meaning.cacheable.as_deref().ok());
+        let mut fence = database.read_fence(self.session.fence, relations);
+        if let Some(filling) = fill.fence() {
+            fence = fence.and(filling);
+        }
+        let choice = database.route(fence, freshness, now);
+        match choice.member {
+            Some(member) if choice.reason == RouteReason::Replica && member != primary => {
+                let opened_before = match freshness {
+                    Freshness::Fenced => choice.valid_for_connections_opened_before,
+                    _ => u64::MAX,
+                };
+                (member, facts.reason, opened_before)
+            }
+            _ => on_primary(choice.reason.label()),
+        }
+    }
+
+    /// How fresh a read must be, by its hints and the settings of the session.
+    pub(super) fn freshness(&self, facts: &Facts) -> Freshness {
+        let hint = facts.route_hint().or(self.session.own.route);
+        let staleness = facts.statement.as_ref().and_then(|statement| statement.hints.max_staleness);
+        let staleness = staleness.map(|bound| bound.as_nanos() as u64).or(self.session.own.max_staleness);
+        match (hint, staleness) {
+            (Some(RouteHint::Replica), _) => Freshness::Any,
+            (_, Some(bound)) => Freshness::Within(bound),
+            _ => Freshness::Fenced,
+        }
+    }
+
+    fn pool(&mut self, member: MemberId) -> Option<Arc<Pool>> {
+        let at = usize::from(member.0);
+        if self.member_pools.len() <= at {
+            self.member_pools.resize(at + 1, None);
+        }
+        let slot = self.member_pools.get_mut(at)?;
+        if slot.is_none() {
+            *slot = self.context.directory.pool(&self.session.database, &self.session.user, member);
+        }
+        slot.clone()
+    }
+
+    fn give_back_unused(&mut self, member: MemberId, server: ServerConnection<Idle>) {
+        if let Some(pool) = self.pool(member) {
+            pool.check_in(server, self.answered.max(self.request_started));
+        }
+    }
+
+    /// Waits for a connection and watches the client meanwhile; `None` if it cancelled its request.
+    async fn check_out(&mut self, member: MemberId) -> Result<Option<ServerConnection<Idle>>, ClientError> {
+        let Some(pool) = self.pool(member) else {
+            return Err(ClientError::Checkout(CheckoutError::Closed));
+        };
+        let wait = self.query_wait;
+        let (info, io) = (Arc::clone(&self.info), &mut self.io);
+        let mut checking_out = pin!(pool.check_out(self.worker, wait));
+        if let Poll::Ready(server) = std::future::poll_fn(|cx| Poll::Ready(checking_out.as_mut().poll(cx))).await {
+            return Ok(Some(server?));
+        }
+        // An older wish to be woken would be served first.
+        self.signalled = None;
+        info.set_activity(Activity::Waiting);
+        self.has_waited = true;
+        let waited = loop {
+            let has_room = io.inbox.len() < REQUEST_LIMIT_BYTES;
+            // Each branch is cancel safe: a checkout stays pinned, a read loses nothing, a signal stays set.
+            tokio::select! {
+                biased;
+                server = &mut checking_out => break server.map(Some).map_err(ClientError::from),
+                () = info.signalled() => match info.signal() {
+                    Signal::CancelWait => {
+                        info.take_cancel();
+                        break Ok(None);
+                    }
+                    Signal::Kill => break Err(ClientError::Killed),
+                    Signal::Drain => break Err(ClientError::ShuttingDown),
+                    Signal::None => {}
+                },
+                read = io.read(), if has_room => if let Err(error) = read {
+                    break Err(ClientError::Gone(error));
+                },
+            }
+        };
+        info.set_activity(Activity::Idle);
+        waited
+    }
+
+    /// The link is gone: nothing points at it any more.
+    pub(super) fn note_unlinked(&self, member: MemberId) {
+        self.info.set_server(None);
+        self.info.set_activity(Activity::Idle);
+        if let Some(member) = self.session.database.topology.member(member) {
+            member.state.finished();
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! What one client has said so far, and what its next request means.
+
+use std::{ops::Range, sync::Arc};
+
+use super::{context::Context, facts::Facts, facts::Written};
+use crate::{
+    cache::{CatalogEpoch, KeyBuffer, KeyPrefix},
+    catalog::{self, Meaning},
+    cluster::{Database, LoadedCatalog},
+    protocol::{FrameError, frontend, frontend::Target, frontend::tag},
+    routing::Fence,
+    session::{Parameters, PinSet, Prepared, PreparedNames, Undo, request::frames},
+    sql::{RouteHint, Statement},
+};
+
+/// One message of an extended request, understood.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// `Parse`. `is_taken`: the name is in use, and the server shall say so.
+    Parse { prepared: Arc<Prepared>, is_taken: bool, undo: Undo },
+    /// `Parse` of a statement too long to be kept.
+    LongParse,
+    /// `Bind`; `None`: the server shall say that it does not exist.
+    Bind { prepared: Option<Arc<Prepared>> },
+    /// `Describe` of a statement.
+    DescribeStatement { prepared: Option<Arc<Prepared>> },
+    /// `Describe` of a portal.
+    DescribePortal,
+    /// `Execute`.
+    Execute { commits: bool, max_rows: i32 },
+    /// `Close` of a statement that is known.
+    CloseStatement { undo: Undo },
+    /// `Close` of anything else.
+    CloseOther,
+    /// `Sync`
+    Sync,
+    /// `Flush`
+    Flush,
+}
+
+/// A step and where it stands in its request.
+#[derive(Debug)]
+pub(super) struct Located {
+    pub step: Step,
+    pub range: Range<usize>,
+}
+
+/// Settings of the client's own, by `SET pgweir.…`.
+#[derive(Debug, Default)]
+pub(super) struct OwnSettings {
+    pub route: Option<RouteHint>,
+    pub cache_is_off: bool,
+    pub max_staleness: Option<u64>,
+}
+
+/// What the open transaction has written so far.
+#[derive(Debug, Default)]
+pub(super) struct TransactionWrites {
+    pub written: Written,
+    pub catalog_change: bool,
+    /// The catalog that its first statement was understood with.
+    pub epoch: Option<CatalogEpoch>,
+    /// Names may mean something else until it ends.
+    pub has_own_names: bool,
+}
+
+/// One client's session.
+pub(super) struct Session {
+    pub context: Arc<Context>,
+    pub database: Arc<Database>,
+    pub user: Arc<str>,
+    /// Database and user: within it a name means the same to everybody.
+    scope: Arc<str>,
+    pub names: PreparedNames,
+    pub parameters: Parameters,
+    pub pins: PinSet,
+    /// What its last requests may have left behind, not asked yet.
+    pub suspects: PinSet,
+    /// The server shall be asked what the session holds on to.
+    pub must_probe: bool,
+    /// It has been asked and has not answered.
+    pub is_probed: bool,
+    pub fence: Fence,
+    pub transaction: TransactionWrites,
+    pub own: OwnSettings,
+    pub steps: Vec<Located>,
+    pub key: KeyBuffer,
+    key_prefix: Option<KeyPrefix>,
+    last_meaning: Option<(Arc<Statement>, Arc<Meaning>)>,
+    catalog: Option<Arc<LoadedCatalog>>,
+    catalog_version: u64,
+}
+
+/// Longest `Parse` text that is kept to be prepared again elsewhere.
+const KEPT_TEXT_BYTES: usize = 1024 * 1024;
+
+impl Session {
+    pub(super) fn new(context: Arc<Context>, database: Arc<Database>, user: Arc<str>, parameters: Parameters) -> Self {
+        let catalog_version = database.catalog_version();
+        let catalog = database.catalog();
+        Self {
+            scope: format!("{}/{user}", database.name).into(),
+            context,
+            database,
+            user,
+            names: PreparedNames::default(),
+            parameters,
+            pins: PinSet::default(),
+            suspects: PinSet::default(),
+            must_probe: false,
+            is_probed: false,
+            fence: Fence::NONE,
+            transaction: TransactionWrites::default(),
+            own: OwnSettings::default(),
+            steps: Vec::new(),
+            key: KeyBuffer::default(),
+            key_prefix: None,
+            last_meaning: None,
+            catalog,
+            catalog_version,
+        }
+    }
+
+    /// Goes on with the database that is served under the name now; false if there is none.
+    pub(super) fn rejoin(&mut self) -> bool {
+        let Some(database) = self.context.directory.database(&self.database.name) else { return false };
+        self.catalog_version = database.catalog_version();
+        self.catalog = database.catalog();
+        self.key_prefix = None;
+        self.database = database;
+        true
+    }
+
+    /// The catalog in force, asked for again only when it has changed.
+    pub(super) fn catalog(&mut self) -> Option<&Arc<LoadedCatalog>> {
+        let version = self.database.catalog_version();
+        if version != self.catalog_version {
+            self.catalog_version = version;
+            self.catalog = self.database.catalog();
+            self.key_prefix = None;
+        }
+        self.catalog.as_ref()
+    }
+
+    fn epoch(&mut self) -> Option<CatalogEpoch> {
+        self.catalog().map(|catalog| catalog.epoch)
+    }
+
+    fn meaning(&mut self, statement: &Arc<Statement>) -> Arc<Meaning> {
+        let user = Arc::clone(&self.user);
+        // What the session may have changed decides what a name means.
+        let may_shadow = self.must_probe || self.is_probed || self.pins.union(self.suspects).contains(PinSet::TEMP);
+        let has_own_names = self.transaction.has_own_names || self.pins.contains(PinSet::SET_PARAMETER);
+        let cells = Arc::clone(&self.database.cells);
+        match self.catalog() {
+            // Definitions have changed and nobody has read them yet.
+            Some(catalog) if !cells.is_in_force(catalog.epoch) => Arc::new(catalog::meaning_without_catalog(statement)),
+            Some(catalog) if may_shadow => catalog.snapshot.meaning_shadowed(statement),
+            Some(catalog) if has_own_names => catalog.snapshot.meaning_anywhere(statement),
+            Some(catalog) => catalog.snapshot.meaning(statement, &user),
+            None => Arc::new(catalog::meaning_without_catalog(statement)),
+        }
+    }
+
+    /// As [`Self::meaning`], asked for the same statement again and again within one request.
+    fn meaning_once(&mut self, statement: &Arc<Statement>) -> Arc<Meaning> {
+        if let Some((last, meaning)) = &self.last_meaning
+            && Arc::ptr_eq(last, statement)
+        {
+            return Arc::clone(meaning);
+        }
+        let meaning = self.meaning(statement);
+        self.last_meaning = Some((Arc::clone(statement), Arc::clone(&meaning)));
+        meaning
+    }
+
+    fn analyze(&self, text: &[u8]) -> Option<Arc<Statement>> {
+        let text = std::str::from_utf8(text).ok()?;
+        Some(match self.parameters.get("standard_conforming_strings") {
+            Some("off") => self.context.analyzer.describe_nonstandard(text),
+            _ => self.context.analyzer.analyze(text),
+        })
+    }
+
+    /// What a simple query means. It ends the unnamed statement, as on the server.
+    pub(super) fn read_query(&mut self, text: &[u8]) -> Facts {
+        self.names.remove(b"");
+        let Some(statement) = self.analyze(text) else {
+            return Facts::opaque("not_utf8");
+        };
+        let mut facts = Facts { epoch: self.epoch(), ..Facts::new() };
+        let meaning = self.meaning(&statement);
+        facts.execute(&statement, meaning);
+        facts
+    }
+
+    /// What an extended request means; leaves its steps in `self.steps`.
+    pub(super) fn read_extended(&mut self, request: &[u8]) -> Result<Facts, FrameError> {
+        self.steps.clear();
+        self.last_meaning = None;
+        let mut facts = Facts { epoch: self.epoch(), ..Facts::new() };
+        let mut bound_commits = false;
+        let mut at = 0;
+        for frame in frames(request) {
+            let range = at..at + frame.len();
+            at = range.end;
+            let step = match frame.first().copied().unwrap_or_default() {
+                tag::PARSE => self.read_parse(frame, &mut facts)?,
+                tag::BIND => {
+                    let (_, name, _) = frontend::bind(frame)?;
+                    let prepared = self.named(name);
+                    if let Some(prepared) = &prepared {
+                        let meaning = self.meaning_once(&prepared.statement);
+                        bound_commits = !meaning.transaction.is_empty();
+                        facts.execute(&prepared.statement, meaning);
+                    } else {
+                        facts.execute_unknown();
+                    }
+                    Step::Bind { prepared }
+                }
+                tag::DESCRIBE => match frontend::target(frame)? {
+                    (Target::Portal, _) => Step::DescribePortal,
+                    (Target::Statement, name) => {
+                        let prepared = self.named(name);
+                        if let Some(prepared) = &prepared {
+                            let meaning = self.meaning_once(&prepared.statement);
+                            facts.mention(&prepared.statement, &meaning);
+                        }
+                        Step::DescribeStatement { prepared }
+                    }
+                },
+                tag::EXECUTE => {
+                    let (_, max_rows) = frontend::execute(frame)?;
+                    Step::Execute { commits: bound_commits, max_rows }
+                }
+                tag::CLOSE => match frontend::target(frame)? {
+                    (Target::Statement, name) => match self.names.remove(name) {
+                        Some(prepared) => Step::CloseStatement { undo: Undo::Rename(name.into(), prepared) },
+                        None => Step::CloseOther,
+                    },
+                    (Target::Portal, _) => Step::CloseOther,
+                },
+                tag::SYNC => Step::Sync,
+                _ => Step::Flush,
+            };
+            self.steps.push(Located { step, range });
+        }
+        Ok(facts)
+    }
+
+    fn read_parse(&mut self, frame: &[u8], facts: &mut Facts) -> Result<Step, FrameError> {
+        let (name, text, types) = frontend::parse(frame)?;
+        if text.len() > KEPT_TEXT_BYTES {
+            facts.needs_primary = true;
+            facts.reason = "oversized";
+            facts.written.add(&Written::Anything);
+            return Ok(Step::LongParse);
+        }
+        let epoch = self.database.ddl_epoch();
+        if name.is_empty()
+            && let Some(same) = self.named(name)
+            && same.epoch == epoch
+            && self.parameters.get("standard_conforming_strings") != Some("off")
+            && *same.text == *text
+            && *same.types == *types
+        {
+            let meaning = self.meaning_once(&same.statement);
+            facts.mention(&same.statement, &meaning);
+            return Ok(Step::Parse { prepared: same, is_taken: false, undo: Undo::Unname(Box::default()) });
+        }
+        let statement = self.analyze(text);
+        let is_text = statement.is_some();
+        let statement = statement.unwrap_or_else(|| self.context.analyzer.analyze("\u{0}"));
+        let registry = &self.context.statements;
+        let prepared = if name.is_empty() {
+            registry.fresh(text, types, epoch, Arc::clone(&statement))
+        } else {
+            registry.intern(text, types, epoch, &self.scope, || Arc::clone(&statement))
+        };
+        if is_text {
+            let meaning = self.meaning_once(&statement);
+            facts.mention(&statement, &meaning);
+        } else {
+            facts.needs_primary = true;
+            facts.reason = "not_utf8";
+        }
+        if let Some(holder) = self.named(name).filter(|_| !name.is_empty()) {
+            return Ok(Step::Parse { prepared: holder, is_taken: true, undo: Undo::Nothing });
+        }
+        self.names.insert(name, Arc::clone(&prepared));
+        Ok(Step::Parse { prepared, is_taken: false, undo: Undo::Unname(name.into()) })
+    }
+
+    /// What a name means behind the messages read so far. Names change as messages are read; what the server then
+    /// does not carry out is taken back when its error arrives.
+    fn named(&self, name: &[u8]) -> Option<Arc<Prepared>> {
+        self.names.get(name).cloned()
+    }
+
+    /// An error that calls a statement by the name that only servers know, with the client's name instead.
+    pub(super) fn in_own_words(&self, error: &[u8]) -> Option<Vec<u8>> {
+        let at = memchr::memmem::find(error, b"\"pgweir_")?;
+        let quoted = error.get(at + 1..)?;
+        let server_name = quoted.get(..memchr::memchr(b'"', quoted)?)?;
+        let name = self.names.name_of(server_name)?;
+        let mut own = error.get(..=at)?.to_vec();
+        own.extend_from_slice(name);
+        own.extend_from_slice(quoted.get(server_name.len()..)?);
+        let length = u32::try_from(own.len() - 1).ok()?;
+        own.get_mut(1..5)?.copy_from_slice(&length.to_be_bytes());
+        Some(own)
+    }
+
+    /// The prefix of this session's cache keys.
+    pub(super) fn key_prefix(&mut self) -> Option<&KeyPrefix> {
+        if self.key_prefix.is_none() {
+            let oid = self.catalog()?.snapshot.database_oid();
+            let parameters: Vec<_> = self.parameters.iter().collect();
+            self.key_prefix = Some(KeyPrefix::new(&self.database.name, oid, &self.user, parameters));
+        }
+        self.key_prefix.as_ref()
+    }
+
+    /// A tracked parameter has another value.
+    pub(super) fn set_parameter(&mut self, name: &str, value: &str) {
+        if self.parameters.set(name, value) {
+            self.key_prefix = None;
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! What watches one database: samples of its members, its catalog, commits in doubt.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    ProcessError,
+    directory::{Shared, address, member_section},
+};
+use crate::{
+    cache::invalidation::Closure,
+    client::Settings,
+    clock::Clock,
+    cluster::{
+        Database, LoadedCatalog,
+        catalog_loader::{self, CatalogLoadError},
+        catalog_watch::{self, CatalogSource, Pace},
+        health::Thresholds,
+        in_doubt::{Backend, InDoubt},
+        members::{Change, Members, RoleDetection},
+        monitor::{self, Sample, SampleSink, Watched},
+    },
+    config::{self, DatabaseConfig},
+    control::{Control, ControlError, Deadlines, FailureKind, Target},
+    net::Address,
+    routing::{self, Health, MemberId},
+};
+
+/// For one look at the catalog.
+const CATALOG_DEADLINE: Duration = Duration::from_secs(10);
+/// How often commits in doubt are collected.
+const COLLECT: Duration = Duration::from_millis(50);
+
+/// The control plane of one database.
+pub(super) struct ControlPlane {
+    database: Arc<Database>,
+    control: Arc<Control>,
+    targets: Vec<Watched>,
+    watcher: Arc<Watcher>,
+    in_doubt: Arc<InDoubt>,
+    watches_members: bool,
+    is_started: AtomicBool,
+    stop: CancellationToken,
+    clock: Clock,
+}
+
+fn target(
+    section: &DatabaseConfig,
+    settings: &Settings,
+    database: &str,
+    guest: Option<&str>,
+) -> Result<Target, ProcessError> {
+    let control = &settings.config.control;
+    let named = control.user.clone().filter(|user| !user.is_empty());
+    let user = named
+        .clone()
+        .or_else(|| section.user.clone())
+        .or_else(|| settings.config.auth_user(section).map(str::to_owned))
+        .or_else(|| guest.map(str::to_owned))
+        .ok_or_else(|| ProcessError::NoControlUser(database.to_owned()))?;
+    let own = if named.is_some() { control.password.as_ref() } else { section.password.as_ref() };
+    let listed = || match settings.users.secret(&user) {
+        Some(crate::auth::Secret::Plain(password)) => Some(password.to_string()),
+        _ => None,
+    };
+    let password = own.map(|password| password.reveal().to_owned()).or_else(listed);
+    let (host, port) = match address(section, &settings.config) {
+        Address::Tcp(host, port) => (host, port),
+        Address::Unix(path) => {
+            (path.parent().map(|directory| directory.display().to_string()).unwrap_or_default(), section.port)
+        }
+    };
+    Ok(Target { host, port, database: section.server_dbname().to_owned(), user, password })
+}
+
+impl ControlPlane {
+    /// It asks as `[control] user`, else as the database's user, else as `auth_user`, else as `guest`.
+    pub(super) fn new(
+        database: &Arc<Database>,
+        section: &DatabaseConfig,
+        settings: &Settings,
+        shared: &Shared,
+        guest: Option<&str>,
+    ) -> Result<Arc<Self>, ProcessError> {
+        let ids: Vec<_> = (0..=section.replicas.len()).map(|index| MemberId(index as u16)).collect();
+        let mut targets = Vec::new();
+        for member in &ids {
+            if let Some(section) = member_section(section, *member) {
+                let target = target(section, settings, &database.name, guest)?;
+                targets.push(Watched { member: *member, target, interval: settings.config.routing.lag_check_interval });
+            }
+        }
+        let detection = match settings.config.routing.role_detection {
+            config::RoleDetection::Auto => RoleDetection::Auto,
+            config::RoleDetection::Off => RoleDetection::Configured,
+        };
+        let servers: Vec<_> = targets.iter().map(|watched| watched.target.clone()).collect();
+        let control = Control::new(&servers, Deadlines::default())
+            .map_err(|source| ProcessError::Control { database: database.name.to_string(), source })?;
+        database.topology.set_primary(Some(MemberId(0)));
+        if database.caches() {
+            database.cells.close(Closure::Catalog);
+        }
+        let members = Members::new(ids, MemberId(0), detection, Thresholds::default());
+        Ok(Arc::new(Self {
+            watcher: Arc::new(Watcher {
+                database: Arc::clone(database),
+                members: Mutex::new(members),
+                clock: shared.clock,
+            }),
+            database: Arc::clone(database),
+            control: Arc::new(control),
+            targets,
+            in_doubt: Arc::new(InDoubt::default()),
+            watches_members: database.caches() || !section.replicas.is_empty(),
+            is_started: AtomicBool::new(false),
+            stop: shared.stop.child_token(),
+            clock: shared.clock,
+        }))
+    }
+
+    /// Starts its tasks on the control runtime, once. [`Self::stop`] ends them.
+    pub(super) fn start(self: &Arc<Self>, shared: &Shared) {
+        if self.is_started.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // A worker may have brought us here, and its runtime is for clients.
+        let _entered = shared.handle.enter();
+        if self.watches_members {
+            monitor::spawn(self.targets.clone(), &self.watcher, &shared.tracker, &self.stop);
+        }
+        let plane = Arc::clone(self);
+        shared.tracker.spawn(async move {
+            let source = Catalog { plane: Arc::clone(&plane) };
+            let wanted = &plane.database.catalog_wanted;
+            catalog_watch::run(&source, Pace::default(), wanted, &plane.stop).await;
+        });
+        let plane = Arc::clone(self);
+        shared.tracker.spawn(async move { plane.in_doubt.run(&plane.control, &plane.stop).await });
+        let plane = Arc::clone(self);
+        shared.tracker.spawn(async move { plane.collect().await });
+    }
+
+    /// Are its members sampled?
+    pub(super) fn watches_members(&self) -> bool {
+        self.watches_members
+    }
+
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
+        self.control.close();
+    }
+
+    /// Hands commits whose connection was lost to those who find out when their backend is gone.
+    async fn collect(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(COLLECT);
+        loop {
+            // Both branches are cancel safe.
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            for lost in self.database.cells.take_in_doubt() {
+                let Some(origin) = lost.origin() else { continue };
+                let backend = Backend { member: origin.member, pid: origin.process_id };
+                let (clock, database) = (self.clock, Arc::clone(&self.database));
+                let watched = self.in_doubt.watch(backend, move || {
+                    let now = clock.now();
+                    database.note_write(now);
+                    lost.resolve(now, crate::client::random);
+                    database.catalog_changed();
+                });
+                if let Err(error) = watched {
+                    tracing::error!(%error, "what they wrote stays out of the cache");
+                }
+            }
+        }
+    }
+}
+
+/// Where samples go.
+struct Watcher {
+    database: Arc<Database>,
+    members: Mutex<Members>,
+    clock: Clock,
+}
+
+impl Watcher {
+    fn apply(&self, member: MemberId, change: Change, serves: bool) {
+        let topology = &self.database.topology;
+        if let Some(found) = topology.member(member) {
+            found.state.set_health(if serves { Health::Up } else { Health::Down });
+        }
+        let name = self.database.member_name(member);
+        if let Some(transition) = change.health {
+            tracing::warn!(?name, from = transition.from.label(), to = transition.to.label(), "member changed");
+        }
+        if let Some(verdict) = change.roles {
+            tracing::warn!(primary = ?verdict.primary, reason = verdict.reason.label(), "primary changed");
+            self.follow(verdict.primary);
+        }
+    }
+
+    /// Another primary: nothing that was known of the old one counts any more.
+    fn follow(&self, primary: Option<MemberId>) {
+        if !self.database.topology.set_primary(primary) {
+            return;
+        }
+        let cells = &self.database.cells;
+        cells.close(Closure::Primary);
+        self.database.note_write(self.clock.now());
+        self.database.catalog_changed();
+        if primary.is_some() {
+            cells.reopen(Closure::Primary, crate::client::random);
+        }
+    }
+}
+
+impl SampleSink for Watcher {
+    fn sampled(&self, member: MemberId, sample: Sample) {
+        let (change, serves) = {
+            let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+            (members.sampled(member, sample.in_recovery), members.serves(member))
+        };
+        let topology = &self.database.topology;
+        if let Some(found) = topology.member(member) {
+            found.state.set_in_recovery(sample.in_recovery);
+        }
+        self.apply(member, change, serves);
+        let sent_at = self.clock.at(sample.sent_at).max(1);
+        if sample.in_recovery {
+            topology.note_replica_sample(member, sent_at, sample.lsn);
+        } else {
+            let is_in_order = topology.note_primary_sample(member, routing::Sample { sent_at, lsn: sample.lsn });
+            if !is_in_order {
+                topology.forget_samples();
+            }
+        }
+    }
+
+    fn failed(&self, member: MemberId, kind: FailureKind) {
+        let (change, serves) = {
+            let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+            (members.failed(member, kind), members.serves(member))
+        };
+        self.apply(member, change, serves);
+    }
+}
+
+/// The catalog of the primary.
+struct Catalog {
+    plane: Arc<ControlPlane>,
+}
+
+/// Why the catalog is not known.
+#[derive(Debug, thiserror::Error)]
+enum CatalogError {
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    #[error(transparent)]
+    Load(#[from] CatalogLoadError),
+}
+
+impl CatalogSource for Catalog {
+    type Snapshot = LoadedCatalog;
+    type Failure = CatalogError;
+
+    async fn fingerprint(&self) -> Result<u64, CatalogError> {
+        let primary = self.plane.database.primary().0;
+        let lease = self.plane.control.lease(primary).await?;
+        Ok(lease.within(CATALOG_DEADLINE, catalog_loader::fingerprint(lease.client()?)).await??)
+    }
+
+    /// The epoch is taken before the load begins: what changes meanwhile makes the snapshot too old at once.
+    async fn load(&self) -> Result<LoadedCatalog, CatalogError> {
+        let database = &self.plane.database;
+        database.cells.bump_catalog(crate::client::random);
+        let epoch = database.cells.catalog_epoch();
+        let lease = self.plane.control.lease(database.primary().0).await?;
+        let snapshot = lease.within(CATALOG_DEADLINE, catalog_loader::load(lease.client()?)).await??;
+        Ok(LoadedCatalog { snapshot, epoch })
+    }
+
+    fn is_outdated(&self) -> bool {
+        let database = &self.plane.database;
+        database.catalog().is_none_or(|catalog| !database.cells.is_in_force(catalog.epoch))
+    }
+
+    fn publish(&self, snapshot: Option<LoadedCatalog>) {
+        let database = &self.plane.database;
+        let is_known = snapshot.is_some();
+        tracing::debug!(db = %database.name, is_known, "catalog");
+        if !is_known {
+            database.cells.close(Closure::Catalog);
+        }
+        database.set_catalog(snapshot);
+        if is_known && database.cells.closure() == Some(Closure::Catalog) {
+            // Reopening voids everything, so the snapshot's epoch must be taken again.
+            database.cells.reopen(Closure::Catalog, crate::client::random);
+        }
+    }
+}

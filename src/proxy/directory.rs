@@ -1,0 +1,454 @@
+//! Databases and pools by name.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, atomic::AtomicU64},
+    time::Duration,
+};
+
+use dashmap::DashMap;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{ProcessError, control_plane::ControlPlane};
+use crate::{
+    auth::{Secret, scram::ClientKeys},
+    cache::{Cells, ResultCache},
+    client::{Directory, Settings},
+    clock::Clock,
+    cluster::{Database, DatabaseSettings},
+    config::{CacheMode, Config, DatabaseConfig, Host, ReplicaRole},
+    net::Address,
+    pool::{LoginSource, Pool, PoolKey, PoolLimits, Pools},
+    routing::{Limits, Member, MemberId, MemberState, PrimarySamples, Role, Topology},
+    server::Login,
+};
+
+/// Primary samples that are kept: at ten a second, the fences of the last minute resolve exactly.
+const SAMPLES: usize = 600;
+/// Users whose keys are remembered.
+const MAX_KEYS: usize = 100_000;
+/// Databases that a `*` entry may make.
+const MAX_FALLBACK_DATABASES: usize = 1000;
+
+/// What an installation needs of the process.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub clock: Clock,
+    pub ids: Arc<AtomicU64>,
+    pub pools: Arc<Pools>,
+    pub tracker: TaskTracker,
+    pub stop: CancellationToken,
+    /// The control runtime.
+    pub handle: tokio::runtime::Handle,
+}
+
+/// A database that is being served.
+pub(super) struct Served {
+    pub database: Arc<Database>,
+    pub section: DatabaseConfig,
+    pub control: OnceLock<Arc<ControlPlane>>,
+}
+
+/// Everything that the configuration names, in force.
+pub(super) struct Installation {
+    shared: Shared,
+    settings: Arc<RwLock<Arc<Settings>>>,
+    databases: RwLock<BTreeMap<String, Arc<Served>>>,
+    cache: Mutex<Option<Arc<ResultCache>>>,
+    paused: RwLock<Paused>,
+    /// What the last SCRAM login of each user has shown.
+    keys: Arc<DashMap<String, ClientKeys>>,
+}
+
+#[derive(Default)]
+struct Paused {
+    all: bool,
+    databases: Vec<String>,
+}
+
+/// Members of a database in order of their ids: the configured primary, then its replicas.
+fn members(section: &DatabaseConfig) -> Vec<(String, &DatabaseConfig)> {
+    let replicas = section.replicas.iter();
+    let replicas = replicas.map(|replica| (format!("{}.{}", section.name, replica.name), &replica.parameters));
+    std::iter::once((section.name.clone(), section)).chain(replicas).collect()
+}
+
+/// Where one member is.
+pub(super) fn address(section: &DatabaseConfig, config: &Config) -> Address {
+    let port = section.port;
+    match section.hosts().next() {
+        Some(Host::Tcp(host)) => Address::new(host, port),
+        Some(Host::Unix(directory)) => Address::new(directory, port),
+        Some(Host::Default) | None => Address::new(&config.pgbouncer.unix_socket_dir, port),
+    }
+}
+
+/// The parameters of member number `member`.
+pub(super) fn member_section(section: &DatabaseConfig, member: MemberId) -> Option<&DatabaseConfig> {
+    match usize::from(member.0).checked_sub(1) {
+        None => Some(section),
+        Some(replica) => section.replicas.get(replica).map(|replica| &replica.parameters),
+    }
+}
+
+/// `PGWEIR_ABLATE=invalidation`, in builds with debug assertions: writes void nothing.
+fn new_cells(now: u64) -> Cells {
+    let cells = Cells::new(crate::client::random(), now);
+    #[cfg(debug_assertions)]
+    if std::env::var_os("PGWEIR_ABLATE").is_some_and(|what| what == "invalidation") {
+        tracing::warn!("writes void nothing: PGWEIR_ABLATE");
+        return cells.ablated();
+    }
+    cells
+}
+
+/// Do both name the same database of the same primary?
+fn is_same_server(known: &DatabaseConfig, section: &DatabaseConfig) -> bool {
+    known.port == section.port && known.hosts().eq(section.hosts()) && known.server_dbname() == section.server_dbname()
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Zero means no deadline.
+fn or_never(deadline: Duration) -> Duration {
+    if deadline.is_zero() { Duration::MAX } else { deadline }
+}
+
+impl Installation {
+    pub(super) fn new(settings: Arc<Settings>, shared: Shared) -> Result<Arc<Self>, ProcessError> {
+        let installation = Arc::new(Self {
+            shared,
+            settings: Arc::new(RwLock::new(Arc::clone(&settings))),
+            databases: RwLock::default(),
+            cache: Mutex::default(),
+            paused: RwLock::default(),
+            keys: Arc::default(),
+        });
+        installation.install(settings)?;
+        Ok(installation)
+    }
+
+    /// Puts a configuration in force: databases that changed are served anew, those that are gone are closed.
+    pub(super) fn install(&self, settings: Arc<Settings>) -> Result<(), ProcessError> {
+        let config = &settings.config;
+        self.resize_cache(config);
+        let mut next = BTreeMap::new();
+        for (name, section) in &config.databases {
+            next.insert(name.clone(), self.serve(section, &settings)?);
+        }
+        for served in self.all() {
+            let name = &served.section.name;
+            if let (false, Some(section)) = (next.contains_key(name), config.database(name)) {
+                next.insert(name.clone(), self.serve(&section, &settings)?);
+            }
+        }
+        let before = {
+            let mut databases = self.databases.write().unwrap_or_else(PoisonError::into_inner);
+            *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&settings);
+            std::mem::replace(&mut *databases, next)
+        };
+        for (name, old) in before {
+            let is_kept = self.find(&name).is_some_and(|kept| Arc::ptr_eq(&kept, &old));
+            if !is_kept {
+                self.shared.pools.retain(|key| *key.database != *name);
+                old.stop();
+            }
+        }
+        self.refresh_pools(&settings);
+        Ok(())
+    }
+
+    fn resize_cache(&self, config: &Config) {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*cache, config.cache.enabled) {
+            (None, CacheMode::On) => {
+                *cache = Some(ResultCache::new(config.cache.size, config.cache.max_result_size as usize));
+            }
+            (Some(cache), CacheMode::On) => cache.set_max_result_bytes(config.cache.max_result_size as usize),
+            (_, _) => *cache = None,
+        }
+    }
+
+    /// The database as it is served already, if nothing about it has changed.
+    fn serve(&self, section: &DatabaseConfig, settings: &Arc<Settings>) -> Result<Arc<Served>, ProcessError> {
+        let wanted = database_settings(&settings.config);
+        if let Some(known) = self.find(&section.name) {
+            let same_control = self.settings().config.control == settings.config.control;
+            if known.section == *section && known.database.settings == wanted && same_control {
+                return Ok(known);
+            }
+        }
+        let served = Arc::new(self.build(section, wanted, settings)?);
+        if let Some(control) = served.control.get() {
+            control.start(&self.shared);
+        }
+        Ok(served)
+    }
+
+    fn build(
+        &self,
+        section: &DatabaseConfig,
+        wanted: DatabaseSettings,
+        settings: &Settings,
+    ) -> Result<Served, ProcessError> {
+        let now = self.shared.clock.now();
+        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Each entry has stamps of its own: a write through one would not void what the other keeps.
+        let is_alone = !settings
+            .config
+            .databases
+            .values()
+            .any(|other| other.name != section.name && is_same_server(other, section));
+        if cache.is_some() && !is_alone {
+            tracing::warn!(db = %section.name, "not cached: another entry leads to the same database");
+        }
+        let cache = cache.filter(|_| is_alone);
+        let names: Vec<Arc<str>> = members(section).into_iter().map(|(name, _)| name.into()).collect();
+        let limits = Limits {
+            max_lag: nanos(settings.config.routing.max_replica_lag),
+            sample_interval: nanos(settings.config.routing.lag_check_interval),
+        };
+        let topology = Topology::new(routing_members(section), limits, PrimarySamples::new(SAMPLES));
+        let needs_control = cache.is_some() || (wanted.splits_reads && !section.replicas.is_empty());
+        if !needs_control {
+            topology.set_primary(Some(MemberId(0)));
+        }
+        let mut database =
+            Database::new(section.name.as_str().into(), wanted, topology, names, cache, new_cells(now), now);
+        // Writes that are in flight while the configuration changes void what is read behind the change.
+        let is_same = |known: &Arc<Served>| known.database.caches() && is_same_server(&known.section, section);
+        if let Some(known) = self.find(&section.name).filter(is_same) {
+            database.cells = Arc::clone(&known.database.cells);
+        }
+        let database = Arc::new(database);
+        let control = OnceLock::new();
+        match ControlPlane::new(&database, section, settings, &self.shared, None) {
+            Ok(plane) => _ = control.set(plane),
+            Err(error) if needs_control => return Err(error),
+            Err(error) => tracing::debug!(%error, "the first user who logs in will be asked as"),
+        }
+        Ok(Served { database, section: section.clone(), control })
+    }
+
+    /// Waits for the first catalog of every database that is watched already.
+    pub(super) async fn wait_for_catalogs(&self, at_most: Duration) {
+        let watched: Vec<_> = self.all().into_iter().filter(|served| served.control.get().is_some()).collect();
+        let all = async {
+            for served in watched {
+                served.database.wait_for_catalog(at_most).await;
+            }
+        };
+        if tokio::time::timeout(at_most, all).await.is_err() {
+            tracing::warn!("some catalogs are not read yet");
+        }
+    }
+
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<Arc<Served>> {
+        self.databases.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Every database that is being served, by name.
+    pub(super) fn all(&self) -> Vec<Arc<Served>> {
+        self.databases.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// The database of that name; one that only `*` names is made when it is first asked for.
+    pub(super) fn find_or_make(&self, name: &str) -> Option<Arc<Served>> {
+        if let Some(found) = self.find(name) {
+            return Some(found);
+        }
+        let settings = self.settings();
+        let section = settings.config.database(name)?.into_owned();
+        let served = match self.serve(&section, &settings) {
+            Ok(served) => served,
+            Err(error) => {
+                tracing::error!(db = name, %error, "database cannot be served");
+                return None;
+            }
+        };
+        let mut databases = self.databases.write().unwrap_or_else(PoisonError::into_inner);
+        if databases.len() >= settings.config.databases.len() + MAX_FALLBACK_DATABASES {
+            tracing::warn!(db = name, "too many databases of the fallback entry");
+            return None;
+        }
+        Some(Arc::clone(databases.entry(name.to_owned()).or_insert(served)))
+    }
+
+    fn limits(settings: &Settings, section: &DatabaseConfig, user: &str) -> PoolLimits {
+        let main = &settings.config.pgbouncer;
+        PoolLimits {
+            size: settings.config.effective_pool_size(section, user) as usize,
+            connect_timeout: or_never(main.server_connect_timeout),
+            idle_timeout: main.server_idle_timeout,
+            lifetime: settings.config.server_lifetime(section),
+        }
+    }
+
+    fn refresh_pools(&self, settings: &Settings) {
+        for pool in self.shared.pools.all() {
+            let key = pool.key();
+            let Some(served) = self.find(&key.database) else { continue };
+            if let Some(section) = member_section(&served.section, key.member) {
+                pool.set_limits(Self::limits(settings, section, &key.user));
+            }
+        }
+    }
+
+    /// Stops or goes on lending server connections; all databases without a name.
+    pub(super) fn pause(&self, database: Option<&str>, is_paused: bool) {
+        {
+            let mut paused = self.paused.write().unwrap_or_else(PoisonError::into_inner);
+            match database {
+                None => {
+                    paused.all = is_paused;
+                    paused.databases.clear();
+                }
+                Some(name) => {
+                    paused.databases.retain(|paused| paused != name);
+                    if is_paused {
+                        paused.databases.push(name.to_owned());
+                    }
+                }
+            }
+        }
+        for pool in self.shared.pools.all() {
+            if database.is_none_or(|name| *pool.key().database == *name) {
+                pool.pause(is_paused);
+            }
+        }
+    }
+
+    /// Is everything paused, or this database?
+    pub(super) fn is_paused(&self, database: Option<&str>) -> bool {
+        let paused = self.paused.read().unwrap_or_else(PoisonError::into_inner);
+        match database {
+            None => paused.all,
+            Some(name) => paused.all || paused.databases.iter().any(|paused| paused == name),
+        }
+    }
+
+    /// Has this database been paused by its name?
+    pub(super) fn is_paused_by_name(&self, database: &str) -> bool {
+        let paused = self.paused.read().unwrap_or_else(PoisonError::into_inner);
+        paused.databases.iter().any(|paused| paused == database)
+    }
+
+    fn make_pool(&self, key: &PoolKey, served: &Served) -> Option<Arc<Pool>> {
+        let settings = self.settings();
+        let section = member_section(&served.section, key.member)?.clone();
+        let limits = Self::limits(&settings, &section, &key.user);
+        let user = key.user.to_string();
+        let (in_force, keys) = (Arc::clone(&self.settings), Arc::clone(&self.keys));
+        let login: LoginSource = Box::new(move || {
+            let settings = Arc::clone(&in_force.read().unwrap_or_else(PoisonError::into_inner));
+            let keys = keys.get(&user).map(|keys| keys.clone());
+            login(&settings, &section, &user, keys)
+        });
+        let pool = Pool::new(key.clone(), login, limits, self.shared.clock, Arc::clone(&self.shared.ids));
+        pool.pause(self.is_paused(Some(&key.database)));
+        Some(pool)
+    }
+}
+
+impl Served {
+    pub(super) fn stop(&self) {
+        self.database.retire();
+        if let Some(control) = self.control.get() {
+            control.stop();
+        }
+    }
+}
+
+fn login(settings: &Settings, section: &DatabaseConfig, user: &str, keys: Option<ClientKeys>) -> Login {
+    let own = section.password.as_ref().map(|password| Secret::parse(password.reveal()));
+    let secret = own.or_else(|| settings.users.secret(user).cloned());
+    let pairs = [
+        ("client_encoding", &section.client_encoding),
+        ("datestyle", &section.datestyle),
+        ("timezone", &section.timezone),
+        ("application_name", &section.application_name),
+    ];
+    let parameters = pairs.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)));
+    Login {
+        address: address(section, &settings.config),
+        user: user.to_owned(),
+        secret,
+        keys,
+        database: section.server_dbname().to_owned(),
+        parameters: parameters.collect(),
+    }
+}
+
+fn database_settings(config: &Config) -> DatabaseSettings {
+    DatabaseSettings {
+        splits_reads: config.routing.read_write_split,
+        read_your_writes: config.read_your_writes(),
+        cache: config.cache.enabled,
+        cache_ttl: Some(nanos(config.cache.ttl)).filter(|ttl| *ttl > 0),
+    }
+}
+
+fn routing_members(section: &DatabaseConfig) -> Vec<Member> {
+    let primary = Member {
+        id: MemberId(0),
+        name: section.name.as_str().into(),
+        weight: 1,
+        max_lag: None,
+        role: Role::Any,
+        state: Arc::new(MemberState::default()),
+    };
+    let replica = |(index, replica): (usize, &crate::config::ReplicaConfig)| Member {
+        id: MemberId(index as u16 + 1),
+        name: format!("{}.{}", section.name, replica.name).into(),
+        weight: replica.weight,
+        max_lag: replica.max_lag.map(nanos),
+        role: match replica.role {
+            ReplicaRole::Replica => Role::Replica,
+            ReplicaRole::Any => Role::Any,
+        },
+        state: Arc::new(MemberState::default()),
+    };
+    std::iter::once(primary).chain(section.replicas.iter().enumerate().map(replica)).collect()
+}
+
+impl Directory for Installation {
+    fn database(&self, name: &str) -> Option<Arc<Database>> {
+        self.find_or_make(name).map(|served| Arc::clone(&served.database))
+    }
+
+    fn logged_in(&self, database: &Arc<Database>, user: &str) -> bool {
+        let Some(served) = self.find_or_make(&database.name).filter(|served| served.control.get().is_none()) else {
+            return false;
+        };
+        match ControlPlane::new(&served.database, &served.section, &self.settings(), &self.shared, Some(user)) {
+            Ok(plane) => {
+                served.control.get_or_init(|| plane).start(&self.shared);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "catalog cannot be read");
+                false
+            }
+        }
+    }
+
+    fn remember_keys(&self, user: &str, keys: ClientKeys) {
+        if self.keys.len() < MAX_KEYS {
+            self.keys.insert(user.to_owned(), keys);
+        }
+    }
+
+    fn pool(&self, database: &Arc<Database>, user: &Arc<str>, member: MemberId) -> Option<Arc<Pool>> {
+        let served = self.find_or_make(&database.name)?;
+        let key = PoolKey { database: Arc::clone(&database.name), user: Arc::clone(user), member };
+        member_section(&served.section, member)?;
+        let make = || self.make_pool(&key, &served);
+        self.shared.pools.get_or_try_insert(&key, make)
+    }
+}

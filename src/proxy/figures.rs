@@ -1,0 +1,169 @@
+//! PgBouncer's figures of the process: what SHOW POOLS, DATABASES, STATS and LISTS say.
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use super::{Proxy, directory};
+use crate::{
+    admin,
+    client::Activity,
+    net::Address,
+    pool::PoolCounts,
+    routing::MemberId,
+    telemetry::figures::{DatabaseRow, ListRow, PoolRow, StatsRow},
+};
+
+fn host_of(address: &Address) -> Option<String> {
+    match address {
+        Address::Tcp(host, _) => Some(host.clone()),
+        Address::Unix(path) => path.parent().map(|directory| directory.display().to_string()),
+    }
+}
+
+/// SHOW POOLS: the members of a database are summed.
+pub(super) fn pools(proxy: &Proxy) -> Vec<PoolRow> {
+    let mut rows: BTreeMap<(String, String), PoolRow> = BTreeMap::new();
+    let settings = proxy.context.settings();
+    for pool in proxy.context.pools.all() {
+        let key = pool.key();
+        let name = (key.database.to_string(), key.user.to_string());
+        let row = rows.entry(name).or_insert_with_key(|(database, user)| PoolRow {
+            database: database.clone(),
+            user: user.clone(),
+            pool_mode: settings
+                .config
+                .database(database)
+                .map(|section| settings.config.pool_mode(&section, user).label().to_owned())
+                .unwrap_or_default(),
+            ..PoolRow::default()
+        });
+        let PoolCounts { active, idle, login, waiting } = pool.counts();
+        row.sv_active += active as u64;
+        row.sv_idle += idle as u64;
+        row.sv_login += login as u64;
+        row.cl_waiting += waiting as u64;
+    }
+    let now = proxy.context.clock.now();
+    for client in proxy.context.clients.iter() {
+        let server_user = forced_user(&settings.config, &client.database).unwrap_or_else(|| client.user.to_string());
+        let Some(row) = rows.get_mut(&(client.database.to_string(), server_user)) else { continue };
+        if client.activity() == Activity::Waiting {
+            let since = client.requested_at.load(std::sync::atomic::Ordering::Relaxed);
+            row.maxwait_us = row.maxwait_us.max(now.saturating_sub(since) / 1000);
+        } else {
+            row.cl_active += 1;
+        }
+    }
+    rows.into_values().collect()
+}
+
+fn forced_user(config: &crate::config::Config, database: &str) -> Option<String> {
+    config.database(database).and_then(|section| section.user.clone())
+}
+
+/// SHOW DATABASES: a row per member, and the console's own.
+pub(super) fn databases(proxy: &Proxy) -> Vec<DatabaseRow> {
+    let settings = proxy.context.settings();
+    let config = &settings.config;
+    let pools = proxy.context.pools.all();
+    let mut rows = Vec::new();
+    for served in proxy.installation.all() {
+        for (index, name) in served.database.member_names.iter().enumerate() {
+            let member = MemberId(index as u16);
+            let Some(section) = directory::member_section(&served.section, member) else { continue };
+            let address = directory::address(section, config);
+            let connections = pools
+                .iter()
+                .filter(|pool| pool.key().database == served.database.name && pool.key().member == member)
+                .map(|pool| pool.servers().len() as u64)
+                .sum();
+            let clients = proxy.context.clients.iter().filter(|client| *client.database == *served.database.name);
+            rows.push(DatabaseRow {
+                name: name.to_string(),
+                host: host_of(&address),
+                port: section.port,
+                database: section.server_dbname().to_owned(),
+                force_user: section.user.clone(),
+                pool_size: u64::from(config.effective_pool_size(section, "")),
+                min_pool_size: u64::from(config.min_pool_size(section)),
+                reserve_pool_size: u64::from(config.reserve_pool_size(section, "")),
+                server_lifetime: config.server_lifetime(section).as_secs(),
+                pool_mode: section.pool_mode.map(|mode| mode.label().to_owned()),
+                load_balance_hosts: None,
+                max_connections: u64::from(config.max_db_connections(section)),
+                current_connections: connections,
+                max_client_connections: u64::from(config.max_db_client_connections(section)),
+                current_client_connections: if index == 0 { clients.count() as u64 } else { 0 },
+                paused: proxy.installation.is_paused(Some(&served.database.name)),
+                disabled: false,
+            });
+        }
+    }
+    rows.push(DatabaseRow {
+        name: "pgbouncer".to_owned(),
+        port: config.pgbouncer.listen_port,
+        database: "pgbouncer".to_owned(),
+        force_user: Some("pgbouncer".to_owned()),
+        pool_size: 2,
+        pool_mode: Some("statement".to_owned()),
+        ..DatabaseRow::default()
+    });
+    rows
+}
+
+/// SHOW STATS.
+pub(super) fn stats(proxy: &Proxy) -> Vec<StatsRow> {
+    proxy.context.insight.stats(Instant::now())
+}
+
+/// SHOW LISTS.
+pub(super) fn lists(proxy: &Proxy) -> Vec<ListRow> {
+    let settings = proxy.context.settings();
+    let pools = proxy.context.pools.all();
+    let counts: Vec<_> = pools.iter().map(|pool| pool.counts()).collect();
+    let free: usize = counts.iter().map(|counts| counts.idle).sum();
+    let used: usize = counts.iter().map(|counts| counts.active + counts.login).sum();
+    let clients = proxy.context.clients.len() as u64;
+    let connected = proxy.context.connected.load(std::sync::atomic::Ordering::Relaxed);
+    let row = |list, items| ListRow { list, items };
+    vec![
+        row("databases", settings.config.databases.len() as u64 + 1),
+        row("users", settings.users.len() as u64),
+        row("peers", settings.config.peers.len() as u64),
+        row("pools", pools.len() as u64),
+        row("peer_pools", 0),
+        row("free_clients", 0),
+        row("used_clients", clients),
+        row("login_clients", connected.saturating_sub(clients)),
+        row("free_servers", free as u64),
+        row("used_servers", used as u64),
+        row("dns_names", 0),
+        row("dns_zones", 0),
+        row("dns_queries", 0),
+        row("dns_pending", 0),
+    ]
+}
+
+/// A number of SHOW CONFIG.
+pub(super) fn config_number(proxy: &Proxy, key: &str) -> Option<f64> {
+    let rows = proxy.context.settings().config.show();
+    rows.into_iter().find(|row| row.key == key)?.value?.parse().ok()
+}
+
+/// SHOW VERSION.
+pub(super) fn version() -> String {
+    admin::VERSION.to_owned()
+}
+
+/// Address and port of a peer as the console shows them.
+pub(super) fn peer(address: &Address) -> (String, u16) {
+    match address {
+        Address::Tcp(host, port) => (host.clone(), *port),
+        Address::Unix(_) => ("unix".to_owned(), 0),
+    }
+}
+
+/// Pools of one member.
+pub(super) fn member_pools(proxy: &Proxy, database: &str, member: MemberId) -> Vec<Arc<crate::pool::Pool>> {
+    let is_its = |pool: &Arc<crate::pool::Pool>| *pool.key().database == *database && pool.key().member == member;
+    proxy.context.pools.all().into_iter().filter(is_its).collect()
+}

@@ -1,0 +1,99 @@
+//! What the HTTP pages show of the process.
+
+use std::sync::{Arc, Weak};
+
+use serde_json::{Value, json};
+
+use super::{ProcessError, Proxy, console::View, figures};
+use crate::{
+    admin::ConsoleState,
+    config::Config,
+    routing::Health,
+    telemetry::{
+        figures::PgbouncerView,
+        http::{HttpState, Readiness, bind, serve},
+    },
+};
+
+struct Pages {
+    proxy: Weak<Proxy>,
+    view: View,
+}
+
+/// Query shapes and slow requests on the dashboard.
+const SHOWN: usize = 20;
+
+/// Listens, if an address is configured.
+pub(super) async fn start(proxy: &Arc<Proxy>, config: &Config) -> Result<(), ProcessError> {
+    let address = config.http.listen.trim();
+    if address.is_empty() {
+        return Ok(());
+    }
+    let failed = |source| ProcessError::Listen { address: address.to_owned(), source };
+    let parsed = address.parse().map_err(|_| failed(std::io::ErrorKind::InvalidInput.into()))?;
+    let listener = bind(parsed).await.map_err(failed)?;
+    let weak = Arc::downgrade(proxy);
+    let pages: Arc<dyn HttpState> = Arc::new(Pages { proxy: Weak::clone(&weak), view: View::new(weak) });
+    let stop = proxy.cancel.clone();
+    proxy.tracker.spawn(async move { serve(listener, pages, stop).await });
+    Ok(())
+}
+
+fn value(rows: impl serde::Serialize) -> Value {
+    serde_json::to_value(rows).unwrap_or_default()
+}
+
+impl HttpState for Pages {
+    fn metrics(&self) -> String {
+        self.proxy.upgrade().map(|proxy| proxy.metrics.render(Some(&self.view))).unwrap_or_default()
+    }
+
+    fn readiness(&self, database: Option<&str>) -> Readiness {
+        let Some(proxy) = self.proxy.upgrade() else { return Readiness::NotReady };
+        let served = match database {
+            Some(name) => match proxy.installation.find(name) {
+                Some(served) => vec![served],
+                None => return Readiness::UnknownDatabase,
+            },
+            None => proxy.installation.all(),
+        };
+        let is_reachable = |served: &Arc<super::directory::Served>| {
+            let database = &served.database;
+            let primary = database.topology.member(database.primary());
+            let is_watched = served.control.get().is_some_and(|control| control.watches_members());
+            let probed = !is_watched || primary.is_some_and(|member| member.state.health() == Health::Up);
+            let pools = figures::member_pools(&proxy, &database.name, database.primary());
+            probed && (is_watched || pools.is_empty() || pools.iter().any(|pool| !pool.servers().is_empty()))
+        };
+        if served.iter().all(is_reachable) { Readiness::Ready } else { Readiness::NotReady }
+    }
+
+    fn overview(&self) -> Value {
+        let uptime = self.proxy.upgrade().map(|proxy| proxy.started.elapsed().as_secs()).unwrap_or_default();
+        json!({
+            "version": self.view.version(),
+            "uptime_seconds": uptime,
+            "pools": value(self.view.pools()),
+            "replicas": self.replicas(),
+            "cache": self.cache(),
+            "queries": self.queries(SHOWN),
+            "slow": self.slow(SHOWN),
+        })
+    }
+
+    fn queries(&self, limit: usize) -> Value {
+        value(self.view.queries(limit))
+    }
+
+    fn slow(&self, limit: usize) -> Value {
+        value(ConsoleState::slow(&self.view, limit))
+    }
+
+    fn replicas(&self) -> Value {
+        value(ConsoleState::replicas(&self.view))
+    }
+
+    fn cache(&self) -> Value {
+        value(ConsoleState::cache(&self.view))
+    }
+}

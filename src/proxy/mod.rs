@@ -1,0 +1,332 @@
+//! The composition root: builds everything from a configuration, accepts, reloads, drains, stops.
+
+mod console;
+mod control_plane;
+mod directory;
+mod figures;
+mod http;
+mod listen;
+mod process;
+mod signals;
+mod workers;
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Weak, atomic::AtomicU64},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::process::ProcessError;
+use self::{directory::Installation, workers::Workers};
+use crate::{
+    admin::Console,
+    auth::UserList,
+    client::{Context, Parts, Settings, Signal},
+    clock::Clock,
+    config::{Config, ConfigError},
+    insight::{Insight, InsightSettings},
+    pool::Pools,
+    telemetry::{
+        logging::{LogSettings, Logging},
+        metrics::{Metrics, SharedMetrics},
+    },
+};
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Nothing to stderr.
+    pub quiet: bool,
+    /// More lines.
+    pub verbose: u8,
+    /// Whom to become.
+    pub user: Option<String>,
+}
+
+/// How the process stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stop {
+    /// It does not.
+    No,
+    /// When no client is left.
+    WaitForClients,
+    /// When no server connection is busy.
+    WaitForServers,
+    /// Now.
+    Now,
+}
+
+/// Slow requests kept in memory.
+const SLOW_KEPT: usize = 500;
+/// Query shapes with statistics.
+const SHAPES: usize = 5000;
+/// Clients are accepted when the catalogs are there, or after this long.
+const FIRST_CATALOGS: Duration = Duration::from_secs(1);
+/// How often pools look for worn connections.
+const MAINTENANCE: Duration = Duration::from_millis(333);
+
+/// Everything that lives as long as the process.
+pub(crate) struct Proxy {
+    context: Arc<Context>,
+    installation: Arc<Installation>,
+    metrics: SharedMetrics,
+    logging: Logging,
+    path: PathBuf,
+    stop: watch::Sender<Stop>,
+    started: Instant,
+    tracker: TaskTracker,
+    cancel: CancellationToken,
+}
+
+/// Reads the configuration and the files that it names.
+pub(crate) fn load(path: &std::path::Path) -> Result<Settings, ConfigError> {
+    let config = Config::load(path)?;
+    let users = match &config.pgbouncer.auth_file {
+        None => UserList::default(),
+        Some(file) => match std::fs::read_to_string(file) {
+            Ok(text) => UserList::parse(&text),
+            Err(error) => {
+                tracing::error!(file = %file, %error, "auth_file not read");
+                UserList::default()
+            }
+        },
+    };
+    if let Some(line) = users.broken_line() {
+        tracing::error!(line, "broken auth file");
+    }
+    Ok(Settings { config, users })
+}
+
+/// Runs until it is told to stop.
+///
+/// # Errors
+/// The configuration is wrong, or an address cannot be listened on.
+pub fn run(options: &Options) -> Result<(), ProcessError> {
+    let settings = load(&options.config)?;
+    process::become_user(options, &settings.config)?;
+    let main = &settings.config.pgbouncer;
+    let logging = Logging::install(&LogSettings {
+        logfile: path_of(&main.logfile),
+        quiet: options.quiet,
+        verbose: main.verbose.map_or(options.verbose, |verbose| verbose as u8),
+        ..LogSettings::default()
+    })
+    .map_err(ProcessError::Log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("pgweir-control")
+        .enable_all()
+        .build()
+        .map_err(ProcessError::Runtime)?;
+    let pidfile = process::PidFile::create(&settings.config)?;
+    let outcome = runtime.block_on(serve(settings, logging, options.config.clone()));
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    drop(pidfile);
+    outcome
+}
+
+async fn serve(settings: Settings, logging: Logging, path: PathBuf) -> Result<(), ProcessError> {
+    let proxy = build(settings, logging, path)?;
+    let settings = proxy.context.settings();
+    let listeners = listen::open(&settings.config)?;
+    let workers = Workers::start(&settings.config, &proxy.context)?;
+    http::start(&proxy, &settings.config).await?;
+    signals::watch(&proxy)?;
+    maintain(&proxy);
+    proxy.installation.wait_for_catalogs(FIRST_CATALOGS).await;
+    warn_of_settings_without_effect(&settings.config);
+    tracing::info!(version = crate::admin::VERSION, workers = workers.len(), "process up");
+    listen::accept_until_stopped(&proxy, listeners, &workers).await;
+    drain(&proxy).await;
+    proxy.cancel.cancel();
+    proxy.tracker.close();
+    if tokio::time::timeout(Duration::from_secs(2), proxy.tracker.wait()).await.is_err() {
+        tracing::warn!("a task did not end in time");
+    }
+    workers.stop();
+    proxy.context.insight.close();
+    tracing::info!("server shutdown");
+    Ok(())
+}
+
+fn build(settings: Settings, logging: Logging, path: PathBuf) -> Result<Arc<Proxy>, ProcessError> {
+    let clock = Clock::start();
+    let metrics: SharedMetrics = Arc::new(Metrics::new());
+    let insight =
+        Insight::new(&insight_settings(&settings.config), &metrics, Instant::now()).map_err(ProcessError::SlowLog)?;
+    let ids = Arc::new(AtomicU64::new(1));
+    let pools = Arc::new(Pools::default());
+    let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
+    let settings = Arc::new(settings);
+    let installation = Installation::new(
+        Arc::clone(&settings),
+        directory::Shared {
+            clock,
+            ids: Arc::clone(&ids),
+            pools: Arc::clone(&pools),
+            tracker: tracker.clone(),
+            stop: cancel.clone(),
+            handle: tokio::runtime::Handle::current(),
+        },
+    )?;
+    let mut mock_key = [0; 32];
+    getrandom::fill(&mut mock_key).map_err(|_| ProcessError::Random)?;
+    let (stop, _) = watch::channel(Stop::No);
+    Ok(Arc::new_cyclic(|proxy: &Weak<Proxy>| {
+        let console = Arc::new(Console::new(Arc::new(console::View::new(proxy.clone()))));
+        let directory: Arc<dyn crate::client::Directory> = Arc::clone(&installation) as _;
+        let context = Context::new(Parts {
+            directory,
+            pools,
+            insight: Arc::new(insight),
+            console,
+            ids,
+            settings,
+            mock_key,
+            clock,
+        });
+        Proxy { context, installation, metrics, logging, path, stop, started: Instant::now(), tracker, cancel }
+    }))
+}
+
+/// Nobody shall rely on what is not there.
+fn warn_of_settings_without_effect(config: &Config) {
+    for key in config.without_effect() {
+        tracing::warn!(key, "this setting has no effect in this version");
+    }
+}
+
+/// A path, where one is configured.
+fn path_of(text: &str) -> Option<PathBuf> {
+    Some(text).filter(|text| !text.is_empty()).map(PathBuf::from)
+}
+
+fn stats_period(config: &Config) -> Duration {
+    Duration::from_secs(u64::from(config.pgbouncer.stats_period.max(1)))
+}
+
+fn insight_settings(config: &Config) -> InsightSettings {
+    InsightSettings {
+        slow_query_threshold: Some(config.insight.slow_query_threshold).filter(|threshold| !threshold.is_zero()),
+        slow_query_log: path_of(&config.insight.slow_query_log),
+        slow_kept: SLOW_KEPT,
+        shapes: SHAPES,
+        stats_period: stats_period(config),
+    }
+}
+
+/// Worn connections, statistics.
+fn maintain(proxy: &Arc<Proxy>) {
+    let (context, stop) = (Arc::clone(&proxy.context), proxy.cancel.clone());
+    proxy.tracker.spawn(async move {
+        let mut ticks = tokio::time::interval(MAINTENANCE);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut rolled = Instant::now();
+        loop {
+            // Both branches are cancel safe.
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            for pool in context.pools.all() {
+                pool.maintain();
+            }
+            let settings = context.settings();
+            if rolled.elapsed() >= stats_period(&settings.config) {
+                rolled = Instant::now();
+                let averages = context.insight.roll(rolled);
+                if settings.config.pgbouncer.log_stats {
+                    tracing::info!("{}", crate::insight::log_line(&averages));
+                }
+            }
+        }
+    });
+}
+
+/// Waits for clients or servers, as the stop that was asked for wants it; a stronger wish cuts it short.
+async fn drain(proxy: &Arc<Proxy>) {
+    let mut wish = proxy.stop.subscribe();
+    let deadline = proxy.context.settings().config.pgbouncer.shutdown_timeout;
+    let waiting = async {
+        loop {
+            let kind = *wish.borrow_and_update();
+            let is_done = match kind {
+                Stop::Now | Stop::No => true,
+                Stop::WaitForClients => proxy.context.clients.is_empty(),
+                Stop::WaitForServers => {
+                    proxy.tell_clients(Signal::Drain);
+                    proxy.context.pools.all().iter().all(|pool| pool.counts().active == 0)
+                }
+            };
+            if is_done {
+                return;
+            }
+            // Cancel safe: a change of the wish stays visible.
+            tokio::select! {
+                _ = wish.changed() => {}
+                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            }
+        }
+    };
+    if deadline.is_zero() {
+        waiting.await;
+    } else if tokio::time::timeout(deadline, waiting).await.is_err() {
+        tracing::warn!("shutdown_timeout: clients that are left are disconnected");
+    }
+    proxy.tell_clients(Signal::Kill);
+}
+
+impl Proxy {
+    fn tell_clients(&self, signal: Signal) {
+        for client in self.context.clients.iter() {
+            client.value().send(signal);
+        }
+    }
+
+    /// Asks the process to stop; a weaker wish than before changes nothing.
+    pub(crate) fn stop(&self, wish: Stop) {
+        self.stop.send_if_modified(|stop| {
+            let is_stronger = wish > *stop;
+            *stop = wish.max(*stop);
+            is_stronger
+        });
+        self.context.is_shutting_down.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// A second signal of the same kind means at once.
+    pub(crate) fn stop_or_hurry(&self, wish: Stop) {
+        let already = *self.stop.borrow() != Stop::No;
+        self.stop(if already { Stop::Now } else { wish });
+    }
+
+    /// Reads the files again. What is wrong is logged, and the running configuration stays.
+    pub(crate) fn reload(&self) -> Result<(), ProcessError> {
+        let mut settings = load(&self.path)?;
+        settings.config.keep_start_values(&self.context.settings().config);
+        warn_of_settings_without_effect(&settings.config);
+        self.install(settings)?;
+        self.context.insight.reopen_slow_log();
+        self.logging.reopen().map_err(ProcessError::Log)?;
+        Ok(())
+    }
+
+    /// Puts a configuration in force.
+    pub(crate) fn install(&self, settings: Settings) -> Result<(), ProcessError> {
+        let settings = Arc::new(settings);
+        self.installation.install(Arc::clone(&settings))?;
+        self.context.insight.set_slow_threshold(insight_settings(&settings.config).slow_query_threshold);
+        for client in self.context.clients.iter() {
+            let is_console = crate::admin::DATABASES.contains(&&*client.database);
+            if !is_console && settings.config.database(&client.database).is_none() {
+                client.value().send(Signal::Kill);
+            }
+        }
+        self.context.set_settings(settings);
+        Ok(())
+    }
+}

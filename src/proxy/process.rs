@@ -1,0 +1,136 @@
+//! What a process has to do with its surroundings: user, pidfile, errors at start.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use nix::unistd::{Uid, User, initgroups, setgid, setuid};
+
+use super::Options;
+use crate::config::{Config, ConfigError};
+
+/// The process cannot start, or cannot reload.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// A file is wrong.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// As PgBouncer.
+    #[error("PgBouncer should not run as root")]
+    Root,
+    /// `user=` names nobody.
+    #[error("user {0}: no such user")]
+    NoSuchUser(String),
+    /// Not allowed to become that user.
+    #[error("cannot become user {user}: {source}")]
+    Become {
+        /// Whom.
+        user: String,
+        /// Why.
+        #[source]
+        source: nix::Error,
+    },
+    /// Another process has the pidfile.
+    #[error("pidfile {0} exists, another instance running?")]
+    PidFileTaken(PathBuf),
+    /// The pidfile cannot be written.
+    #[error("pidfile {path}: {source}")]
+    PidFile {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// `logfile` cannot be opened.
+    #[error("logfile: {0}")]
+    Log(#[source] io::Error),
+    /// `slow_query_log` cannot be opened.
+    #[error("slow_query_log: {0}")]
+    SlowLog(#[source] io::Error),
+    /// No thread, no runtime.
+    #[error("runtime: {0}")]
+    Runtime(#[source] io::Error),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which.
+        address: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Neither TCP nor a unix socket.
+    #[error("nowhere to listen on")]
+    NowhereToListen,
+    /// Routing and caching ask the servers, and nobody is named who may.
+    #[error("database {0}: [control] user or user= is needed for routing and caching")]
+    NoControlUser(String),
+    /// The control plane cannot be built.
+    #[error("database {database}: {source}")]
+    Control {
+        /// Whose.
+        database: String,
+        /// Why.
+        #[source]
+        source: crate::control::ControlError,
+    },
+    /// The operating system gives no random numbers.
+    #[error("the operating system gives no random numbers")]
+    Random,
+}
+
+/// Leaves root behind, or refuses to stay it.
+pub(super) fn become_user(options: &Options, config: &Config) -> Result<(), ProcessError> {
+    let name = options.user.clone().or_else(|| config.pgbouncer.user.clone());
+    let Some(name) = name else {
+        return if Uid::effective().is_root() { Err(ProcessError::Root) } else { Ok(()) };
+    };
+    if !Uid::effective().is_root() {
+        return Ok(());
+    }
+    let user = User::from_name(&name).ok().flatten().ok_or_else(|| ProcessError::NoSuchUser(name.clone()))?;
+    if user.uid.is_root() {
+        return Err(ProcessError::Root);
+    }
+    let denied = |source| ProcessError::Become { user: name.clone(), source };
+    let c_name = std::ffi::CString::new(name.as_str()).map_err(|_| ProcessError::NoSuchUser(name.clone()))?;
+    initgroups(&c_name, user.gid).map_err(denied)?;
+    setgid(user.gid).map_err(denied)?;
+    setuid(user.uid).map_err(denied)
+}
+
+/// Removed when the process ends.
+pub(super) struct PidFile(Option<PathBuf>);
+
+impl PidFile {
+    pub(super) fn create(config: &Config) -> Result<Self, ProcessError> {
+        if config.pgbouncer.pidfile.is_empty() {
+            return Ok(Self(None));
+        }
+        let path = PathBuf::from(&config.pgbouncer.pidfile);
+        if is_alive(&path) {
+            return Err(ProcessError::PidFileTaken(path));
+        }
+        let written = fs::write(&path, format!("{}\n", std::process::id()));
+        written.map_err(|source| ProcessError::PidFile { path: path.clone(), source })?;
+        Ok(Self(Some(path)))
+    }
+}
+
+/// Does the process whose number the file holds still run?
+fn is_alive(path: &Path) -> bool {
+    let pid = fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<i32>().ok());
+    pid.is_some_and(|pid| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None) != Err(nix::Error::ESRCH))
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0
+            && let Err(error) = fs::remove_file(path)
+        {
+            tracing::warn!(%error, "pidfile not removed");
+        }
+    }
+}
