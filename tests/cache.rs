@@ -1,0 +1,512 @@
+//! A repeated read is answered from memory, and never with less than what was written before.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails loudly"
+)]
+
+mod support;
+
+use support::{
+    Proxy, RawClient, Reply, cluster,
+    cluster::USER,
+    frames::{bind, bind_as, copy_data, copy_done, execute, parse, query, sync},
+    wait_until,
+};
+
+/// A database behind a proxy that caches; its server logs every statement, so that hits can be told from misses.
+fn cached(schema: &str) -> (Proxy, String) {
+    let database = cluster().database();
+    cluster().prepare(&database, schema);
+    cluster().log_statements(&database);
+    let proxy = Proxy::of(cluster(), &database).cached().start();
+    (proxy, database)
+}
+
+const TABLE: &str = "create table t(id int primary key, v int); insert into t values (1, 0)";
+
+/// A mark that no other statement has.
+fn mark() -> String {
+    format!("/* mark {} */", support::scratch::scratch().unique())
+}
+
+/// Whether the server had nothing to do with this read.
+fn is_hit(session: &mut RawClient, read: &str, mark: &str) -> bool {
+    let before = cluster().primary.executions(mark);
+    let reply = session.query(&format!("{read} {mark}"));
+    assert!(reply.error().is_none(), "{read}: {reply:?}");
+    cluster().primary.executions(mark) == before
+}
+
+/// Repeats the read until it is a hit.
+#[track_caller]
+fn warm_up(session: &mut RawClient, read: &str, mark: &str) {
+    wait_until(&format!("a hit of {read}"), || is_hit(session, read, mark));
+}
+
+/// After the write, the read answers what the server says; before, it was answered from memory.
+#[track_caller]
+fn check_void(schema: &str, read: &str, write: impl FnOnce(&mut RawClient)) {
+    let (proxy, database) = cached(schema);
+    let (mut reader, mut writer) = (proxy.session(&database), proxy.session(&database));
+    let mark = mark();
+    warm_up(&mut reader, read, &mark);
+    let before = reader.query(&format!("{read} {mark}"));
+    write(&mut writer);
+    let after = reader.query(&format!("{read} {mark}"));
+    let truth = RawClient::session(&cluster().primary.address(), USER, &database).query(read);
+    assert_eq!(after.frames, truth.frames, "{read}");
+    assert_ne!(after.frames, before.frames, "the write changes what is read");
+    warm_up(&mut reader, read, &mark);
+}
+
+/// [`check_void`] for a write that is one simple query.
+#[track_caller]
+fn check_statement(schema: &str, read: &str, write: &str) {
+    check_void(schema, read, |writer| succeed(&writer.query(write)));
+}
+
+#[track_caller]
+fn succeed(reply: &Reply) {
+    assert!(reply.error().is_none(), "{reply:?}");
+}
+
+#[test]
+fn a_repeated_read_is_answered_without_the_server() {
+    let (proxy, database) = cached(TABLE);
+    let mut session = proxy.session(&database);
+    let mark = mark();
+    warm_up(&mut session, "select v from t", &mark);
+    let hit = session.query(&format!("select v from t {mark}"));
+    let direct = RawClient::session(&cluster().primary.address(), USER, &database).query("select v from t");
+    assert_eq!(hit.frames, direct.frames, "a hit is what the server said, byte for byte");
+    assert!(proxy.show("CACHE").number("database", &database, "hits") > 0);
+}
+
+#[test]
+fn what_one_session_read_another_finds() {
+    let (proxy, database) = cached(TABLE);
+    let mark = mark();
+    warm_up(&mut proxy.session(&database), "select v from t", &mark);
+    assert!(is_hit(&mut proxy.session(&database), "select v from t", &mark));
+}
+
+#[test]
+fn prepared_reads_are_cached_by_their_parameters_and_formats() {
+    let (proxy, database) = cached(
+        "create table t(id int primary key, v int); insert into t select i, i * 10 from generate_series(1, 9) i",
+    );
+    let mut session = proxy.session(&database);
+    let mark = mark();
+    session.prepare("s", &format!("select v from t where id = $1 {mark}"));
+    let executions = || cluster().primary.executions(&mark);
+    wait_until("a hit", || {
+        let before = executions();
+        assert_eq!(session.execute("s", &["3"]).rows(), [["30"]]);
+        executions() == before
+    });
+    assert_eq!(session.execute("s", &["4"]).rows(), [["40"]]);
+    let binary = [bind_as("", "s", &[Some("3")], true), execute("", 0), sync()].concat();
+    let values = session.exchange(&binary).frames[1].values();
+    assert_eq!(values, [Some(30_i32.to_be_bytes().to_vec())]);
+}
+
+#[test]
+fn a_plain_write_voids() {
+    for write in [
+        "insert into t values (2, 2)",
+        "update t set v = v + 1",
+        "delete from t",
+        "insert into t values (1, 9) on conflict (id) do update set v = excluded.v",
+        "merge into t using (values (1, 8)) s(id, v) on t.id = s.id when matched then update set v = s.v",
+        "with w as (update t set v = v + 1 returning id) select count(*) from w",
+        "insert into t select id + 100, v from t",
+        "truncate t",
+        "select 1; update t set v = v + 1; select 2",
+        "begin; update t set v = v + 1; commit",
+        "begin; update t set v = v + 1; savepoint s; update t set v = -1; rollback to s; commit",
+        "explain analyze update t set v = v + 1",
+        "prepare w as update t set v = v + 1; execute w",
+        "do $$ begin update t set v = v + 1; end $$",
+    ] {
+        check_statement(TABLE, "select id, v from t order by id", write);
+    }
+}
+
+#[test]
+fn a_write_of_the_extended_protocol_voids() {
+    check_void(TABLE, "select v from t", |writer| succeed(&writer.extended("update t set v = $1::int", &["7"])));
+    check_void(TABLE, "select v from t", |writer| {
+        writer.prepare("w", "update t set v = v + 1");
+        succeed(&writer.execute("w", &[]));
+        succeed(&writer.execute("w", &[]));
+    });
+    check_void(TABLE, "select v from t", |writer| {
+        let update = [parse("", "update t set v = v + 1"), bind("", &[]), execute("", 0)].concat();
+        succeed(&writer.exchange(&[update.repeat(3), sync()].concat()));
+    });
+    check_void(TABLE, "select v from t", |writer| {
+        for sql in ["begin", "update t set v = 5", "commit"] {
+            succeed(&writer.extended(sql, &[]));
+        }
+    });
+}
+
+#[test]
+fn a_copy_voids() {
+    check_void(TABLE, "select count(*) from t", |writer| {
+        writer.send(&query("copy t from stdin"));
+        writer.until(b'G');
+        succeed(&writer.exchange(&[copy_data(b"2\t2\n3\t3\n"), copy_done()].concat()));
+    });
+}
+
+#[test]
+fn a_function_or_procedure_that_writes_voids() {
+    let schema = "
+        create table t(id int primary key, v int); insert into t values (1, 0);
+        create function bump() returns int language plpgsql as $$ begin update t set v = v + 1; return 1; end $$;
+        create function dynamic() returns void language plpgsql as $$ begin execute 'truncate ' || 't'; end $$;
+        create procedure stepwise() language plpgsql as $$ begin update t set v = v + 1; commit; update t set v = v + 1; end $$";
+    for write in ["select bump()", "select * from bump()", "select dynamic()", "call stepwise()"] {
+        check_statement(schema, "select v from t", write);
+    }
+    check_void(schema, "select v from t", |writer| succeed(&writer.extended("select bump()", &[])));
+}
+
+#[test]
+fn a_trigger_that_writes_elsewhere_voids_that() {
+    let schema = "
+        create table t(id int primary key, v int); insert into t values (1, 0);
+        create table audit(v int);
+        create function note() returns trigger language plpgsql as $$ begin insert into audit values (new.v); return new; end $$;
+        create trigger noting after insert or update on t for each row execute function note()";
+    check_statement(schema, "select count(*) from audit", "update t set v = 1");
+    check_void(schema, "select count(*) from audit", |writer| {
+        succeed(&writer.extended("insert into t values (2, 2)", &[]))
+    });
+    let deferred = "
+        create table t(id int primary key, v int); insert into t values (1, 0);
+        create table audit(v int);
+        create function note() returns trigger language plpgsql as $$ begin insert into audit values (new.v); return new; end $$;
+        create constraint trigger noting after update on t deferrable initially deferred for each row execute function note()";
+    check_statement(deferred, "select count(*) from audit", "update t set v = 1");
+    check_statement(deferred, "select count(*) from audit", "begin; update t set v = 1; commit");
+    check_void(deferred, "select count(*) from audit", |writer| {
+        for sql in ["begin", "update t set v = 2", "commit"] {
+            succeed(&writer.query(sql));
+        }
+    });
+}
+
+#[test]
+fn a_foreign_key_that_cascades_voids_the_children() {
+    let schema = "
+        create table parent(id int primary key); insert into parent values (1), (2);
+        create table child(id int primary key, parent int references parent on delete cascade on update cascade);
+        insert into child values (1, 1), (2, 2);
+        create table grandchild(id int primary key, child int references child on delete cascade);
+        insert into grandchild values (1, 1), (2, 2);
+        create table orphan(id int primary key, parent int references parent on delete set null);
+        insert into orphan values (1, 1)";
+    for (read, write) in [
+        ("select id, parent from child order by id", "update parent set id = 10 where id = 2"),
+        ("select count(*) from child", "delete from parent where id = 2"),
+        ("select count(*) from grandchild", "delete from parent where id = 2"),
+        ("select parent from orphan", "delete from parent where id = 1"),
+        ("select count(*) from grandchild", "truncate parent cascade"),
+    ] {
+        check_statement(schema, read, write);
+    }
+}
+
+#[test]
+fn a_view_is_void_with_its_tables_and_a_table_with_its_views() {
+    let schema = "
+        create table t(id int primary key, v int); insert into t values (1, 0);
+        create view one as select id, v from t;
+        create view two as select sum(v) as total from one;
+        create materialized view kept as select v from t;
+        create view guarded as select v from t;
+        create function instead() returns trigger language plpgsql as $$ begin update t set v = new.v; return new; end $$;
+        create trigger instead instead of update on guarded for each row execute function instead()";
+    for (read, write) in [
+        ("select total from two", "update t set v = 5"),
+        ("select v from t", "update one set v = 6"),
+        ("select v from t", "update guarded set v = 7"),
+        ("select total from two", "insert into one values (2, 2)"),
+        ("select v from kept", "update t set v = 8; refresh materialized view kept"),
+        ("select * from one", "create or replace view one as select id, v + 1 as v from t"),
+    ] {
+        check_statement(schema, read, write);
+    }
+}
+
+#[test]
+fn partitions_and_their_parents_void_each_other() {
+    let schema = "
+        create table p(id int, v int) partition by range (id);
+        create table p1 partition of p for values from (0) to (100);
+        create table p2 partition of p for values from (100) to (200) partition by range (id);
+        create table p21 partition of p2 for values from (100) to (150);
+        insert into p values (1, 1), (101, 101);
+        create table a(id int, v int); create table b() inherits (a); insert into b values (1, 1);
+        create table loose(id int, v int); insert into loose values (180, 1)";
+    for (read, write) in [
+        ("select v from p order by id", "update p1 set v = 2"),
+        ("select v from p order by id", "update p21 set v = 2"),
+        ("select v from p1", "update p set v = 2 where id = 1"),
+        ("select v from p21", "update p set v = 2 where id = 101"),
+        ("select v from p21", "update p2 set v = 2"),
+        ("select count(*) from p21", "update p set id = 120 where id = 1"),
+        ("select v from a", "update b set v = 2"),
+        ("select v from b", "update a set v = 2"),
+        ("select count(*) from p", "alter table p2 attach partition loose for values from (150) to (200)"),
+        ("select count(*) from p", "alter table p detach partition p1"),
+    ] {
+        check_statement(schema, read, write);
+    }
+}
+
+#[test]
+fn a_rule_that_writes_elsewhere_voids_that() {
+    let schema = "
+        create table t(id int primary key, v int); insert into t values (1, 0);
+        create table log(v int);
+        create rule also as on update to t do also insert into log values (new.v);
+        create view face as select v from t;
+        create rule instead as on insert to face do instead update t set v = new.v";
+    check_statement(schema, "select count(*) from log", "update t set v = 1");
+    check_statement(schema, "select v from t", "insert into face values (4)");
+}
+
+#[test]
+fn a_changed_definition_voids() {
+    for (read, write) in [
+        ("select * from t", "alter table t add column w text default 'new'"),
+        ("select * from t", "alter table t alter column v type text"),
+        ("select * from t", "alter table t rename v to w"),
+        ("select * from t", "drop table t; create table t(x text)"),
+        ("select * from t", "alter table t rename to old; create table t(y int)"),
+        ("select * from t", "create schema app; create table app.t(z int)"),
+    ] {
+        check_statement(TABLE, read, write);
+    }
+    let function = "create table t(v int); insert into t values (1);
+        create function twice(v int) returns int language sql immutable as 'select v * 2'";
+    let (proxy, database) = cached(function);
+    let mut session = proxy.session(&database);
+    assert_eq!(session.value("select twice(v) from t"), "2");
+    session.query("create or replace function twice(v int) returns int language sql immutable as 'select v * 3'");
+    assert_eq!(session.value("select twice(v) from t"), "3");
+}
+
+#[test]
+fn a_rolled_back_write_is_neither_seen_nor_voids() {
+    let (proxy, database) = cached(TABLE);
+    let (mut reader, mut writer) = (proxy.session(&database), proxy.session(&database));
+    let mark = mark();
+    warm_up(&mut reader, "select v from t", &mark);
+    writer.query("begin");
+    writer.query("update t set v = 99");
+    assert_eq!(writer.value("select v from t"), "99", "inside, the transaction sees its own write");
+    assert_eq!(reader.value(&format!("select v from t {mark}")), "0");
+    writer.query("rollback");
+    writer.query("update t set v = 1/0");
+    wait_until("hits again", || is_hit(&mut reader, "select v from t", &mark));
+    assert_eq!(reader.value(&format!("select v from t {mark}")), "0");
+    assert!(is_hit(&mut reader, "select v from t", &mark), "still the same entry");
+}
+
+#[test]
+fn a_transaction_prepared_here_and_committed_there_voids() {
+    check_void(TABLE, "select v from t", |writer| {
+        succeed(&writer.query("begin; update t set v = 3; prepare transaction 'there'"));
+        succeed(&writer.query("commit prepared 'there'"));
+    });
+}
+
+#[test]
+fn an_acknowledged_write_is_seen_by_every_session_at_once() {
+    let (proxy, database) = cached(TABLE);
+    let mut writer = proxy.session(&database);
+    let mut readers: Vec<_> = (0..5).map(|_| proxy.session(&database)).collect();
+    for v in 1..=200 {
+        writer.query(&format!("update t set v = {v}"));
+        for reader in &mut readers {
+            assert_eq!(reader.value("select v from t"), v.to_string());
+        }
+    }
+    assert!(proxy.show("CACHE").number("database", &database, "hits") > 0, "some of those were hits");
+}
+
+#[test]
+fn what_may_change_without_a_write_is_not_kept() {
+    let (proxy, database) = cached(
+        "create table t(v int); insert into t values (1); create unlogged table u as select 1 as v;
+         create function moody() returns int language sql volatile as 'select 1'",
+    );
+    let mut session = proxy.session(&database);
+    session.query("create temp table scratch as select 1 as v");
+    let mut other = proxy.session(&database);
+    for read in [
+        "select now()",
+        "select v, now() from t",
+        "select random() from t",
+        "select clock_timestamp() from t",
+        "select v from t where current_timestamp is not null",
+        "select moody() from t",
+        "select count(*) from pg_class",
+        "select v, txid_current() from t",
+        "select v, pg_backend_pid() from t",
+        "select v from t for update",
+        "select * from t tablesample bernoulli (50)",
+        "select ctid, v from t",
+        "table pg_stat_activity",
+        "select v from u",
+    ] {
+        let mark = mark();
+        for _ in 0..4 {
+            assert!(!is_hit(&mut other, read, &mark), "{read}");
+        }
+    }
+    let mark = mark();
+    for _ in 0..4 {
+        assert!(!is_hit(&mut session, "select v from scratch", &mark));
+    }
+}
+
+#[test]
+fn inside_a_transaction_the_server_is_asked() {
+    let (proxy, database) = cached(TABLE);
+    let mut session = proxy.session(&database);
+    let mark = mark();
+    warm_up(&mut session, "select v from t", &mark);
+    for begin in ["begin", "begin isolation level repeatable read"] {
+        session.query(begin);
+        assert!(!is_hit(&mut session, "select v from t", &mark));
+        session.query("select 1/0");
+        assert_eq!(session.query(&format!("select v from t {mark}")).sqlstate(), "25P02");
+        session.query("rollback");
+    }
+}
+
+#[test]
+fn nobody_is_answered_what_he_may_not_read() {
+    let (proxy, database) = cached(TABLE);
+    let mut owner = proxy.session(&database);
+    let mark = mark();
+    let read = format!("select v from t {mark}");
+    warm_up(&mut owner, "select v from t", &mark);
+    let mut stranger = RawClient::session(&proxy.address(), "stranger", &database);
+    assert_eq!(stranger.query(&read).sqlstate(), "42501");
+    owner.query("grant select on t to stranger");
+    for _ in 0..4 {
+        assert_eq!(stranger.value(&read), "0");
+    }
+    owner.query("revoke select on t from stranger");
+    assert_eq!(stranger.query(&read).sqlstate(), "42501");
+}
+
+#[test]
+fn row_security_keeps_every_role_to_its_own_rows() {
+    let (proxy, database) = cached(
+        "create table t(owner name, v int); insert into t values ('stranger', 1), ('plainer', 2);
+         grant select on t to public; alter table t enable row level security;
+         create policy own on t using (owner = current_user)",
+    );
+    for (user, own) in [("stranger", "1"), ("plainer", "2")] {
+        let mut client = RawClient::connect(&proxy.address());
+        client.log_in(&[("user", user), ("database", &database)], "").unwrap();
+        for _ in 0..4 {
+            assert_eq!(client.rows("select v from t"), [[own]]);
+        }
+    }
+}
+
+#[test]
+fn the_session_s_parameters_are_part_of_the_question() {
+    let (proxy, database) = cached("create table t(at timestamptz); insert into t values ('2020-01-01 00:00:00+00')");
+    let (mut one, mut other) = (proxy.session(&database), proxy.session(&database));
+    other.query("set timezone = 'Asia/Tokyo'");
+    for _ in 0..4 {
+        assert_eq!(one.value("select at from t"), "2020-01-01 00:00:00+00");
+        assert_eq!(other.value("select at from t"), "2020-01-01 09:00:00+09");
+    }
+    other.query("set datestyle = 'German'");
+    assert_eq!(other.value("select at from t"), "01.01.2020 09:00:00 JST");
+}
+
+#[test]
+fn equally_named_tables_of_two_schemas_are_two_tables() {
+    let (proxy, database) = cached(
+        "create table t(v text); insert into t values ('public'); create schema other; create table other.t(v text); insert into other.t values ('other')",
+    );
+    let (mut one, mut other) = (proxy.session(&database), proxy.session(&database));
+    other.query("set search_path = other");
+    for _ in 0..4 {
+        assert_eq!(one.value("select v from t"), "public");
+        assert_eq!(other.value("select v from t"), "other");
+    }
+    one.query("create temp table t as select 'temp' as v");
+    assert_eq!(one.value("select v from t"), "temp");
+}
+
+#[test]
+fn hints_and_settings_leave_the_cache_out() {
+    let (proxy, database) = cached(TABLE);
+    let mut session = proxy.session(&database);
+    let mark = mark();
+    warm_up(&mut session, "select v from t", &mark);
+    assert!(!is_hit(&mut session, "/* pgweir: nocache */ select v from t", &mark));
+    session.query("set pgweir.cache = 'off'");
+    assert!(!is_hit(&mut session, "select v from t", &mark));
+    session.query("set pgweir.cache = 'on'");
+    assert!(is_hit(&mut session, "select v from t", &mark));
+    proxy.tell(&format!("FLUSH CACHE {database}"));
+    assert!(!is_hit(&mut session, "select v from t", &mark));
+}
+
+#[test]
+fn a_large_result_is_not_kept_and_a_failed_read_neither() {
+    let (proxy, database) = cached("create table t(v text); insert into t values (repeat('x', 2000000)), ('y')");
+    let mut session = proxy.session(&database);
+    let mark = mark();
+    for _ in 0..3 {
+        assert!(!is_hit(&mut session, "select v from t", &mark));
+        assert_eq!(session.query("select v::int from t").sqlstate(), "22P02");
+    }
+}
+
+#[test]
+fn a_replica_that_is_behind_fills_nothing() {
+    let database = cluster().database();
+    cluster().prepare(&database, TABLE);
+    let replicas = [(&cluster().replicas[0], 1), (&cluster().replicas[1], 1)];
+    let proxy = Proxy::of(cluster(), &database).replicas(&database, &replicas).cached().start();
+    let (mut writer, mut reader) = (proxy.session(&database), proxy.session(&database));
+    wait_until("hits", || {
+        reader.rows("select v from t");
+        proxy.show("CACHE").number("database", &database, "hits") > 0
+    });
+    for replica in &cluster().replicas {
+        replica.pause_replay();
+    }
+    for v in 1..=50 {
+        writer.rows(&format!("update t set v = {v}"));
+        for _ in 0..3 {
+            assert_eq!(reader.value("select v from t"), v.to_string());
+        }
+    }
+    for replica in &cluster().replicas {
+        replica.resume_replay();
+    }
+    for v in 51..=150 {
+        writer.rows(&format!("update t set v = {v}"));
+        for _ in 0..3 {
+            assert_eq!(reader.value("select v from t"), v.to_string());
+        }
+    }
+}

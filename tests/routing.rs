@@ -1,0 +1,357 @@
+//! Reads go to the replicas by weight, everything else to the primary, and nobody reads older data than he wrote.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails loudly"
+)]
+
+mod support;
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use support::{
+    Member, Proxy, RawClient, cluster,
+    frames::{bind, execute, parse, sync},
+    proxy::Builder,
+    wait_until,
+};
+
+/// The replicas are disturbed here, so one test runs at a time; dropping it puts them right again.
+struct Turn {
+    _guard: MutexGuard<'static, ()>,
+}
+
+fn turn() -> Turn {
+    static TURN: Mutex<()> = Mutex::new(());
+    Turn { _guard: TURN.lock().unwrap_or_else(PoisonError::into_inner) }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        for replica in replicas() {
+            replica.resume_replay();
+        }
+    }
+}
+
+fn replicas() -> &'static [Member; 2] {
+    &cluster().replicas
+}
+
+/// Weights 2 and 1; every server logs the statements of this database, so that their marks can be counted.
+fn routed(configure: impl FnOnce(Builder) -> Builder) -> (Proxy, String) {
+    let database = cluster().database();
+    cluster().log_statements(&database);
+    cluster().prepare(&database, "create table t(id int primary key, v int); insert into t values (1, 0)");
+    let builder = Proxy::of(cluster(), &database).replicas(&database, &[(&replicas()[0], 2), (&replicas()[1], 1)]);
+    let proxy = configure(builder.section("routing", "max_replica_lag", 2)).start();
+    wait_until_replicas_serve(&proxy, &database);
+    (proxy, database)
+}
+
+/// How often a mark occurs in the statement logs of primary, first and second replica.
+fn counts(mark: &str) -> [usize; 3] {
+    let [first, second] = replicas();
+    [&cluster().primary, first, second].map(|member| member.executions(mark))
+}
+
+/// Reads until both replicas have served one.
+#[track_caller]
+fn wait_until_replicas_serve(proxy: &Proxy, database: &str) -> Duration {
+    let mut session = proxy.session(database);
+    let mark = format!("/* warm up {} */", support::scratch::scratch().unique());
+    wait_until("both replicas serve reads", || {
+        session.rows(&format!("select v from t {mark}"));
+        let [_, first, second] = counts(&mark);
+        first > 0 && second > 0
+    })
+}
+
+/// Runs statements of one session; where each of them was executed.
+fn executed(session: &mut RawClient, statement: &str) -> [usize; 3] {
+    let mark = format!("/* mark {} */", support::scratch::scratch().unique());
+    let reply = session.query(&format!("{statement} {mark}"));
+    assert!(reply.error().is_none(), "{statement}: {reply:?}");
+    counts(&mark)
+}
+
+#[test]
+fn reads_are_shared_out_by_weight() {
+    let _turn = turn();
+    let (proxy, database) = routed(|builder| builder);
+    let mut session = proxy.session(&database);
+    for _ in 0..300 {
+        session.rows("select v from t /* by weight */");
+    }
+    let [primary, first, second] = counts("/* by weight */");
+    assert_eq!(primary, 0);
+    assert!((190..=210).contains(&first) && first + second == 300, "{first} and {second} at weights 2 and 1");
+}
+
+#[test]
+fn a_replica_of_weight_zero_serves_nothing() {
+    let _turn = turn();
+    let database = cluster().database();
+    cluster().log_statements(&database);
+    cluster().prepare(&database, "create table t(id int primary key, v int); insert into t values (1, 0)");
+    let proxy =
+        Proxy::of(cluster(), &database).replicas(&database, &[(&replicas()[0], 0), (&replicas()[1], 1)]).start();
+    let mut session = proxy.session(&database);
+    wait_until("the other replica serves", || executed(&mut session, "select v from t")[2] == 1);
+    for _ in 0..50 {
+        session.rows("select v from t /* weight zero */");
+    }
+    assert_eq!(counts("/* weight zero */"), [0, 0, 50]);
+}
+
+#[test]
+fn extended_and_prepared_reads_go_to_replicas_too() {
+    let _turn = turn();
+    let (proxy, database) = routed(|builder| builder);
+    let mut session = proxy.session(&database);
+    session.prepare("s", "select v from t where id = $1 /* prepared */");
+    for _ in 0..30 {
+        assert_eq!(session.execute("s", &["1"]).rows(), [["0"]]);
+        assert_eq!(session.extended("select v + $1::int from t /* unnamed */", &["1"]).rows(), [["1"]]);
+    }
+    for mark in ["/* prepared */", "/* unnamed */"] {
+        let [primary, first, second] = counts(mark);
+        assert_eq!((primary, first > 0, second > 0), (0, true, true), "{mark}");
+    }
+}
+
+#[test]
+fn whatever_may_write_runs_on_the_primary() {
+    let _turn = turn();
+    let (proxy, database) = routed(|builder| builder);
+    cluster().prepare(
+        &database,
+        "create sequence s; create function writes() returns int language sql volatile as 'insert into t values (50, 0) returning v';
+         create view hiding as select writes() as v",
+    );
+    let mut session = proxy.session(&database);
+    for statement in [
+        "insert into t values (2, 0)",
+        "update t set v = 1 where id = 2",
+        "delete from t where id = 2",
+        "with w as (insert into t values (3, 0) returning v) select v from w",
+        "select v from t for update",
+        "select v from t for share",
+        "select nextval('s')",
+        "select writes()",
+        "delete from t where id = 50; select v from hiding",
+        "select pg_advisory_xact_lock(1)",
+        "select random()",
+        "explain analyze update t set v = v",
+    ] {
+        assert_eq!(executed(&mut session, statement), [1, 0, 0], "{statement}");
+    }
+}
+
+#[test]
+fn a_transaction_runs_where_it_began() {
+    let _turn = turn();
+    let (proxy, database) = routed(|builder| builder);
+    let mut session = proxy.session(&database);
+    session.query("begin");
+    for _ in 0..5 {
+        assert_eq!(executed(&mut session, "select v from t"), [1, 0, 0]);
+    }
+    session.query("commit");
+    for begin in ["begin read only", "start transaction isolation level repeatable read, read only"] {
+        session.query(begin);
+        let place = executed(&mut session, "select v from t");
+        assert_eq!(place[0], 0, "a read-only transaction is a replica's work");
+        for _ in 0..5 {
+            assert_eq!(executed(&mut session, "select v from t"), place);
+        }
+        assert_eq!(session.query("insert into t values (9, 9)").sqlstate(), "25006");
+        session.query("rollback");
+    }
+    session.query("begin isolation level serializable read only");
+    assert_eq!(executed(&mut session, "select v from t"), [1, 0, 0]);
+    session.query("commit");
+}
+
+#[test]
+fn a_pipeline_with_a_write_is_not_torn_apart() {
+    let _turn = turn();
+    let (proxy, database) = routed(|builder| builder);
+    let mut session = proxy.session(&database);
+    let statement = |sql: &str| [parse("", sql), bind("", &[]), execute("", 0)].concat();
+    let reply = session.exchange(
+        &[statement("select v from t"), statement("update t set v = 77"), statement("select v from t"), sync()]
+            .concat(),
+    );
+    assert_eq!(reply.rows(), [["0"], ["77"]]);
+}
+
+#[test]
+fn hints_choose_the_place() {
+    let _turn = turn();
+    let (proxy, database) = routed(|builder| builder);
+    let mut session = proxy.session(&database);
+    assert_eq!(executed(&mut session, "/* pgweir: primary */ select v from t"), [1, 0, 0]);
+    assert_eq!(executed(&mut session, "select '/* pgweir: primary */', v from t")[0], 0, "not inside a literal");
+    session.query("update t set v = v");
+    assert_eq!(executed(&mut session, "select v from t /* pgweir: replica */")[0], 0, "however old");
+    session.query("set pgweir.route = 'primary'");
+    assert_eq!(executed(&mut session, "select v from t"), [1, 0, 0]);
+    session.query("set pgweir.route = 'auto'");
+    wait_until("reads go to replicas again", || executed(&mut session, "select v from t")[0] == 0);
+}
+
+#[test]
+fn the_client_sees_one_server() {
+    let _turn = turn();
+    let (proxy, database) = routed(|builder| builder);
+    let mut session = proxy.session(&database);
+    for _ in 0..5 {
+        session.rows("select v from t");
+        assert_eq!(session.parameter("in_hot_standby"), Some("off"));
+        assert_eq!(session.value("select pg_is_in_recovery()"), "f");
+        assert_eq!(session.value("show transaction_read_only"), "off");
+    }
+}
+
+#[test]
+fn every_session_reads_what_it_wrote_while_both_replicas_stand_still() {
+    let _turn = turn();
+    let (proxy, database) = routed(|builder| builder);
+    cluster().prepare(&database, "create table w(session int primary key, v int)");
+    for replica in replicas() {
+        replica.pause_replay();
+    }
+    thread::scope(|scope| {
+        for number in 0..16 {
+            let (proxy, database) = (&proxy, &database);
+            scope.spawn(move || write_and_read_back(&mut proxy.session(database), number, 32));
+        }
+    });
+    for replica in replicas() {
+        replica.resume_replay();
+    }
+    let took = wait_until_replicas_serve(&proxy, &database);
+    assert!(took < Duration::from_secs(1), "reads came back to the replicas after {took:?}");
+}
+
+fn write_and_read_back(session: &mut RawClient, number: i32, times: i32) {
+    let read = format!("select v from w where session = {number}");
+    session.rows(&format!("insert into w values ({number}, 0)"));
+    for v in 1..=times {
+        match v % 4 {
+            0 => drop(session.rows(&format!("begin; update w set v = {v} where session = {number}; commit"))),
+            1 => drop(session.rows(&format!("update w set v = {v} where session = {number}"))),
+            2 => {
+                let update = "update w set v = $1::int where session = $2::int";
+                session.extended(update, &[&v.to_string(), &number.to_string()]);
+            }
+            _ => {
+                session.rows("begin");
+                session.rows(&format!("update w set v = {v} where session = {number}"));
+                session.rows("commit");
+            }
+        }
+        assert_eq!(session.value(&read), v.to_string(), "session {number} reads its own write");
+    }
+}
+
+#[test]
+fn with_freshness_per_database_a_session_reads_what_another_wrote() {
+    let _turn = turn();
+    let (proxy, database) = routed(|builder| builder.section("routing", "read_your_writes", "database"));
+    let (mut writer, mut reader) = (proxy.session(&database), proxy.session(&database));
+    for replica in replicas() {
+        replica.pause_replay();
+    }
+    for v in 1..=30 {
+        writer.rows(&format!("update t set v = {v}"));
+        assert_eq!(reader.value("select v from t"), v.to_string());
+    }
+}
+
+#[test]
+fn a_dead_replica_is_left_out_and_comes_back() {
+    let _turn = turn();
+    let (proxy, database) = routed(|builder| builder);
+    let mut session = proxy.session(&database);
+    replicas()[0].stop();
+    let end = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < end {
+        session.rows("select v from t");
+    }
+    assert_eq!(executed(&mut session, "select v from t"), [0, 0, 1]);
+    replicas()[0].start();
+    wait_until_replicas_serve(&proxy, &database);
+}
+
+#[test]
+fn with_no_replica_alive_the_primary_serves_the_reads() {
+    let _turn = turn();
+    let (proxy, database) = routed(|builder| builder);
+    let mut session = proxy.session(&database);
+    for replica in replicas() {
+        replica.stop();
+    }
+    for _ in 0..50 {
+        assert_eq!(session.value("select v from t"), "0");
+    }
+    assert_eq!(executed(&mut session, "select v from t"), [1, 0, 0]);
+    for replica in replicas() {
+        replica.start();
+    }
+    wait_until_replicas_serve(&proxy, &database);
+}
+
+#[test]
+fn a_replica_that_lags_too_far_is_left_out_and_comes_back() {
+    let _turn = turn();
+    let (proxy, database) = routed(|builder| builder.section("routing", "read_your_writes", "off"));
+    let mut session = proxy.session(&database);
+    replicas()[0].pause_replay();
+    // The clock of the lag runs only while the primary writes.
+    wait_until("the lagging replica serves nothing", || {
+        session.rows("update t set v = v + 1");
+        (0..6).all(|_| executed(&mut session, "select v from t")[1] == 0)
+    });
+    replicas()[0].resume_replay();
+    wait_until_replicas_serve(&proxy, &database);
+}
+
+#[test]
+fn show_replicas_tells_each_members_state() {
+    let _turn = turn();
+    let (proxy, database) = routed(|builder| builder);
+    let table = proxy.show("REPLICAS");
+    let ports = table.select("database", &database, "port");
+    for replica in replicas() {
+        assert!(ports.contains(&replica.port.to_string()), "{table:?}");
+    }
+}
+
+#[test]
+fn show_route_explains_without_running() {
+    let _turn = turn();
+    let (proxy, database) = routed(|builder| builder);
+    for (sql, route, reason) in [
+        ("select v from t where id = 1", "replica", "read"),
+        ("insert into t values (500, 1)", "primary", "write"),
+        ("select v from t for update", "primary", "row_lock"),
+        ("select random()", "primary", "volatile_function"),
+    ] {
+        let table = proxy.show(&format!("ROUTE FOR {database} {sql}"));
+        let row = &table.rows[0];
+        assert_eq!(
+            (row[table.position("route")].as_str(), row[table.position("reason")].as_str()),
+            (route, reason),
+            "{sql}"
+        );
+    }
+    assert_eq!(proxy.session(&database).value("select count(*) from t where id = 500"), "0");
+}

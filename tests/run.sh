@@ -1,0 +1,143 @@
+#!/usr/bin/env bash
+# Everything that has to pass, on a Debian machine with a Rust toolchain: installs what the tests need, then runs
+# formatter, lints, unit, doc, integration and driver tests. Says how long each step took, fails if any of them failed,
+# and makes sure that no process is left behind.
+#
+#   tests/run.sh              all of it
+#   tests/run.sh routing      the integration tests of tests/routing.rs (several names may be given)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# Packages for what is not there yet.
+missing_packages() {
+    ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null || echo postgresql
+    command -v redis-server >/dev/null || echo redis-server
+    command -v gcc >/dev/null || echo gcc libc6-dev
+    ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* >/dev/null 2>&1 || echo libclang-dev
+    python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+    command -v node >/dev/null || echo nodejs
+    command -v npm >/dev/null || echo npm
+    [ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null || echo pgbouncer
+}
+
+# Debian starts servers when it installs them; ours are started by the tests.
+without_starting_services() {
+    local policy=/usr/sbin/policy-rc.d
+    if [ -e "$policy" ]; then
+        "$@"
+        return
+    fi
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod 755 "$policy"
+    local outcome=0
+    "$@" || outcome=$?
+    as_root rm -f "$policy"
+    return "$outcome"
+}
+
+install() {
+    local packages
+    packages=$(missing_packages | tr '\n' ' ')
+    [ -n "${packages// /}" ] || return 0
+    if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then
+        echo "please install as root: apt-get install $packages" >&2
+        return 1
+    fi
+    as_root apt-get update -q
+    # shellcheck disable=SC2086  # one word per package
+    without_starting_services as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $packages
+}
+
+failures=()
+durations=()
+
+step() {
+    local name=$1 start=$SECONDS outcome=ok
+    shift
+    echo "== $name"
+    # A step that hangs must not hang the whole run.
+    timeout --kill-after=30 1200 "$@" || outcome=FAILED
+    [ "$outcome" = ok ] || failures+=("$name")
+    durations+=("$(printf '%5d s  %-6s  %s' $((SECONDS - start)) "$outcome" "$name")")
+}
+
+integration_tests() {
+    local file name
+    for file in tests/*.rs tests/*/main.rs; do
+        name=${file#tests/}
+        name=${name%/main.rs}
+        echo "${name%.rs}"
+    done
+}
+
+# Everything that the tests started carries the run's own temporary directory in its environment or command line.
+leftovers() {
+    local process pid
+    {
+        grep -ls -- "$run" /proc/[0-9]*/cmdline || true
+        grep -lsz -- "^TMPDIR=$run" /proc/[0-9]*/environ || true
+    } | sort -u | while IFS=/ read -r _ _ pid _; do
+        process=/proc/$pid
+        # This script, and the searches themselves, which are over by now.
+        if [ "$pid" != "$$" ] && [ "$pid" != "$BASHPID" ] && [ "$pid" != "$PPID" ] && [ -e "$process/cmdline" ]; then
+            echo "$pid $(tr '\0' ' ' <"$process/cmdline" 2>/dev/null | tr '\n' ' ' | cut -c1-200)"
+        fi
+    done
+}
+
+nothing_is_left() {
+    local attempt left
+    for attempt in $(seq 60); do
+        left=$(leftovers)
+        [ -n "$left" ] || return 0
+        sleep 0.5
+    done
+    echo "still running after attempt $attempt:" >&2
+    echo "$left" >&2
+    return 1
+}
+
+start=$SECONDS
+installing=$SECONDS
+echo "== install"
+install
+durations+=("$(printf '%5d s  %-6s  %s' $((SECONDS - installing)) ok install)")
+
+# Servers run as another user, who has to pass through.
+run=$(mktemp -d /tmp/pgweir-run.XXXXXX)
+chmod 711 "$run"
+trap 'rm -rf "$run"' EXIT
+export TMPDIR=$run
+
+if [ $# -gt 0 ]; then
+    for name in "$@"; do
+        step "tests/$name" cargo test --test "$name"
+    done
+else
+    step format cargo fmt --check
+    step lints cargo clippy --all-targets -- -D warnings
+    step build cargo build --all-targets
+    step "unit tests" cargo test --lib --bins
+    step "doc tests" cargo test --doc
+    step "driver installation" tests/drivers/install.sh
+    for name in $(integration_tests); do
+        step "tests/$name" cargo test --test "$name"
+    done
+fi
+
+if ! nothing_is_left; then
+    failures+=("processes were left behind")
+fi
+
+echo "== durations"
+printf '%s\n' "${durations[@]}"
+printf '%5d s  in all\n' $((SECONDS - start))
+if [ ${#failures[@]} -gt 0 ]; then
+    printf 'FAILED: %s\n' "${failures[@]}"
+    exit 1
+fi
+echo "all passed"
