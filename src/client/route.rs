@@ -209,6 +209,8 @@ impl Client {
         }
         // An older wish to be woken would be served first.
         self.signalled = None;
+        // A wish that came as the last wait ended was for the request before.
+        info.take_cancel();
         info.set_activity(Activity::Waiting);
         self.has_waited = true;
         let waited = loop {
