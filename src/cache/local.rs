@@ -102,7 +102,7 @@ impl ResultCache {
         let Some(entry) = self.store.get(key) else {
             return self.miss(key, cells, deps, epoch, now);
         };
-        if entry.is_current() && !entry.is_expired(now) {
+        if entry.captured.is_of(cells) && entry.is_current() && !entry.is_expired(now) {
             count(&self.counters.hits);
             return Lookup::Hit(entry);
         }

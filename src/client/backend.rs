@@ -295,6 +295,11 @@ impl Client {
                 Outcome::Committed => {
                     self.session.fence = Fence::after(now);
                     self.session.database.note_write(now);
+                    if unit.guard.is_none() && self.session.database.voids() {
+                        // A reload has switched the cache on meanwhile.
+                        let cells = &self.session.database.cells;
+                        cells.begin_write(Touched::Database, unit.catalog_change).committed(now, || draw.next());
+                    }
                     for guard in unit.guard.into_iter().chain(unit.more) {
                         guard.committed(now, || draw.next());
                     }

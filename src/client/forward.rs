@@ -64,7 +64,7 @@ impl Client {
     /// Does the server have to be asked, and where in the request?
     fn lock_set(&self, kind: RequestKind, facts: &Facts) -> LockSet {
         let Some(link) = &self.link else { return LockSet::No };
-        if !self.session.database.caches() || !link.is_quiet() {
+        if !self.session.database.voids() || !link.is_quiet() || !self.pending.is_empty() {
             return LockSet::No;
         }
         let asks = |written: &Written| *written == Written::AskServer;
@@ -177,7 +177,7 @@ impl Client {
         if written.is_nothing() && !catalog_change {
             return None;
         }
-        let guard = self.session.database.caches().then(|| {
+        let guard = self.session.database.voids().then(|| {
             let touched = match &written {
                 Written::Relations(relations) => Touched::Relations(relations),
                 Written::Nothing => Touched::Relations(&[]),
@@ -186,7 +186,8 @@ impl Client {
             let mut guard = self.session.database.cells.begin_write(touched, catalog_change);
             let info = &link.server.core().info;
             guard.understood_with(transaction.epoch);
-            guard.runs_on(Origin { member: link.member, process_id: info.remote_pid as i32 });
+            let entry = self.session.database.entry;
+            guard.runs_on(Origin { entry, member: link.member, process_id: info.remote_pid as i32 });
             guard
         });
         let commits_inside = !facts.atomic || facts.boundary == Boundary::Mixed || (!asks_server && !is_certain);

@@ -13,7 +13,7 @@ use crate::{
 /// A request that may commit something: settled by its `ReadyForQuery`.
 #[derive(Debug)]
 pub(super) struct WriteUnit {
-    /// The marks on the stamps; `None` if the cache is off.
+    /// The marks on the stamps; `None` if nothing was cached when it began.
     pub guard: Option<WriteGuard>,
     /// Marks of later parts of the same request.
     pub more: Vec<WriteGuard>,

@@ -96,7 +96,7 @@ const KEPT_TEXT_BYTES: usize = 1024 * 1024;
 
 impl Session {
     pub(super) fn new(context: Arc<Context>, database: Arc<Database>, user: Arc<str>, parameters: Parameters) -> Self {
-        let catalog_version = database.catalog_version();
+        let catalog_version = database.real.catalog_version();
         let catalog = database.catalog();
         Self {
             scope: format!("{}/{user}", database.name).into(),
@@ -124,7 +124,7 @@ impl Session {
     /// Goes on with the database that is served under the name now; false if there is none.
     pub(super) fn rejoin(&mut self) -> bool {
         let Some(database) = self.context.directory.database(&self.database.name) else { return false };
-        self.catalog_version = database.catalog_version();
+        self.catalog_version = database.real.catalog_version();
         self.catalog = database.catalog();
         self.key_prefix = None;
         self.database = database;
@@ -133,7 +133,7 @@ impl Session {
 
     /// The catalog in force, asked for again only when it has changed.
     pub(super) fn catalog(&mut self) -> Option<&Arc<LoadedCatalog>> {
-        let version = self.database.catalog_version();
+        let version = self.database.real.catalog_version();
         if version != self.catalog_version {
             self.catalog_version = version;
             self.catalog = self.database.catalog();
@@ -256,7 +256,7 @@ impl Session {
             facts.written.add(&Written::Anything);
             return Ok(Step::LongParse);
         }
-        let epoch = self.database.ddl_epoch();
+        let epoch = self.database.real.ddl_epoch();
         if name.is_empty()
             && let Some(same) = self.named(name)
             && same.epoch == epoch

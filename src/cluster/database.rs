@@ -2,19 +2,18 @@
 
 use std::{
     sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use tokio::sync::Notify;
-
+use super::RealDatabase;
 use crate::{
     cache::{CatalogEpoch, Cells, ResultCache},
     catalog::{self, Meaning, RelationOid},
     config::{CacheMode, ReadYourWrites},
-    routing::{Demand, Fence, Freshness, MemberId, SharedFence, Topology},
+    routing::{Demand, Fence, Freshness, MemberId, Topology},
     sql::Statement,
 };
 
@@ -49,18 +48,14 @@ pub struct Database {
     pub member_names: Box<[Arc<str>]>,
     /// Members and their state.
     pub topology: Topology,
-    /// Stamps of its relations.
-    pub cells: Arc<Cells>,
     /// Level one of the cache, if it is on.
     pub cache: Option<Arc<ResultCache>>,
-    /// Everybody's writes.
-    pub fence: SharedFence,
-    /// Asks for a new catalog snapshot.
-    pub catalog_wanted: Notify,
-    catalog_arrived: Notify,
-    catalog: RwLock<Option<Arc<LoadedCatalog>>>,
-    catalog_version: AtomicU64,
-    ddl_epoch: AtomicU64,
+    /// What it shares with every other entry that leads to the same data.
+    pub real: Arc<RealDatabase>,
+    /// Its number among those entries.
+    pub entry: u64,
+    /// Stamps of its relations.
+    pub cells: Arc<Cells>,
     is_retired: AtomicBool,
 }
 
@@ -79,22 +74,20 @@ impl Database {
         topology: Topology,
         member_names: Vec<Arc<str>>,
         cache: Option<Arc<ResultCache>>,
-        cells: Cells,
-        now: u64,
+        real: Arc<RealDatabase>,
     ) -> Self {
+        if cache.is_some() {
+            real.begin_caching();
+        }
         Self {
             name,
             settings,
             member_names: member_names.into(),
             topology,
-            cells: Arc::new(cells),
             cache,
-            fence: SharedFence::new(now),
-            catalog_wanted: Notify::new(),
-            catalog_arrived: Notify::new(),
-            catalog: RwLock::new(None),
-            catalog_version: AtomicU64::new(0),
-            ddl_epoch: AtomicU64::new(0),
+            entry: real.enter(),
+            cells: Arc::clone(&real.cells),
+            real,
             is_retired: AtomicBool::new(false),
         }
     }
@@ -110,41 +103,20 @@ impl Database {
         self.is_retired.load(Ordering::Acquire)
     }
 
-    /// Changes when a statement parsed before may mean something else.
-    #[must_use]
-    pub fn ddl_epoch(&self) -> u64 {
-        self.ddl_epoch.load(Ordering::Acquire)
-    }
-
     /// The catalog has changed: statements are parsed anew and a new snapshot is wanted.
     pub fn catalog_changed(&self) {
-        self.ddl_epoch.fetch_add(1, Ordering::AcqRel);
-        self.catalog_wanted.notify_one();
-    }
-
-    /// Changes when the catalog does.
-    #[must_use]
-    pub fn catalog_version(&self) -> u64 {
-        self.catalog_version.load(Ordering::Acquire)
+        self.real.catalog_changed();
     }
 
     /// The catalog, once it is loaded.
     #[must_use]
     pub fn catalog(&self) -> Option<Arc<LoadedCatalog>> {
-        self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// A new snapshot, or none: what it says can no longer be trusted.
-    pub fn set_catalog(&self, catalog: Option<LoadedCatalog>) {
-        *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = catalog.map(Arc::new);
-        self.catalog_version.fetch_add(1, Ordering::Release);
-        self.catalog_arrived.notify_waiters();
+        self.real.catalog()
     }
 
     /// Waits until a catalog is there, or `at_most` so long.
     pub async fn wait_for_catalog(&self, at_most: Duration) {
-        let arrived = self.catalog_arrived.notified();
-        if self.catalog().is_none() && tokio::time::timeout(at_most, arrived).await.is_err() {
+        if !self.real.wait_for_catalog(at_most).await {
             tracing::info!(db = %self.name, "going on without a catalog");
         }
     }
@@ -176,6 +148,12 @@ impl Database {
         self.cache.is_some()
     }
 
+    /// Does a write have to void answers, whoever keeps them?
+    #[must_use]
+    pub fn voids(&self) -> bool {
+        self.real.is_cached()
+    }
+
     /// What a read must not miss. `relations` are all that it reads, where that is known.
     #[must_use]
     pub fn read_fence(&self, session: Fence, relations: Option<&[RelationOid]>) -> Fence {
@@ -183,15 +161,13 @@ impl Database {
             ReadYourWrites::Off => Fence::NONE,
             ReadYourWrites::Session => session,
             ReadYourWrites::Database if self.caches() => session.and(self.cells.fence(relations)),
-            ReadYourWrites::Database => session.and(self.fence.fence()),
+            ReadYourWrites::Database => session.and(self.real.fence.fence()),
         }
     }
 
     /// A write was acknowledged by the server at `now`; call before its client can learn of it.
     pub fn note_write(&self, now: u64) {
-        if self.settings.read_your_writes == ReadYourWrites::Database {
-            self.fence.note_write(now);
-        }
+        self.real.fence.note_write(now);
     }
 
     /// Where a read goes.

@@ -13,6 +13,8 @@ pub mod in_doubt;
 pub mod members;
 pub mod monitor;
 mod probe;
+mod real_database;
 pub mod roles;
 
 pub use database::{Database, DatabaseSettings, LoadedCatalog};
+pub use real_database::RealDatabase;

@@ -105,7 +105,7 @@ impl ControlPlane {
         let control = Control::new(&servers, Deadlines::default())
             .map_err(|source| ProcessError::Control { database: database.name.to_string(), source })?;
         database.topology.set_primary(Some(MemberId(0)));
-        if database.caches() {
+        if database.caches() && database.catalog().is_none() {
             database.cells.close(Closure::Catalog);
         }
         let members = Members::new(ids, MemberId(0), detection, Thresholds::default());
@@ -139,7 +139,7 @@ impl ControlPlane {
         let plane = Arc::clone(self);
         shared.tracker.spawn(async move {
             let source = Catalog { plane: Arc::clone(&plane) };
-            let wanted = &plane.database.catalog_wanted;
+            let wanted = &plane.database.real.catalog_wanted;
             catalog_watch::run(&source, Pace::default(), wanted, &plane.stop).await;
         });
         let plane = Arc::clone(self);
@@ -169,6 +169,10 @@ impl ControlPlane {
             }
             for lost in self.database.cells.take_in_doubt() {
                 let Some(origin) = lost.origin() else { continue };
+                // Entries agree on who is their first member and on nothing else; the record goes back.
+                if origin.member != MemberId(0) && origin.entry != self.database.entry {
+                    continue;
+                }
                 let backend = Backend { member: origin.member, pid: origin.process_id };
                 let (clock, database) = (self.clock, Arc::clone(&self.database));
                 let watched = self.in_doubt.watch(backend, move || {
@@ -300,7 +304,7 @@ impl CatalogSource for Catalog {
         if !is_known {
             database.cells.close(Closure::Catalog);
         }
-        database.set_catalog(snapshot);
+        database.real.set_catalog(snapshot);
         if is_known && database.cells.closure() == Some(Closure::Catalog) {
             // Reopening voids everything, so the snapshot's epoch must be taken again.
             database.cells.reopen(Closure::Catalog, crate::client::random);

@@ -1,8 +1,8 @@
 //! Databases and pools by name.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, atomic::AtomicU64},
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -15,7 +15,7 @@ use crate::{
     cache::{Cells, ResultCache},
     client::{Directory, Settings},
     clock::Clock,
-    cluster::{Database, DatabaseSettings},
+    cluster::{Database, DatabaseSettings, RealDatabase},
     config::{CacheMode, Config, DatabaseConfig, Host, ReplicaRole},
     net::Address,
     pool::{LoginSource, Pool, PoolKey, PoolLimits, Pools},
@@ -54,6 +54,7 @@ pub(super) struct Installation {
     shared: Shared,
     settings: Arc<RwLock<Arc<Settings>>>,
     databases: RwLock<BTreeMap<String, Arc<Served>>>,
+    real: Mutex<HashMap<(Address, String), Weak<RealDatabase>>>,
     cache: Mutex<Option<Arc<ResultCache>>>,
     paused: RwLock<Paused>,
     /// What the last SCRAM login of each user has shown.
@@ -102,11 +103,6 @@ fn new_cells(now: u64) -> Cells {
     cells
 }
 
-/// Do both name the same database of the same primary?
-fn is_same_server(known: &DatabaseConfig, section: &DatabaseConfig) -> bool {
-    known.port == section.port && known.hosts().eq(section.hosts()) && known.server_dbname() == section.server_dbname()
-}
-
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -122,6 +118,7 @@ impl Installation {
             shared,
             settings: Arc::new(RwLock::new(Arc::clone(&settings))),
             databases: RwLock::default(),
+            real: Mutex::default(),
             cache: Mutex::default(),
             paused: RwLock::default(),
             keys: Arc::default(),
@@ -195,16 +192,6 @@ impl Installation {
     ) -> Result<Served, ProcessError> {
         let now = self.shared.clock.now();
         let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // Each entry has stamps of its own: a write through one would not void what the other keeps.
-        let is_alone = !settings
-            .config
-            .databases
-            .values()
-            .any(|other| other.name != section.name && is_same_server(other, section));
-        if cache.is_some() && !is_alone {
-            tracing::warn!(db = %section.name, "not cached: another entry leads to the same database");
-        }
-        let cache = cache.filter(|_| is_alone);
         let names: Vec<Arc<str>> = members(section).into_iter().map(|(name, _)| name.into()).collect();
         let limits = Limits {
             max_lag: nanos(settings.config.routing.max_replica_lag),
@@ -215,14 +202,8 @@ impl Installation {
         if !needs_control {
             topology.set_primary(Some(MemberId(0)));
         }
-        let mut database =
-            Database::new(section.name.as_str().into(), wanted, topology, names, cache, new_cells(now), now);
-        // Writes that are in flight while the configuration changes void what is read behind the change.
-        let is_same = |known: &Arc<Served>| known.database.caches() && is_same_server(&known.section, section);
-        if let Some(known) = self.find(&section.name).filter(is_same) {
-            database.cells = Arc::clone(&known.database.cells);
-        }
-        let database = Arc::new(database);
+        let real = self.real_database(section, &settings.config, now);
+        let database = Arc::new(Database::new(section.name.as_str().into(), wanted, topology, names, cache, real));
         let control = OnceLock::new();
         match ControlPlane::new(&database, section, settings, &self.shared, None) {
             Ok(plane) => _ = control.set(plane),
@@ -243,6 +224,23 @@ impl Installation {
         if tokio::time::timeout(at_most, all).await.is_err() {
             tracing::warn!("some catalogs are not read yet");
         }
+    }
+
+    /// The data behind an entry, which other entries may lead to as well.
+    fn real_database(&self, section: &DatabaseConfig, config: &Config, now: u64) -> Arc<RealDatabase> {
+        let address = match address(section, config) {
+            Address::Tcp(host, port) if host.eq_ignore_ascii_case("localhost") => Address::new("127.0.0.1", port),
+            address => address,
+        };
+        let mut known = self.real.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, real| real.strong_count() > 0);
+        let key = (address, section.server_dbname().to_owned());
+        if let Some(real) = known.get(&key).and_then(Weak::upgrade) {
+            return real;
+        }
+        let real = Arc::new(RealDatabase::new(new_cells(now), now));
+        known.insert(key, Arc::downgrade(&real));
+        real
     }
 
     pub(super) fn settings(&self) -> Arc<Settings> {

@@ -305,6 +305,11 @@ impl Captured {
         self.cells.is_current(self)
     }
 
+    /// Whether it was captured here: a reload may have put another database behind the same name.
+    pub fn is_of(&self, cells: &Arc<Cells>) -> bool {
+        Arc::ptr_eq(&self.cells, cells)
+    }
+
     /// Whether it depends on that relation.
     pub fn depends_on(&self, relation: RelationOid) -> bool {
         self.stamps.iter().any(|(of, ..)| *of == relation)

@@ -24,6 +24,8 @@ pub enum Touched<'a> {
 /// The server process that ran a write, to find out when it is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
+    /// Which entry of the configuration it came through: the number of a member is its own.
+    pub entry: u64,
     /// Where it ran.
     pub member: MemberId,
     /// From BackendKeyData, as `pg_stat_activity` shows it.

@@ -79,7 +79,7 @@ impl World {
             let is_opaque = self.random.one_in(4);
             let first = if is_opaque { Touched::Database } else { Touched::Relations(&touched) };
             let mut guard = self.cells.begin_write(first, is_ddl);
-            guard.runs_on(Origin { member: PRIMARY, process_id: backend });
+            guard.runs_on(Origin { entry: 0, member: PRIMARY, process_id: backend });
             if is_opaque && self.random.one_in(2) {
                 guard.replace(Touched::Relations(&touched), is_ddl);
             }

@@ -145,7 +145,7 @@ fn a_load_that_began_before_a_change_of_the_catalog_gives_no_right_to_fill() {
 fn a_guard_without_a_verdict_stays_in_flight_until_it_is_resolved() {
     let cells = cells();
     let captured = capture(&cells, &[A]).unwrap();
-    let origin = Origin { member: MemberId(3), process_id: 77 };
+    let origin = Origin { entry: 1, member: MemberId(3), process_id: 77 };
     let mut guard = write(&cells, A);
     guard.runs_on(origin);
     drop(guard);

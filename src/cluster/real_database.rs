@@ -1,0 +1,117 @@
+//! A database of a server, however many entries of the configuration lead to it.
+
+use std::{
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+
+use super::LoadedCatalog;
+use crate::{cache::Cells, routing::SharedFence};
+
+/// What is true of the data itself: its stamps, its catalog, when it was last written.
+///
+/// Entries that name the same server and database share it, and so do an entry before and after a reload:
+/// a write through one must void what was cached through another.
+pub struct RealDatabase {
+    /// Stamps of its relations.
+    pub cells: Arc<Cells>,
+    /// Everybody's writes.
+    pub fence: SharedFence,
+    /// Asks for a new catalog snapshot.
+    pub catalog_wanted: Notify,
+    catalog_arrived: Notify,
+    catalog: RwLock<Option<Arc<LoadedCatalog>>>,
+    catalog_version: AtomicU64,
+    ddl_epoch: AtomicU64,
+    is_cached: AtomicBool,
+    entries: AtomicU64,
+}
+
+impl std::fmt::Debug for RealDatabase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RealDatabase").finish_non_exhaustive()
+    }
+}
+
+impl RealDatabase {
+    /// One whose catalog nobody has read; `cells` are new.
+    #[must_use]
+    pub fn new(cells: Cells, now: u64) -> Self {
+        Self {
+            cells: Arc::new(cells),
+            fence: SharedFence::new(now),
+            catalog_wanted: Notify::new(),
+            catalog_arrived: Notify::new(),
+            catalog: RwLock::new(None),
+            catalog_version: AtomicU64::new(0),
+            ddl_epoch: AtomicU64::new(0),
+            is_cached: AtomicBool::new(false),
+            entries: AtomicU64::new(0),
+        }
+    }
+
+    /// A number that no other entry has.
+    pub(super) fn enter(&self) -> u64 {
+        self.entries.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Answers of it are cached from now on: every write has to void them, also those of sessions that began
+    /// when nothing was cached.
+    pub fn begin_caching(&self) {
+        self.is_cached.store(true, Ordering::SeqCst);
+    }
+
+    /// Have answers of it been cached?
+    #[must_use]
+    pub fn is_cached(&self) -> bool {
+        self.is_cached.load(Ordering::SeqCst)
+    }
+
+    /// Changes when a statement parsed before may mean something else.
+    #[must_use]
+    pub fn ddl_epoch(&self) -> u64 {
+        self.ddl_epoch.load(Ordering::Acquire)
+    }
+
+    /// The catalog has changed: statements are parsed anew and a new snapshot is wanted.
+    pub fn catalog_changed(&self) {
+        self.ddl_epoch.fetch_add(1, Ordering::AcqRel);
+        self.catalog_wanted.notify_one();
+    }
+
+    /// Changes when the catalog does.
+    #[must_use]
+    pub fn catalog_version(&self) -> u64 {
+        self.catalog_version.load(Ordering::Acquire)
+    }
+
+    /// The catalog, once it is loaded.
+    #[must_use]
+    pub fn catalog(&self) -> Option<Arc<LoadedCatalog>> {
+        self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A new snapshot, or none: what it says can no longer be trusted. One that is out of date already does not
+    /// replace one in force, which another entry has loaded.
+    pub fn set_catalog(&self, catalog: Option<LoadedCatalog>) {
+        let mut known = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
+        let is_in_force = |catalog: &LoadedCatalog| self.cells.is_in_force(catalog.epoch);
+        if catalog.as_ref().is_some_and(|catalog| !is_in_force(catalog)) && known.as_deref().is_some_and(is_in_force) {
+            return;
+        }
+        *known = catalog.map(Arc::new);
+        self.catalog_version.fetch_add(1, Ordering::Release);
+        self.catalog_arrived.notify_waiters();
+    }
+
+    /// Waits until a catalog is there, or `at_most` so long; false if there is none.
+    pub(super) async fn wait_for_catalog(&self, at_most: Duration) -> bool {
+        let arrived = self.catalog_arrived.notified();
+        self.catalog().is_some() || tokio::time::timeout(at_most, arrived).await.is_ok()
+    }
+}
