@@ -197,6 +197,17 @@ impl Client {
                 link.held = inbox.unread().get(..bytes).unwrap_or_default().to_vec();
                 inbox.skip(bytes, &mut self.io.outbox);
             }
+            Verdict::Unended => {
+                if !link.replies.is_empty() || !self.session.pins.is_empty() {
+                    return Err(ClientError::ServerProtocol("a transaction of the proxy's that cannot be ended"));
+                }
+                // It ends with its connection, and with it whatever the statement has done to the session.
+                core.is_tainted = true;
+                self.session.must_probe = false;
+                inbox.skip(bytes, &mut self.io.outbox);
+                self.io.outbox.bytes.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
+                self.request_ended(TransactionStatus::Idle);
+            }
             Verdict::OwnReady(status) => {
                 inbox.skip(bytes, &mut self.io.outbox);
                 self.own_query_ended(status)?;
@@ -351,8 +362,14 @@ impl Client {
     fn own_query_ended(&mut self, status: TransactionStatus) -> Result<(), ClientError> {
         let Some(link) = &mut self.link else { return Ok(()) };
         link.status = status;
-        if std::mem::take(&mut link.own_query_failed) && !link.replies.owes_client() {
-            link.server.core_mut().is_tainted = true;
+        if std::mem::take(&mut link.own_query_failed) {
+            // Our BEGIN may have been cancelled; then the lock set is not that of the client's statement.
+            if let Some(unit) = self.pending.front().and_then(|pending| pending.unit.as_mut()) {
+                unit.has_lock_set = false;
+            }
+            if !link.replies.owes_client() {
+                link.server.core_mut().is_tainted = true;
+            }
         }
         Ok(())
     }
@@ -376,6 +393,9 @@ impl Client {
         let Some(unit) = self.pending.front().and_then(|pending| pending.unit.as_mut()) else {
             return;
         };
+        if !unit.has_lock_set {
+            return;
+        }
         let mut columns = backend::columns(row).map(|column| column.and_then(|text| std::str::from_utf8(text).ok()));
         let (Some(has_written), Some(relations), Some(is_strong)) = (columns.next(), columns.next(), columns.next())
         else {

@@ -193,7 +193,15 @@ impl Client {
         let commits_inside = !facts.atomic || facts.boundary == Boundary::Mixed || (!asks_server && !is_certain);
         // An extended batch commits at its Sync.
         let reveals_early = commits_inside || kind == RequestKind::Simple;
-        Some(WriteUnit { guard, more: Vec::new(), commits_inside, reveals_early, catalog_change, wrote_nothing: false })
+        Some(WriteUnit {
+            guard,
+            more: Vec::new(),
+            commits_inside,
+            reveals_early,
+            catalog_change,
+            has_lock_set: true,
+            wrote_nothing: false,
+        })
     }
 
     /// What the request may do to the session decides whether the server is asked about it afterwards.

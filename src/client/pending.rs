@@ -23,6 +23,8 @@ pub(super) struct WriteUnit {
     pub reveals_early: bool,
     /// It changes the catalog.
     pub catalog_change: bool,
+    /// What the server says of the locks is about this.
+    pub has_lock_set: bool,
     /// The server said that no transaction id was assigned: nothing was written.
     pub wrote_nothing: bool,
 }

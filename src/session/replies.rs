@@ -135,6 +135,8 @@ pub enum Verdict {
     Hold,
     /// A request ended: forwarded, with the status it carried.
     Ready(TransactionStatus),
+    /// A commit of ours was cancelled before it began: the transaction is still open, and the client knows of none.
+    Unended,
     /// A request of ours ended: swallowed.
     OwnReady(TransactionStatus),
     /// The server said something that nothing was owed for.
@@ -290,10 +292,15 @@ impl Replies {
         let Some(status) = status else { return Verdict::OutOfSync };
         match self.queue.front() {
             Some(Reply { expected, delivery, .. }) if ends_with_ready(*expected) => {
-                let is_ours = !matches!(delivery, Delivery::Forward) || *expected == Expected::Wrapped;
+                let expected = *expected;
+                let is_ours = !matches!(delivery, Delivery::Forward) || expected == Expected::Wrapped;
                 self.queue.pop_front();
                 self.copy = CopyIn::No;
-                if is_ours { Verdict::OwnReady(status) } else { Verdict::Ready(status) }
+                match (is_ours, expected, status) {
+                    (true, ..) => Verdict::OwnReady(status),
+                    (false, Expected::WrappedCommit, TransactionStatus::Failed) => Verdict::Unended,
+                    _ => Verdict::Ready(status),
+                }
             }
             None if self.is_ambiguous => {
                 self.skips = false;

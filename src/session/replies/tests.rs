@@ -179,6 +179,14 @@ fn a_wrapped_statement_that_fails_is_told_so_once() {
 }
 
 #[test]
+fn a_commit_of_ours_that_was_cancelled_leaves_a_transaction_to_be_ended() {
+    let mut replies = wrapped();
+    feed(&mut replies, b"CZCZDCZ");
+    assert_eq!(replies.on_backend(b'E', None), Verdict::Forward);
+    assert_eq!(replies.on_backend(b'Z', Some(TransactionStatus::Failed)), Verdict::Unended);
+}
+
+#[test]
 fn a_question_of_ours_that_rolls_the_clients_write_back_is_no_secret() {
     let mut replies = wrapped();
     assert_eq!(feed(&mut replies, b"CZCZ"), [Verdict::Swallow, OWN_READY, Verdict::Hold, OWN_READY]);
