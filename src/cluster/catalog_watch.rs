@@ -38,8 +38,8 @@ pub trait CatalogSource: Send + Sync + 'static {
     /// A number that changes whenever the catalog does; cheap.
     fn fingerprint(&self) -> impl Future<Output = Result<u64, Self::Failure>> + Send;
 
-    /// The whole catalog; dear.
-    fn load(&self) -> impl Future<Output = Result<Self::Snapshot, Self::Failure>> + Send;
+    /// The whole catalog, whose fingerprint was that a moment ago; dear.
+    fn load(&self, fingerprint: u64) -> impl Future<Output = Result<Self::Snapshot, Self::Failure>> + Send;
 
     /// Must the snapshot that was published last not be used any more?
     fn is_outdated(&self) -> bool;
@@ -67,7 +67,7 @@ async fn watch<S: CatalogSource>(source: &S, pace: Pace, reload: &Notify) {
         let step = trust.looked(fingerprint(source, pace).await, is_requested, Instant::now().into_std());
         let step = match step {
             Step::Load(fingerprint) => {
-                let snapshot = load(source, pace).await;
+                let snapshot = load(source, fingerprint, pace).await;
                 let is_loaded = snapshot.is_some();
                 if is_loaded {
                     source.publish(snapshot);
@@ -88,8 +88,8 @@ async fn fingerprint<S: CatalogSource>(source: &S, pace: Pace) -> Option<u64> {
     known("fingerprint", timeout(pace.deadline, source.fingerprint()).await.ok())
 }
 
-async fn load<S: CatalogSource>(source: &S, pace: Pace) -> Option<S::Snapshot> {
-    known("load", timeout(pace.deadline, source.load()).await.ok())
+async fn load<S: CatalogSource>(source: &S, fingerprint: u64, pace: Pace) -> Option<S::Snapshot> {
+    known("load", timeout(pace.deadline, source.load(fingerprint)).await.ok())
 }
 
 fn known<T, E: Error>(act: &'static str, outcome: Option<Result<T, E>>) -> Option<T> {

@@ -36,6 +36,8 @@ pub struct LoadedCatalog {
     pub snapshot: catalog::Snapshot,
     /// Taken before the load began.
     pub epoch: CatalogEpoch,
+    /// Taken before the load began.
+    pub fingerprint: u64,
 }
 
 /// One database.

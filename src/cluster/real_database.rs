@@ -98,13 +98,14 @@ impl RealDatabase {
 
     /// A new snapshot, or none: what it says can no longer be trusted. One that is out of date already does not
     /// replace one in force, which another entry has loaded.
-    pub fn set_catalog(&self, catalog: Option<LoadedCatalog>) {
+    pub fn set_catalog(&self, catalog: Option<Arc<LoadedCatalog>>) {
         let mut known = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
         let is_in_force = |catalog: &LoadedCatalog| self.cells.is_in_force(catalog.epoch);
-        if catalog.as_ref().is_some_and(|catalog| !is_in_force(catalog)) && known.as_deref().is_some_and(is_in_force) {
+        if catalog.as_deref().is_some_and(|catalog| !is_in_force(catalog)) && known.as_deref().is_some_and(is_in_force)
+        {
             return;
         }
-        *known = catalog.map(Arc::new);
+        *known = catalog;
         self.catalog_version.fetch_add(1, Ordering::Release);
         self.catalog_arrived.notify_waiters();
     }

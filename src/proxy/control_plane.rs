@@ -178,8 +178,11 @@ impl ControlPlane {
                 let watched = self.in_doubt.watch(backend, move || {
                     let now = clock.now();
                     database.note_write(now);
+                    let changes_catalog = lost.changes_catalog();
                     lost.resolve(now, crate::client::random);
-                    database.catalog_changed();
+                    if changes_catalog {
+                        database.catalog_changed();
+                    }
                 });
                 if let Err(error) = watched {
                     tracing::error!(%error, "what they wrote stays out of the cache");
@@ -273,7 +276,7 @@ enum CatalogError {
 }
 
 impl CatalogSource for Catalog {
-    type Snapshot = LoadedCatalog;
+    type Snapshot = Arc<LoadedCatalog>;
     type Failure = CatalogError;
 
     async fn fingerprint(&self) -> Result<u64, CatalogError> {
@@ -283,13 +286,18 @@ impl CatalogSource for Catalog {
     }
 
     /// The epoch is taken before the load begins: what changes meanwhile makes the snapshot too old at once.
-    async fn load(&self) -> Result<LoadedCatalog, CatalogError> {
+    async fn load(&self, fingerprint: u64) -> Result<Arc<LoadedCatalog>, CatalogError> {
         let database = &self.plane.database;
+        let is_same = |known: &Arc<LoadedCatalog>| known.fingerprint == fingerprint;
+        if let Some(known) = database.catalog().filter(is_same).filter(|_| !self.is_outdated()) {
+            // Another entry has loaded it.
+            return Ok(known);
+        }
         database.cells.bump_catalog(crate::client::random);
         let epoch = database.cells.catalog_epoch();
         let lease = self.plane.control.lease(database.primary().0).await?;
         let snapshot = lease.within(CATALOG_DEADLINE, catalog_loader::load(lease.client()?)).await??;
-        Ok(LoadedCatalog { snapshot, epoch })
+        Ok(Arc::new(LoadedCatalog { snapshot, epoch, fingerprint }))
     }
 
     fn is_outdated(&self) -> bool {
@@ -297,7 +305,7 @@ impl CatalogSource for Catalog {
         database.catalog().is_none_or(|catalog| !database.cells.is_in_force(catalog.epoch))
     }
 
-    fn publish(&self, snapshot: Option<LoadedCatalog>) {
+    fn publish(&self, snapshot: Option<Arc<LoadedCatalog>>) {
         let database = &self.plane.database;
         let is_known = snapshot.is_some();
         tracing::debug!(db = %database.name, is_known, "catalog");

@@ -221,6 +221,11 @@ impl InDoubt {
         self.0.origin
     }
 
+    /// Whether it may have changed definitions.
+    pub fn changes_catalog(&self) -> bool {
+        self.0.marks.wide.catalog
+    }
+
     /// Its server process is gone, so whatever it did is visible by `now`: counts as committed.
     pub fn resolve(self, now: u64, draw: impl FnMut() -> u64) {
         self.0.committed(now, draw);
