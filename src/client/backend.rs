@@ -281,6 +281,9 @@ impl Client {
                 break;
             }
         }
+        if is_last {
+            self.session.strings_change = false;
+        }
         if is_last && status == TransactionStatus::Idle {
             self.session.transaction = Default::default();
         }

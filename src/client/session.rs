@@ -10,7 +10,7 @@ use crate::{
     protocol::{FrameError, frontend, frontend::Target, frontend::tag},
     routing::Fence,
     session::{Parameters, PinSet, Prepared, PreparedNames, Undo, request::frames},
-    sql::{RouteHint, Statement},
+    sql::{RouteHint, Statement, StatementKind},
 };
 
 /// One message of an extended request, understood.
@@ -80,6 +80,8 @@ pub(super) struct Session {
     pub must_probe: bool,
     /// It has been asked and has not answered.
     pub is_probed: bool,
+    /// How string literals are read may have changed, and the server has not said.
+    pub strings_change: bool,
     pub fence: Fence,
     pub transaction: TransactionWrites,
     pub own: OwnSettings,
@@ -93,6 +95,15 @@ pub(super) struct Session {
 
 /// Longest `Parse` text that is kept to be prepared again elsewhere.
 const KEPT_TEXT_BYTES: usize = 1024 * 1024;
+
+/// SET or RESET of `standard_conforming_strings`: what is sent behind it is read by other rules.
+fn changes_strings(kind: &StatementKind) -> bool {
+    match kind {
+        StatementKind::Set { name, .. } => &**name == "standard_conforming_strings",
+        StatementKind::Reset { name } => name.as_deref().is_none_or(|name| name == "standard_conforming_strings"),
+        _ => false,
+    }
+}
 
 impl Session {
     pub(super) fn new(context: Arc<Context>, database: Arc<Database>, user: Arc<str>, parameters: Parameters) -> Self {
@@ -109,6 +120,7 @@ impl Session {
             suspects: PinSet::default(),
             must_probe: false,
             is_probed: false,
+            strings_change: false,
             fence: Fence::NONE,
             transaction: TransactionWrites::default(),
             own: OwnSettings::default(),
@@ -174,12 +186,14 @@ impl Session {
         meaning
     }
 
-    fn analyze(&self, text: &[u8]) -> Option<Arc<Statement>> {
+    fn analyze(&mut self, text: &[u8]) -> Option<Arc<Statement>> {
         let text = std::str::from_utf8(text).ok()?;
-        Some(match self.parameters.get("standard_conforming_strings") {
-            Some("off") => self.context.analyzer.describe_nonstandard(text),
-            _ => self.context.analyzer.analyze(text),
-        })
+        if self.strings_change || self.parameters.get("standard_conforming_strings") == Some("off") {
+            return Some(self.context.analyzer.describe_nonstandard(text));
+        }
+        let statement = self.context.analyzer.analyze(text);
+        self.strings_change = statement.parts.iter().any(|part| changes_strings(&part.kind));
+        Some(statement)
     }
 
     /// What a simple query means. It ends the unnamed statement, as on the server.
@@ -260,6 +274,7 @@ impl Session {
         if name.is_empty()
             && let Some(same) = self.named(name)
             && same.epoch == epoch
+            && !self.strings_change
             && self.parameters.get("standard_conforming_strings") != Some("off")
             && *same.text == *text
             && *same.types == *types
