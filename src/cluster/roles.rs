@@ -86,6 +86,31 @@ pub fn is_split_off(primary: Lineage, replica: Lineage) -> bool {
     is_stranger || differ(primary.timeline, replica.timeline)
 }
 
+/// What is known of the history that the primary writes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct History {
+    primary: Lineage,
+    has_moved: bool,
+}
+
+impl History {
+    /// The primary has answered.
+    pub fn continues(&mut self, primary: Lineage) {
+        self.primary = primary;
+    }
+
+    /// There is another primary: a replica may have been left behind on the old one's history.
+    pub fn moves(&mut self) {
+        *self = Self { primary: Lineage::default(), has_moved: true };
+    }
+
+    /// Must the positions of this replica not be compared with the primary's? After a change of primary a replica
+    /// has to say which timeline it streams.
+    pub fn leaves_out(&self, replica: Lineage) -> bool {
+        is_split_off(self.primary, replica) || (self.has_moved && replica.timeline.is_none())
+    }
+}
+
 fn differ<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
     one.zip(other).is_some_and(|(one, other)| one != other)
 }
@@ -130,6 +155,19 @@ mod tests {
     #[test]
     fn a_primary_that_became_a_replica_takes_no_writes() {
         check(&[Replica, Replica], None, Reason::NoPrimary);
+    }
+
+    #[test]
+    fn after_a_change_of_primary_a_replica_must_say_which_timeline_it_streams() {
+        let lineage = |timeline| Lineage { system_identifier: Some(7), timeline };
+        let mut history = History::default();
+        history.continues(lineage(Some(1)));
+        assert!(!history.leaves_out(lineage(None)));
+        history.moves();
+        assert!(history.leaves_out(lineage(None)));
+        history.continues(lineage(Some(2)));
+        assert!(history.leaves_out(lineage(Some(1))));
+        assert!(!history.leaves_out(lineage(Some(2))));
     }
 
     #[test]

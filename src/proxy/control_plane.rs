@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -26,6 +26,7 @@ use crate::{
         in_doubt::{Backend, InDoubt},
         members::{Change, Members, RoleDetection},
         monitor::{self, Sample, SampleSink, Watched},
+        roles::History,
     },
     config::{self, DatabaseConfig},
     control::{Control, ControlError, Deadlines, FailureKind, Target},
@@ -113,6 +114,7 @@ impl ControlPlane {
             watcher: Arc::new(Watcher {
                 database: Arc::clone(database),
                 members: Mutex::new(members),
+                history: Mutex::default(),
                 clock: shared.clock,
             }),
             database: Arc::clone(database),
@@ -196,6 +198,7 @@ impl ControlPlane {
 struct Watcher {
     database: Arc<Database>,
     members: Mutex<Members>,
+    history: Mutex<History>,
     clock: Clock,
 }
 
@@ -220,6 +223,7 @@ impl Watcher {
         if !self.database.topology.set_primary(primary) {
             return;
         }
+        self.history().moves();
         let cells = &self.database.cells;
         cells.close(Closure::Primary);
         self.database.note_write(self.clock.now());
@@ -227,6 +231,10 @@ impl Watcher {
         if primary.is_some() {
             cells.reopen(Closure::Primary, crate::client::random);
         }
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -243,8 +251,17 @@ impl SampleSink for Watcher {
         self.apply(member, change, serves);
         let sent_at = self.clock.at(sample.sent_at).max(1);
         if sample.in_recovery {
+            if self.history().leaves_out(sample.lineage()) {
+                if let Some(found) = topology.member(member) {
+                    found.state.set_health(Health::SplitOff);
+                }
+                return;
+            }
             topology.note_replica_sample(member, sent_at, sample.lsn);
         } else {
+            if topology.primary() == Some(member) {
+                self.history().continues(sample.lineage());
+            }
             let is_in_order = topology.note_primary_sample(member, routing::Sample { sent_at, lsn: sample.lsn });
             if !is_in_order {
                 topology.forget_samples();
