@@ -17,7 +17,7 @@ use std::{
 use support::{
     Proxy, cluster,
     cluster::USER,
-    frames::{bind, close_statement, execute, parse, query, sync},
+    frames::{bind, close_statement, describe_statement, execute, parse, query, sync},
     wait_until,
 };
 
@@ -142,6 +142,49 @@ fn clients_use_one_name_for_different_statements() {
     clients[0].exchange(&[close_statement("same"), sync()].concat());
     assert_eq!(clients[0].execute("same", &["1"]).sqlstate(), "26000");
     assert_eq!(clients[1].execute("same", &["1"]).rows(), [["2"]]);
+}
+
+/// Prepares `sql` under a name and tells how many columns its rows will have.
+#[track_caller]
+fn columns(session: &mut support::RawClient, sql: &str) -> usize {
+    let described = session.exchange(&[parse("shared", sql), describe_statement("shared"), sync()].concat());
+    let rows = described.frames.iter().find(|frame| frame.tag == b'T').expect("a row description");
+    usize::from(u16::from_be_bytes([rows.body[0], rows.body[1]]))
+}
+
+#[test]
+fn a_statement_that_executes_another_is_described_by_its_own_session() {
+    let (proxy, database) = pooled(1);
+    let mut sessions: Vec<_> = (0..3).map(|_| proxy.session(&database)).collect();
+    for (width, session) in (1..).zip(&mut sessions) {
+        session.query(&format!("prepare inner_one as select {}", ["1"; 3][..width].join(", ")));
+        assert_eq!(columns(session, "execute inner_one"), width);
+        session.query("deallocate inner_one");
+    }
+}
+
+#[test]
+fn a_statement_over_a_temporary_table_is_described_by_its_own_session() {
+    let (proxy, database) = pooled(1);
+    let mut sessions: Vec<_> = (0..3).map(|_| proxy.session(&database)).collect();
+    for (width, session) in (1..).zip(&mut sessions) {
+        let definition = ["a int", "b int", "c int"][..width].join(", ");
+        session.query(&format!("create temp table own({definition})"));
+        assert_eq!(columns(session, "select * from own"), width);
+        session.query("drop table own");
+    }
+}
+
+#[test]
+fn a_literal_in_a_prepared_statement_is_read_by_the_time_zone_of_its_own_session() {
+    let (proxy, database) = pooled(1);
+    let mut sessions: Vec<_> = (0..2).map(|_| proxy.session(&database)).collect();
+    for (session, zone) in sessions.iter_mut().zip(["UTC", "Etc/GMT+5"]) {
+        session.query(&format!("set time zone '{zone}'"));
+        session.prepare("s", "select extract(epoch from timestamptz '1970-01-01 00:00')::int");
+    }
+    assert_eq!(sessions[0].execute("s", &[]).rows(), [["0"]]);
+    assert_eq!(sessions[1].execute("s", &[]).rows(), [["18000"]]);
 }
 
 #[test]

@@ -69,8 +69,8 @@ pub(super) struct Session {
     pub context: Arc<Context>,
     pub database: Arc<Database>,
     pub user: Arc<str>,
-    /// Database and user: within it a name means the same to everybody.
-    scope: Arc<str>,
+    /// Within it a text means the same to everybody; `None`: to be worked out.
+    scope: Option<Arc<str>>,
     pub names: PreparedNames,
     pub parameters: Parameters,
     pub pins: PinSet,
@@ -110,7 +110,7 @@ impl Session {
         let catalog_version = database.real.catalog_version();
         let catalog = database.catalog();
         Self {
-            scope: format!("{}/{user}", database.name).into(),
+            scope: None,
             context,
             database,
             user,
@@ -139,6 +139,7 @@ impl Session {
         self.catalog_version = database.real.catalog_version();
         self.catalog = database.catalog();
         self.key_prefix = None;
+        self.scope = None;
         self.database = database;
         true
     }
@@ -154,6 +155,38 @@ impl Session {
         self.catalog.as_ref()
     }
 
+    /// Database, user, and the parameters by which parse analysis reads literals: `'2026-01-01'::timestamptz` is a
+    /// constant from then on.
+    fn scope(&mut self) -> Arc<str> {
+        let (database, user, parameters) = (&self.database, &self.user, &self.parameters);
+        let scope = self.scope.get_or_insert_with(|| {
+            let mut scope = format!("{}\0{user}", database.name);
+            for name in ["DateStyle", "TimeZone", "IntervalStyle", "client_encoding", "standard_conforming_strings"] {
+                scope.push('\0');
+                scope.push_str(parameters.get(name).unwrap_or_default());
+            }
+            scope.into()
+        });
+        Arc::clone(scope)
+    }
+
+    /// May the names in a statement mean something to this session alone? Then nobody shares its `Parse`: the server
+    /// fixes parameter types and columns when it parses.
+    fn has_own_meanings(&self, statement: &Statement) -> bool {
+        let runs_another = statement.parts.iter().any(|part| part.kind == StatementKind::Execute);
+        runs_another || self.may_shadow() || self.has_own_names() || self.strings_change
+    }
+
+    /// Relations of the session's own may stand before those of the catalog.
+    fn may_shadow(&self) -> bool {
+        self.must_probe || self.is_probed || self.pins.union(self.suspects).contains(PinSet::TEMP)
+    }
+
+    /// Names may be looked up along a path of the session's own.
+    fn has_own_names(&self) -> bool {
+        self.transaction.has_own_names || self.pins.union(self.suspects).contains(PinSet::SET_PARAMETER)
+    }
+
     fn epoch(&mut self) -> Option<CatalogEpoch> {
         self.catalog().map(|catalog| catalog.epoch)
     }
@@ -161,8 +194,7 @@ impl Session {
     fn meaning(&mut self, statement: &Arc<Statement>) -> Arc<Meaning> {
         let user = Arc::clone(&self.user);
         // What the session may have changed decides what a name means.
-        let may_shadow = self.must_probe || self.is_probed || self.pins.union(self.suspects).contains(PinSet::TEMP);
-        let has_own_names = self.transaction.has_own_names || self.pins.contains(PinSet::SET_PARAMETER);
+        let (may_shadow, has_own_names) = (self.may_shadow(), self.has_own_names());
         let cells = Arc::clone(&self.database.cells);
         match self.catalog() {
             // Definitions have changed and nobody has read them yet.
@@ -286,11 +318,11 @@ impl Session {
         let statement = self.analyze(text);
         let is_text = statement.is_some();
         let statement = statement.unwrap_or_else(|| self.context.analyzer.analyze("\u{0}"));
-        let registry = &self.context.statements;
-        let prepared = if name.is_empty() {
-            registry.fresh(text, types, epoch, Arc::clone(&statement))
+        let prepared = if name.is_empty() || self.has_own_meanings(&statement) {
+            self.context.statements.fresh(text, types, epoch, Arc::clone(&statement))
         } else {
-            registry.intern(text, types, epoch, &self.scope, || Arc::clone(&statement))
+            let scope = self.scope();
+            self.context.statements.intern(text, types, epoch, &scope, || Arc::clone(&statement))
         };
         if is_text {
             let meaning = self.meaning_once(&statement);
@@ -340,6 +372,7 @@ impl Session {
     pub(super) fn set_parameter(&mut self, name: &str, value: &str) {
         if self.parameters.set(name, value) {
             self.key_prefix = None;
+            self.scope = None;
         }
     }
 }

@@ -68,6 +68,7 @@ const ALONE: &[(&str, Behaviour)] = behaviours![
     copying::a_failed_copy_leaves_the_session_usable,
     copying::a_dropped_copy_leaves_the_session_usable,
     session_state::a_statement_timeout_fires,
+    session_state::a_query_is_cancelled,
     session_state::a_notification_to_itself,
     session_state::notices_arrive,
     statements::errors_carry_their_details,

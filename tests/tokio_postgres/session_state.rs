@@ -1,9 +1,9 @@
 //! What a session keeps, and what sessions do to each other.
 
-use std::future::poll_fn;
+use std::{future::poll_fn, pin::pin, time::Duration};
 
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::{io::AsyncReadExt, net::TcpStream, sync::mpsc, time::timeout};
 use tokio_postgres::{AsyncMessage, Client, Error, IsolationLevel, NoTls};
 
 use super::{Bench, Outcome, code, shown, support::sessions::try_connect};
@@ -30,6 +30,25 @@ pub async fn a_statement_timeout_fires(bench: Bench) -> Outcome {
     client.batch_execute("set statement_timeout to 50").await?;
     let failed = code(client.query("select pg_sleep(60)", &[]).await);
     Ok(json!([failed, shown(&client, "statement_timeout").await?]))
+}
+
+/// A query is cancelled, and nothing but that query: each request is seen to its end before the next statement.
+pub async fn a_query_is_cancelled(bench: Bench) -> Outcome {
+    let client = bench.connect().await?;
+    let token = client.cancel_token();
+    let mut sleeping = pin!(client.query("select pg_sleep(60)", &[]));
+    let cancelled = loop {
+        // The query may not have arrived when the first request does.
+        let mut stream = TcpStream::connect(("127.0.0.1", bench.config.get_ports()[0])).await.unwrap();
+        token.cancel_query_raw(&mut stream, NoTls).await?;
+        // The server closes the connection when it has passed the request on.
+        stream.read_to_end(&mut Vec::new()).await.ok();
+        if let Ok(outcome) = timeout(Duration::from_millis(20), &mut sleeping).await {
+            break code(outcome);
+        }
+    };
+    let next: i32 = client.query_one("select 1", &[]).await?.get(0);
+    Ok(json!([cancelled, next]))
 }
 
 pub async fn a_notification_to_itself(bench: Bench) -> Outcome {
