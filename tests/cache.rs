@@ -455,6 +455,54 @@ fn equally_named_tables_of_two_schemas_are_two_tables() {
 }
 
 #[test]
+fn a_search_path_that_sessions_begin_with_is_that_of_every_connection() {
+    let (proxy, database) = cached(
+        "create table t(v text); insert into t values ('public'); create schema other; create table other.t(v text); insert into other.t values ('other')",
+    );
+    let (mut reader, mut writer) = (proxy.session(&database), proxy.session(&database));
+    let (read, mark, mut owner) = ("select v from t", mark(), cluster().primary.session(&database));
+    warm_up(&mut reader, read, &mark);
+    for (change, schema) in [("set search_path = other", "other"), ("reset search_path", "public")] {
+        owner.rows(&format!("alter database {database} {change}"));
+        wait_until("connections of before are gone", || reader.value(&format!("{read} {mark}")) == schema);
+        warm_up(&mut reader, read, &mark);
+        succeed(&writer.query("update t set v = v || ' changed'"));
+        assert_eq!(reader.value(&format!("{read} {mark}")), format!("{schema} changed"));
+    }
+}
+
+#[test]
+fn a_transaction_keeps_the_search_path_that_its_connection_began_with() {
+    let (proxy, database) = cached(
+        "create table t(v text); insert into t values ('public'); create schema other; create table other.t(v text); insert into other.t values ('other')",
+    );
+    let (mut reader, mut writer) = (proxy.session(&database), proxy.session(&database));
+    let (read, mark) = ("select v from public.t", mark());
+    warm_up(&mut reader, read, &mark);
+    writer.query("listen forever");
+    cluster().primary.session(&database).rows(&format!("alter database {database} set search_path = other"));
+    wait_until("other connections of before are gone", || reader.value("select v from t") == "other");
+    warm_up(&mut reader, read, &mark);
+    succeed(&writer.query("update t set v = 'changed'"));
+    assert_eq!(reader.value(&format!("{read} {mark}")), "changed", "the pinned connection still means public.t");
+}
+
+#[test]
+fn what_runs_serializable_is_asked_of_the_primary() {
+    let (proxy, database) = cached(TABLE);
+    let (mut reader, read, mark) = (proxy.session(&database), "select v from t", mark());
+    warm_up(&mut reader, read, &mark);
+    let mut owner = cluster().primary.session(&database);
+    owner.rows(&format!("alter database {database} set default_transaction_isolation = serializable"));
+    wait_until("connections of before are gone", || {
+        reader.value("show default_transaction_isolation") == "serializable"
+    });
+    for _ in 0..4 {
+        assert!(!is_hit(&mut reader, read, &mark));
+    }
+}
+
+#[test]
 fn hints_and_settings_leave_the_cache_out() {
     let (proxy, database) = cached(TABLE);
     let mut session = proxy.session(&database);

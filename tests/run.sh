@@ -84,7 +84,7 @@ leftovers() {
         process=/proc/$pid
         # This script, and the searches themselves, which are over by now.
         if [ "$pid" != "$$" ] && [ "$pid" != "$BASHPID" ] && [ "$pid" != "$PPID" ] && [ -e "$process/cmdline" ]; then
-            echo "$pid $(tr '\0' ' ' <"$process/cmdline" 2>/dev/null | tr '\n' ' ' | cut -c1-200)"
+            echo "$pid $(tr '\0' ' ' 2>/dev/null <"$process/cmdline" | tr '\n' ' ' | cut -c1-200)"
         fi
     done
 }

@@ -13,6 +13,12 @@ pub struct SnapshotRows {
     pub search_path: Option<String>,
     /// `search_path` of roles that have one of their own in this database.
     pub role_search_paths: Vec<(String, String)>,
+    /// `default_transaction_isolation` likewise.
+    pub isolation: Option<String>,
+    /// `default_transaction_isolation` likewise.
+    pub role_isolations: Vec<(String, String)>,
+    /// Differs when any setting that sessions begin with does.
+    pub settings: String,
     /// Roles without USAGE on a schema: PostgreSQL leaves it out of their search path.
     pub schemas_denied: Vec<(String, u32)>,
     /// `pg_namespace`, temporary and toast schemas left out.

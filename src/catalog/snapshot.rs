@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    hash::BuildHasherDefault,
+    hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -32,6 +32,12 @@ pub struct Snapshot {
     server_version_num: u32,
     pub(super) names: Names,
     paths: Paths,
+    /// Is `default_transaction_isolation` serializable, or not known, where a role has none of its own?
+    is_serializable: bool,
+    /// Roles for which it is otherwise.
+    isolation_exceptions: HashSet<Box<str>>,
+    session_defaults: u64,
+    knows_session_defaults: bool,
     relations: HashMap<u32, Relation>,
     pub(super) functions: Functions,
     types: HashMap<u32, TypeRow>,
@@ -62,7 +68,15 @@ impl Snapshot {
             .chain(rows.cast_functions.iter().copied())
             .filter(|oid| *oid >= FIRST_USER_OID)
             .any(|oid| functions.conduct(oid).bypass.is_some());
+        let is_serializable = rows.isolation.as_deref().is_none_or(|level| level == "serializable");
+        let exceptions = rows.role_isolations.iter().filter(|(_, level)| (level == "serializable") != is_serializable);
+        let mut session_defaults = DefaultHasher::new();
+        (&rows.search_path, &rows.isolation, &rows.settings).hash(&mut session_defaults);
         Self {
+            is_serializable,
+            isolation_exceptions: exceptions.map(|(role, _)| role.as_str().into()).collect(),
+            session_defaults: session_defaults.finish(),
+            knows_session_defaults: rows.search_path.is_some() && rows.isolation.is_some(),
             database_oid: rows.database_oid,
             server_version_num: rows.server_version_num,
             paths: Paths::new(&rows, &names),
@@ -152,6 +166,23 @@ impl Snapshot {
             Found::One(oid) => Some(RelationOid(oid)),
             _ => None,
         }
+    }
+
+    /// Does a new session of `user` run its transactions serializable? A replica refuses those, and an answer
+    /// from the cache would leave no trace for the detection of conflicts.
+    pub fn is_serializable(&self, user: &str) -> bool {
+        self.is_serializable != self.isolation_exceptions.contains(user)
+    }
+
+    /// Differs between two snapshots if a session that began before the one may have other settings than one that
+    /// begins after the other.
+    pub fn session_defaults(&self) -> u64 {
+        self.session_defaults
+    }
+
+    /// Could it be told what sessions begin with?
+    pub fn knows_session_defaults(&self) -> bool {
+        self.knows_session_defaults
     }
 
     /// `pg_database.oid`

@@ -464,6 +464,7 @@ impl Client {
     /// Hands the connection back.
     pub(super) fn release(&mut self) {
         let Some(mut link) = self.link.take() else { return };
+        self.session.server_opened = u64::MAX;
         // The rest of a COPY that failed, perhaps from the middle of a message on: no other server may see it.
         let is_unsent = self.io.inbox.approved_len() > 0;
         self.io.inbox.discard_approved();

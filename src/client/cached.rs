@@ -145,6 +145,9 @@ impl Client {
         let Some(meaning) = &facts.meaning else {
             return Err("not_one_statement");
         };
+        if self.session.is_serializable() {
+            return Err("serializable");
+        }
         if let Err(bypass) = &meaning.cacheable {
             return Err(bypass.label());
         }

@@ -76,10 +76,17 @@ impl Client {
         let asked = self.request_started;
         self.has_waited = false;
         let (mut member, mut reason, opened_before) = self.place(kind, facts, fill, asked);
-        let primary = self.session.database.primary();
+        let (primary, since) = (self.session.database.primary(), self.session.database.real.defaults_since());
+        let mut settled = 0;
+        if member != primary {
+            match self.session.database.topology.member(member).and_then(|replica| replica.state.settled_at(since)) {
+                Some(at) => settled = at,
+                None => (member, reason) = (primary, "settings_not_replayed"),
+            }
+        }
         let mut server = None;
         if member != primary {
-            match self.check_out(member).await {
+            match self.check_out(member, settled).await {
                 Ok(Some(found)) if found.core().info.connected_at < opened_before => server = Some(found),
                 // The sample says nothing about a server that may have restarted since.
                 Ok(Some(young)) => {
@@ -100,7 +107,7 @@ impl Client {
         }
         if server.is_none() {
             member = primary;
-            let Some(found) = self.check_out(primary).await? else { return Ok(None) };
+            let Some(found) = self.check_out(primary, since).await? else { return Ok(None) };
             server = Some(found);
         }
         let Some(server) = server else { return Ok(None) };
@@ -111,6 +118,7 @@ impl Client {
         };
         self.info.set_server(Some(Arc::clone(&server.core().info)));
         self.info.set_activity(Activity::Active);
+        self.session.server_opened = server.core().info.connected_at;
         let is_primary = member == primary;
         if let Some(member) = self.session.database.topology.member(member) {
             member.state.started();
@@ -134,6 +142,9 @@ impl Client {
         }
         if facts.needs_primary {
             return on_primary(facts.reason);
+        }
+        if self.session.is_serializable() {
+            return on_primary("serializable");
         }
         let is_whole = matches!(kind, RequestKind::Simple | RequestKind::Sync);
         let is_placeable = matches!(facts.boundary, Boundary::None | Boundary::Begin { read_only: true });
@@ -196,8 +207,20 @@ impl Client {
         }
     }
 
+    /// A connection opened at `since` or later; older ones are closed, because they have settings that sessions no
+    /// longer begin with.
+    async fn check_out(&mut self, member: MemberId, since: u64) -> Result<Option<ServerConnection<Idle>>, ClientError> {
+        loop {
+            let found = self.check_out_any(member).await?;
+            match found {
+                Some(old) if old.core().info.connected_at < since => drop(old),
+                found => return Ok(found),
+            }
+        }
+    }
+
     /// Waits for a connection and watches the client meanwhile; `None` if it cancelled its request.
-    async fn check_out(&mut self, member: MemberId) -> Result<Option<ServerConnection<Idle>>, ClientError> {
+    async fn check_out_any(&mut self, member: MemberId) -> Result<Option<ServerConnection<Idle>>, ClientError> {
         let Some(pool) = self.pool(member) else {
             return Err(ClientError::Checkout(CheckoutError::Closed));
         };

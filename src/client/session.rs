@@ -82,6 +82,8 @@ pub(super) struct Session {
     pub is_probed: bool,
     /// How string literals are read may have changed, and the server has not said.
     pub strings_change: bool,
+    /// When the server connection that it holds was opened.
+    pub server_opened: u64,
     pub fence: Fence,
     pub transaction: TransactionWrites,
     pub own: OwnSettings,
@@ -121,6 +123,7 @@ impl Session {
             must_probe: false,
             is_probed: false,
             strings_change: false,
+            server_opened: u64::MAX,
             fence: Fence::NONE,
             transaction: TransactionWrites::default(),
             own: OwnSettings::default(),
@@ -184,7 +187,14 @@ impl Session {
 
     /// Names may be looked up along a path of the session's own.
     fn has_own_names(&self) -> bool {
-        self.transaction.has_own_names || self.pins.union(self.suspects).contains(PinSet::SET_PARAMETER)
+        self.transaction.has_own_names
+            || self.pins.union(self.suspects).contains(PinSet::SET_PARAMETER)
+            || self.server_opened < self.database.real.defaults_since()
+    }
+
+    /// Do its transactions run serializable, unless they say otherwise?
+    pub(super) fn is_serializable(&self) -> bool {
+        self.catalog.as_ref().is_some_and(|catalog| catalog.snapshot.is_serializable(&self.user))
     }
 
     fn epoch(&mut self) -> Option<CatalogEpoch> {

@@ -55,7 +55,7 @@ pub async fn fingerprint(client: &Client) -> Loaded<u64> {
 
 async fn read(client: &Client) -> Loaded<SnapshotRows> {
     let mut rows = database(client).await?;
-    search_paths(client, &mut rows).await?;
+    session_defaults(client, &mut rows).await?;
     // From here on no object of a user can stand in for one of the catalog.
     client.batch_execute("SET LOCAL search_path = pg_catalog").await.map_err(reading("the catalogs"))?;
     let path_schemas = rows.path_schemas();
@@ -109,14 +109,22 @@ async fn database(client: &Client) -> Loaded<SnapshotRows> {
     })
 }
 
-async fn search_paths(client: &Client, rows: &mut SnapshotRows) -> Loaded<()> {
-    let what = "search paths";
-    let row = client.query_one(queries::DEFAULT_SEARCH_PATH, &[]).await.map_err(reading(what))?;
-    rows.search_path = column(&row, 0, what)?;
-    rows.role_search_paths =
-        list(client, what, queries::ROLE_SEARCH_PATHS, |row, what| Ok((column(row, 0, what)?, column(row, 1, what)?)))
-            .await?;
+/// What a new session begins with.
+async fn session_defaults(client: &Client, rows: &mut SnapshotRows) -> Loaded<()> {
+    let what = "settings of new sessions";
+    (rows.search_path, rows.role_search_paths) = setting(client, "search_path").await?;
+    (rows.isolation, rows.role_isolations) = setting(client, "default_transaction_isolation").await?;
+    let row = client.query_one(queries::SETTINGS, &[]).await.map_err(reading(what))?;
+    rows.settings = column(&row, 0, what)?;
     Ok(())
+}
+
+/// The value of a setting where no role has its own, and those of roles.
+async fn setting(client: &Client, name: &'static str) -> Loaded<(Option<String>, Vec<(String, String)>)> {
+    let row = client.query_one(queries::DEFAULT_OF_SETTING, &[&name]).await.map_err(reading(name))?;
+    let of_roles = client.query(queries::ROLES_WITH_SETTING, &[&name]).await;
+    let of_roles = each(of_roles, name, |row, what| Ok((column(row, 0, what)?, column(row, 1, what)?)))?;
+    Ok((column(&row, 0, name)?, of_roles))
 }
 
 async fn list<T>(

@@ -38,6 +38,8 @@ pub struct LoadedCatalog {
     pub epoch: CatalogEpoch,
     /// Taken before the load began.
     pub fingerprint: u64,
+    /// When the load had ended, nanoseconds on the process clock.
+    pub loaded_at: u64,
 }
 
 /// One database.

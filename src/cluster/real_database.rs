@@ -25,11 +25,19 @@ pub struct RealDatabase {
     /// Asks for a new catalog snapshot.
     pub catalog_wanted: Notify,
     catalog_arrived: Notify,
-    catalog: RwLock<Option<Arc<LoadedCatalog>>>,
+    catalog: RwLock<Known>,
     catalog_version: AtomicU64,
     ddl_epoch: AtomicU64,
+    defaults_since: AtomicU64,
     is_cached: AtomicBool,
     entries: AtomicU64,
+}
+
+/// The catalog, and what the last one said of new sessions.
+#[derive(Default)]
+struct Known {
+    catalog: Option<Arc<LoadedCatalog>>,
+    session_defaults: Option<u64>,
 }
 
 impl std::fmt::Debug for RealDatabase {
@@ -47,9 +55,10 @@ impl RealDatabase {
             fence: SharedFence::new(now),
             catalog_wanted: Notify::new(),
             catalog_arrived: Notify::new(),
-            catalog: RwLock::new(None),
+            catalog: RwLock::default(),
             catalog_version: AtomicU64::new(0),
             ddl_epoch: AtomicU64::new(0),
+            defaults_since: AtomicU64::new(0),
             is_cached: AtomicBool::new(false),
             entries: AtomicU64::new(0),
         }
@@ -93,7 +102,7 @@ impl RealDatabase {
     /// The catalog, once it is loaded.
     #[must_use]
     pub fn catalog(&self) -> Option<Arc<LoadedCatalog>> {
-        self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.catalog.read().unwrap_or_else(PoisonError::into_inner).catalog.clone()
     }
 
     /// A new snapshot, or none: what it says can no longer be trusted. One that is out of date already does not
@@ -101,13 +110,32 @@ impl RealDatabase {
     pub fn set_catalog(&self, catalog: Option<Arc<LoadedCatalog>>) {
         let mut known = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
         let is_in_force = |catalog: &LoadedCatalog| self.cells.is_in_force(catalog.epoch);
-        if catalog.as_deref().is_some_and(|catalog| !is_in_force(catalog)) && known.as_deref().is_some_and(is_in_force)
-        {
+        let replaces_another = known.catalog.as_deref().is_some_and(is_in_force);
+        if catalog.as_deref().is_some_and(|catalog| !is_in_force(catalog)) && replaces_another {
             return;
         }
-        *known = catalog;
+        if let Some(catalog) = &catalog {
+            let defaults = Some(catalog.snapshot.session_defaults());
+            if known.session_defaults != defaults {
+                known.session_defaults = defaults;
+                self.defaults_since.fetch_max(catalog.loaded_at, Ordering::AcqRel);
+            }
+        }
+        known.catalog = catalog;
         self.catalog_version.fetch_add(1, Ordering::Release);
         self.catalog_arrived.notify_waiters();
+    }
+
+    /// Server connections opened before this have, or may have, other settings than the catalog says: their names are
+    /// looked up along another path. Nanoseconds on the process clock.
+    #[must_use]
+    pub fn defaults_since(&self) -> u64 {
+        self.defaults_since.load(Ordering::Acquire)
+    }
+
+    /// Another server is the primary: what its connections began with was that of a replica.
+    pub fn primary_changed(&self, now: u64) {
+        self.defaults_since.fetch_max(now, Ordering::AcqRel);
     }
 
     /// Waits until a catalog is there, or `at_most` so long; false if there is none.

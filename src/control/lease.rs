@@ -40,6 +40,11 @@ impl Lease {
         outcome.map_err(|_| ControlError::Deadline { act: Act::Statement, after: deadline })
     }
 
+    /// Closes the connection: the next lease has one that was opened later.
+    pub fn close(mut self) {
+        *self.is_cut_off.get_mut() = true;
+    }
+
     /// The connection, for work of several statements.
     pub fn client(&self) -> Result<&Client, ControlError> {
         self.client.as_ref().map(|object| object.deref().deref()).ok_or(ControlError::Closed)

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     cache::invalidation::Closure,
+    catalog::Snapshot,
     client::Settings,
     clock::Clock,
     cluster::{
@@ -29,7 +30,7 @@ use crate::{
         roles::History,
     },
     config::{self, DatabaseConfig},
-    control::{Control, ControlError, Deadlines, FailureKind, Target},
+    control::{Control, ControlError, Deadlines, FailureKind, Lease, Target},
     net::Address,
     routing::{self, Health, MemberId},
 };
@@ -226,7 +227,9 @@ impl Watcher {
         self.history().moves();
         let cells = &self.database.cells;
         cells.close(Closure::Primary);
-        self.database.note_write(self.clock.now());
+        let now = self.clock.now();
+        self.database.note_write(now);
+        self.database.real.primary_changed(now);
         self.database.catalog_changed();
         if primary.is_some() {
             cells.reopen(Closure::Primary, crate::client::random);
@@ -258,6 +261,9 @@ impl SampleSink for Watcher {
                 return;
             }
             topology.note_replica_sample(member, sent_at, sample.lsn);
+            if let Some(found) = topology.member(member) {
+                found.state.note_settled(self.database.real.defaults_since(), self.clock.now());
+            }
         } else {
             if topology.primary() == Some(member) {
                 self.history().continues(sample.lineage());
@@ -281,6 +287,14 @@ impl SampleSink for Watcher {
 /// The catalog of the primary.
 struct Catalog {
     plane: Arc<ControlPlane>,
+}
+
+impl Catalog {
+    async fn read(&self) -> Result<(Lease, Snapshot), CatalogError> {
+        let lease = self.plane.control.lease(self.plane.database.primary().0).await?;
+        let snapshot = lease.within(CATALOG_DEADLINE, catalog_loader::load(lease.client()?)).await??;
+        Ok((lease, snapshot))
+    }
 }
 
 /// Why the catalog is not known.
@@ -312,9 +326,13 @@ impl CatalogSource for Catalog {
         }
         database.cells.bump_catalog(crate::client::random);
         let epoch = database.cells.catalog_epoch();
-        let lease = self.plane.control.lease(database.primary().0).await?;
-        let snapshot = lease.within(CATALOG_DEADLINE, catalog_loader::load(lease.client()?)).await??;
-        Ok(Arc::new(LoadedCatalog { snapshot, epoch, fingerprint }))
+        let (lease, mut snapshot) = self.read().await?;
+        if !snapshot.knows_session_defaults() {
+            // Settings that the connection began with are in force no more. A new one has what is.
+            lease.close();
+            snapshot = self.read().await?.1;
+        }
+        Ok(Arc::new(LoadedCatalog { snapshot, epoch, fingerprint, loaded_at: self.plane.clock.now() }))
     }
 
     fn is_outdated(&self) -> bool {

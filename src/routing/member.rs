@@ -85,6 +85,7 @@ pub struct MemberState {
     requests: AtomicU64,
     errors: AtomicU64,
     banned_until: AtomicU64,
+    settled_at: AtomicU64,
 }
 
 impl Default for MemberState {
@@ -100,6 +101,7 @@ impl Default for MemberState {
             requests: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             banned_until: AtomicU64::new(0),
+            settled_at: AtomicU64::new(0),
         }
     }
 }
@@ -123,6 +125,19 @@ impl MemberState {
     /// A connection was refused or lost.
     pub fn failed(&self) {
         self.errors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Connections opened before this may have other settings than sessions begin with since `since`; `None`: those
+    /// opened now may, too, because the change has not been replayed.
+    pub fn settled_at(&self, since: u64) -> Option<u64> {
+        Some(self.settled_at.load(Ordering::Acquire)).filter(|settled| *settled >= since)
+    }
+
+    /// A sample that was taken before `now` is compared: has what committed before `since` been replayed?
+    pub fn note_settled(&self, since: u64, now: u64) {
+        if self.covers() >= since && self.settled_at(since).is_none() {
+            self.settled_at.store(now, Ordering::Release);
+        }
     }
 
     /// What the probes say.
@@ -227,5 +242,24 @@ impl MemberState {
         self.covers.store(0, Ordering::Release);
         self.behind_since.store(UNKNOWN, Ordering::Release);
         self.sampled_at.store(0, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_have_the_new_settings_once_the_change_is_replayed() {
+        let state = MemberState::default();
+        assert_eq!(state.settled_at(0), Some(0), "nothing has changed");
+        state.note_freshness(99, None, 150);
+        state.note_settled(100, 151);
+        assert_eq!(state.settled_at(100), None, "the change was made at 100");
+        state.note_freshness(100, None, 160);
+        state.note_settled(100, 161);
+        state.note_freshness(170, None, 180);
+        state.note_settled(100, 181);
+        assert_eq!(state.settled_at(100), Some(161), "from the first sample on");
     }
 }

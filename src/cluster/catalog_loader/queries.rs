@@ -5,30 +5,38 @@ pub(super) const DATABASE: &str = "
            pg_catalog.current_setting('server_encoding') OPERATOR(pg_catalog.=) 'UTF8'
     FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()";
 
-/// NULL if this connection has a search path of its own and the database none: then a new session's is
-/// not known.
-pub(super) const DEFAULT_SEARCH_PATH: &str = "
-    SELECT CASE WHEN s.source IN ('default', 'environment variable', 'configuration file', 'command line',
-                                  'global', 'database') THEN s.reset_val
-           ELSE (SELECT pg_catalog.substr(c, 13)
-                 FROM pg_catalog.pg_db_role_setting r
-                 JOIN pg_catalog.pg_database d ON d.oid = r.setdatabase
-                 CROSS JOIN LATERAL pg_catalog.unnest(r.setconfig) AS c
-                 WHERE d.datname = pg_catalog.current_database() AND r.setrole = 0
-                   AND pg_catalog.starts_with(c, 'search_path='))
-           END
-    FROM pg_catalog.pg_settings s WHERE s.name = 'search_path'";
+/// `$1`: a setting. What the catalog says of it goes before what this connection began with, perhaps long ago. NULL if
+/// this connection has a value of its own and the catalog has none.
+pub(super) const DEFAULT_OF_SETTING: &str = "
+    SELECT coalesce(
+        (SELECT pg_catalog.substr(c, pg_catalog.length($1) + 2)
+         FROM pg_catalog.pg_db_role_setting r
+         LEFT JOIN pg_catalog.pg_database d ON d.oid = r.setdatabase
+         CROSS JOIN LATERAL pg_catalog.unnest(r.setconfig) AS c
+         WHERE (r.setdatabase = 0 OR d.datname = pg_catalog.current_database()) AND r.setrole = 0
+           AND pg_catalog.starts_with(c, $1 || '=')
+         ORDER BY r.setdatabase DESC LIMIT 1),
+        CASE WHEN s.source IN ('default', 'environment variable', 'configuration file', 'command line')
+             THEN s.reset_val END)
+    FROM pg_catalog.pg_settings s WHERE s.name = $1";
 
-/// A setting for the role in this database goes before one for the role everywhere.
-pub(super) const ROLE_SEARCH_PATHS: &str = "
-    SELECT DISTINCT ON (a.rolname) a.rolname::text, pg_catalog.substr(c, 13)
+/// `$1`: a setting. One for the role in this database goes before one for the role everywhere.
+pub(super) const ROLES_WITH_SETTING: &str = "
+    SELECT DISTINCT ON (a.rolname) a.rolname::text, pg_catalog.substr(c, pg_catalog.length($1) + 2)
     FROM pg_catalog.pg_db_role_setting r
     JOIN pg_catalog.pg_roles a ON a.oid = r.setrole
     LEFT JOIN pg_catalog.pg_database d ON d.oid = r.setdatabase
     CROSS JOIN LATERAL pg_catalog.unnest(r.setconfig) AS c
     WHERE (r.setdatabase = 0 OR d.datname = pg_catalog.current_database())
-      AND pg_catalog.starts_with(c, 'search_path=')
+      AND pg_catalog.starts_with(c, $1 || '=')
     ORDER BY a.rolname, r.setdatabase DESC";
+
+/// All settings that new sessions of this database begin with, as a number.
+pub(super) const SETTINGS: &str = "
+    SELECT coalesce(pg_catalog.sum(pg_catalog.hashtextextended(
+               pg_catalog.concat_ws(',', r.setdatabase, r.setrole, r.setconfig), 0)), 0)::text
+    FROM pg_catalog.pg_db_role_setting r LEFT JOIN pg_catalog.pg_database d ON d.oid = r.setdatabase
+    WHERE r.setdatabase = 0 OR d.datname = pg_catalog.current_database()";
 
 /// `$1`: the schemas that search paths name; a schema named like its role may be one as well.
 pub(super) const SCHEMAS_DENIED: &str = "
