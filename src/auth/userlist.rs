@@ -1,8 +1,8 @@
 //! userlist.txt: `"user" "secret" anything`, one user a line.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::OnceLock};
 
-use super::secret::Secret;
+use super::{scram, secret::Secret};
 
 /// PgBouncer's limits, in bytes.
 const LONGEST_NAME: usize = 128;
@@ -11,8 +11,15 @@ const LONGEST_SECRET: usize = 65531;
 /// The users that auth_file knows.
 #[derive(Clone, Debug, Default)]
 pub struct UserList {
-    secrets: HashMap<Box<str>, Secret>,
+    users: HashMap<Box<str>, User>,
     broken_line: Option<usize>,
+}
+
+#[derive(Clone, Debug)]
+struct User {
+    secret: Secret,
+    /// What SCRAM makes of a password: thousands of hashes, once and not at each login.
+    scram: OnceLock<Secret>,
 }
 
 impl UserList {
@@ -33,7 +40,15 @@ impl UserList {
 
     /// What is stored for `user`.
     pub fn secret(&self, user: &str) -> Option<&Secret> {
-        self.secrets.get(user)
+        Some(&self.users.get(user)?.secret)
+    }
+
+    /// The same in the form that SCRAM needs, worked out at the first login of a user whose password is listed.
+    pub fn scram_secret(&self, user: &str, mock_key: &[u8; 32]) -> Option<&Secret> {
+        let found = self.users.get(user)?;
+        let Secret::Plain(password) = &found.secret else { return Some(&found.secret) };
+        let derived = || scram::derive(password, &scram::salt_of(user, mock_key), scram::DEFAULT_ITERATIONS);
+        Some(found.scram.get_or_init(|| Secret::Scram(derived())))
     }
 
     /// The line at which reading ended, if it did not reach the end.
@@ -43,12 +58,12 @@ impl UserList {
 
     /// How many users there are.
     pub fn len(&self) -> usize {
-        self.secrets.len()
+        self.users.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.secrets.is_empty()
+        self.users.is_empty()
     }
 
     /// Adds the user at the start of `text`; what follows its line.
@@ -62,7 +77,8 @@ impl UserList {
         if user.len() >= LONGEST_NAME || secret.len() >= LONGEST_SECRET {
             return None;
         }
-        self.secrets.insert(user.into(), Secret::parse(&secret));
+        let listed = User { secret: Secret::parse(&secret), scram: OnceLock::new() };
+        self.users.insert(user.into(), listed);
         Some(next_line(rest))
     }
 }
@@ -103,7 +119,7 @@ mod tests {
     #[track_caller]
     fn check(text: &str, users: &[(&str, &str)], broken_line: Option<usize>) {
         let list = UserList::parse(text);
-        let mut found: Vec<_> = list.secrets.iter().collect();
+        let mut found: Vec<_> = list.users.iter().map(|(user, listed)| (user, &listed.secret)).collect();
         found.sort_by_key(|(user, _)| user.to_string());
         let plain = |secret: &Secret| match secret {
             Secret::Plain(password) => password.to_string(),
@@ -112,6 +128,17 @@ mod tests {
         let found: Vec<_> = found.into_iter().map(|(user, secret)| (user.to_string(), plain(secret))).collect();
         let users: Vec<_> = users.iter().map(|(user, secret)| (user.to_string(), secret.to_string())).collect();
         assert_eq!((found, list.broken_line), (users, broken_line), "{text:?}");
+    }
+
+    #[test]
+    fn a_listed_password_gives_the_same_scram_secret_at_each_login() {
+        let list = UserList::parse("\"a\" \"secret\"\n\"b\" \"md5aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"");
+        let first = list.scram_secret("a", &[1; 32]).unwrap();
+        let expected = scram::derive("secret", &scram::salt_of("a", &[1; 32]), scram::DEFAULT_ITERATIONS);
+        assert!(*first == Secret::Scram(expected));
+        assert!(std::ptr::eq(first, list.scram_secret("a", &[1; 32]).unwrap()));
+        assert!(list.scram_secret("b", &[1; 32]) == list.secret("b"));
+        assert!(list.scram_secret("c", &[1; 32]).is_none());
     }
 
     #[test]

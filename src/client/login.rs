@@ -291,7 +291,7 @@ async fn scram_exchange(
     let mut random = [0; 18];
     getrandom::fill(&mut random).map_err(|_| ClientError::Authentication("no random numbers"))?;
     let nonce = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, random);
-    let secret = settings.users.secret(user);
+    let secret = settings.users.scram_secret(user, &context.mock_key);
     let (exchange, server_first) = scram::ServerExchange::start(secret, user, &context.mock_key, &nonce, client_first)?;
     let client_final = ask(io, &Authentication::SASLContinue(server_first.into())).await?;
     let (server_final, keys) = exchange.finish_with_keys(&client_final)?;
