@@ -493,7 +493,7 @@ fn what_runs_serializable_is_asked_of_the_primary() {
     let (mut reader, read, mark) = (proxy.session(&database), "select v from t", mark());
     warm_up(&mut reader, read, &mark);
     let mut owner = cluster().primary.session(&database);
-    owner.rows(&format!("alter database {database} set default_transaction_isolation = serializable"));
+    owner.rows(&format!("alter database {database} set default_transaction_isolation = 'Serializable'"));
     wait_until("connections of before are gone", || {
         reader.value("show default_transaction_isolation") == "serializable"
     });

@@ -188,6 +188,22 @@ fn a_literal_in_a_prepared_statement_is_read_by_the_time_zone_of_its_own_session
 }
 
 #[test]
+fn a_statement_is_not_parsed_for_a_neighbour_by_a_time_zone_that_came_later() {
+    let (proxy, database) = pooled(2);
+    let mut sessions: Vec<_> = (0..2).map(|_| proxy.session(&database)).collect();
+    let mut blocker = proxy.session(&database);
+    for session in &mut sessions {
+        session.query("set time zone 'UTC'");
+        session.prepare("s", "select extract(epoch from timestamptz '1970-01-01 00:00')::int");
+    }
+    // The first session moves to the other server, in another time zone; the neighbour then runs there, too.
+    sessions[0].query("set time zone 'Etc/GMT+5'");
+    blocker.query("begin; select 1");
+    sessions[0].execute("s", &[]);
+    assert_eq!(sessions[1].execute("s", &[]).rows(), [["0"]]);
+}
+
+#[test]
 fn a_server_holds_a_bounded_number_of_statements() {
     let database = cluster().database();
     let builder = Proxy::of(cluster(), &database).set("default_pool_size", 1);

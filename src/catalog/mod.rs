@@ -29,6 +29,6 @@ pub use rows::{
     ExpressionRow, ExpressionUse, ForeignKeyRow, FunctionRow, OperatorRow, RelationRow, RuleRow, SchemaRow,
     SnapshotRows, TriggerRow, TypeRow,
 };
-pub use snapshot::Snapshot;
+pub use snapshot::{PathNumber, Snapshot};
 
 pub use crate::sql::{Isolation, TransactionControl};

@@ -50,6 +50,10 @@ pub struct Snapshot {
     held: AtomicUsize,
 }
 
+/// A search path of one snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PathNumber(u32);
+
 /// Operators that are applied without being written: by ORDER BY, DISTINCT, GROUP BY, IN, USING.
 const UNWRITTEN_OPERATORS: &[&str] = &["<", "<=", "=", ">", ">=", "<>"];
 
@@ -68,8 +72,10 @@ impl Snapshot {
             .chain(rows.cast_functions.iter().copied())
             .filter(|oid| *oid >= FIRST_USER_OID)
             .any(|oid| functions.conduct(oid).bypass.is_some());
-        let is_serializable = rows.isolation.as_deref().is_none_or(|level| level == "serializable");
-        let exceptions = rows.role_isolations.iter().filter(|(_, level)| (level == "serializable") != is_serializable);
+        // Kept as it was typed.
+        let serializable = |level: &str| level.eq_ignore_ascii_case("serializable");
+        let is_serializable = rows.isolation.as_deref().is_none_or(serializable);
+        let exceptions = rows.role_isolations.iter().filter(|(_, level)| serializable(level) != is_serializable);
         let mut session_defaults = DefaultHasher::new();
         (&rows.search_path, &rows.isolation, &rows.settings).hash(&mut session_defaults);
         Self {
@@ -94,8 +100,17 @@ impl Snapshot {
 
     /// What `statement` means to a session of `user` whose search path is the default of that user.
     pub fn meaning(&self, statement: &Arc<Statement>, user: &str) -> Arc<Meaning> {
-        let path = self.paths.of(user);
-        self.remembered(statement, path, || self.paths.get(path))
+        self.meaning_along(statement, self.path_of(user))
+    }
+
+    /// The search path that sessions of `user` begin with; of use with this snapshot only.
+    pub fn path_of(&self, user: &str) -> PathNumber {
+        PathNumber(self.paths.of(user))
+    }
+
+    /// As [`Self::meaning`], for a caller that asks often.
+    pub fn meaning_along(&self, statement: &Arc<Statement>, path: PathNumber) -> Arc<Meaning> {
+        self.remembered(statement, path.0, || self.paths.get(path.0))
     }
 
     /// What `statement` means where the search path is not known: names without a schema stand for every

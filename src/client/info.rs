@@ -60,6 +60,7 @@ pub struct ClientInfo {
     pins: AtomicU16,
     signal: AtomicU8,
     woken: Arc<Notify>,
+    /// The one it holds or has held last.
     server: Mutex<Option<Arc<ServerInfo>>>,
 }
 
@@ -96,7 +97,7 @@ impl ClientInfo {
     /// What it does now.
     #[must_use]
     pub fn activity(&self) -> Activity {
-        match self.activity.load(Ordering::Relaxed) {
+        match self.activity.load(Ordering::Acquire) {
             1 => Activity::Active,
             2 => Activity::Waiting,
             _ => Activity::Idle,
@@ -105,7 +106,7 @@ impl ClientInfo {
 
     /// It does something else.
     pub fn set_activity(&self, activity: Activity) {
-        self.activity.store(activity as u8, Ordering::Relaxed);
+        self.activity.store(activity as u8, Ordering::Release);
     }
 
     /// Why it keeps its server connection.
@@ -122,12 +123,16 @@ impl ClientInfo {
     /// The server connection it holds.
     #[must_use]
     pub fn server(&self) -> Option<Arc<ServerInfo>> {
-        self.server.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let last = || self.server.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (self.activity() == Activity::Active).then(last).flatten()
     }
 
-    /// It holds another one.
-    pub fn set_server(&self, server: Option<Arc<ServerInfo>>) {
-        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
+    /// It is about to be active, and holds this one then.
+    pub fn set_server(&self, server: &Arc<ServerInfo>) {
+        let mut last = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref().is_none_or(|last| !Arc::ptr_eq(last, server)) {
+            *last = Some(Arc::clone(server));
+        }
     }
 
     /// Tells it to do something; the strongest wish wins.

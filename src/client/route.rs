@@ -78,7 +78,7 @@ impl Client {
         let (mut member, mut reason, opened_before) = self.place(kind, facts, fill, asked);
         let (primary, since) = (self.session.database.primary(), self.session.database.real.defaults_since());
         let mut settled = 0;
-        if member != primary {
+        if member != primary && self.freshness(facts) != Freshness::Any {
             match self.session.database.topology.member(member).and_then(|replica| replica.state.settled_at(since)) {
                 Some(at) => settled = at,
                 None => (member, reason) = (primary, "settings_not_replayed"),
@@ -116,7 +116,7 @@ impl Client {
         let Some(pool) = self.pool(member) else {
             return Err(ClientError::Checkout(CheckoutError::Closed));
         };
-        self.info.set_server(Some(Arc::clone(&server.core().info)));
+        self.info.set_server(&server.core().info);
         self.info.set_activity(Activity::Active);
         self.session.server_opened = server.core().info.connected_at;
         let is_primary = member == primary;
@@ -262,7 +262,6 @@ impl Client {
 
     /// The link is gone: nothing points at it any more.
     pub(super) fn note_unlinked(&self, member: MemberId) {
-        self.info.set_server(None);
         self.info.set_activity(Activity::Idle);
         if let Some(member) = self.session.database.topology.member(member) {
             member.state.finished();

@@ -1,11 +1,14 @@
 //! What one client has said so far, and what its next request means.
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::Range,
+    sync::{Arc, atomic::Ordering},
+};
 
 use super::{context::Context, facts::Facts, facts::Written};
 use crate::{
     cache::{CatalogEpoch, KeyBuffer, KeyPrefix},
-    catalog::{self, Meaning},
+    catalog::{self, Meaning, PathNumber},
     cluster::{Database, LoadedCatalog},
     protocol::{FrameError, frontend, frontend::Target, frontend::tag},
     routing::Fence,
@@ -93,6 +96,8 @@ pub(super) struct Session {
     last_meaning: Option<(Arc<Statement>, Arc<Meaning>)>,
     catalog: Option<Arc<LoadedCatalog>>,
     catalog_version: u64,
+    /// The search path that its catalog says it began with.
+    path: PathNumber,
 }
 
 /// Longest `Parse` text that is kept to be prepared again elsewhere.
@@ -111,6 +116,7 @@ impl Session {
     pub(super) fn new(context: Arc<Context>, database: Arc<Database>, user: Arc<str>, parameters: Parameters) -> Self {
         let catalog_version = database.real.catalog_version();
         let catalog = database.catalog();
+        let path = catalog.as_ref().map(|catalog| catalog.snapshot.path_of(&user)).unwrap_or_default();
         Self {
             scope: None,
             context,
@@ -133,17 +139,16 @@ impl Session {
             last_meaning: None,
             catalog,
             catalog_version,
+            path,
         }
     }
 
     /// Goes on with the database that is served under the name now; false if there is none.
     pub(super) fn rejoin(&mut self) -> bool {
         let Some(database) = self.context.directory.database(&self.database.name) else { return false };
-        self.catalog_version = database.real.catalog_version();
-        self.catalog = database.catalog();
-        self.key_prefix = None;
         self.scope = None;
         self.database = database;
+        self.take_catalog(self.database.real.catalog_version());
         true
     }
 
@@ -151,11 +156,16 @@ impl Session {
     pub(super) fn catalog(&mut self) -> Option<&Arc<LoadedCatalog>> {
         let version = self.database.real.catalog_version();
         if version != self.catalog_version {
-            self.catalog_version = version;
-            self.catalog = self.database.catalog();
-            self.key_prefix = None;
+            self.take_catalog(version);
         }
         self.catalog.as_ref()
+    }
+
+    fn take_catalog(&mut self, version: u64) {
+        self.catalog_version = version;
+        self.catalog = self.database.catalog();
+        self.path = self.catalog.as_ref().map(|catalog| catalog.snapshot.path_of(&self.user)).unwrap_or_default();
+        self.key_prefix = None;
     }
 
     /// Database, user, and the parameters by which parse analysis reads literals: `'2026-01-01'::timestamptz` is a
@@ -202,16 +212,16 @@ impl Session {
     }
 
     fn meaning(&mut self, statement: &Arc<Statement>) -> Arc<Meaning> {
-        let user = Arc::clone(&self.user);
         // What the session may have changed decides what a name means.
         let (may_shadow, has_own_names) = (self.may_shadow(), self.has_own_names());
-        let cells = Arc::clone(&self.database.cells);
-        match self.catalog() {
+        self.catalog();
+        let cells = &self.database.cells;
+        match &self.catalog {
             // Definitions have changed and nobody has read them yet.
             Some(catalog) if !cells.is_in_force(catalog.epoch) => Arc::new(catalog::meaning_without_catalog(statement)),
             Some(catalog) if may_shadow => catalog.snapshot.meaning_shadowed(statement),
             Some(catalog) if has_own_names => catalog.snapshot.meaning_anywhere(statement),
-            Some(catalog) => catalog.snapshot.meaning(statement, &user),
+            Some(catalog) => catalog.snapshot.meaning_along(statement, self.path),
             None => Arc::new(catalog::meaning_without_catalog(statement)),
         }
     }
@@ -350,8 +360,29 @@ impl Session {
 
     /// What a name means behind the messages read so far. Names change as messages are read; what the server then
     /// does not carry out is taken back when its error arrives.
-    fn named(&self, name: &[u8]) -> Option<Arc<Prepared>> {
-        self.names.get(name).cloned()
+    ///
+    /// A statement that is shared with others must not be parsed again, on another server, by settings or names that
+    /// only this session has by now: it becomes another statement then.
+    fn named(&mut self, name: &[u8]) -> Option<Arc<Prepared>> {
+        let prepared = Arc::clone(self.names.get(name)?);
+        let Some(scope) = &prepared.scope else { return Some(prepared) };
+        if !prepared.is_proven.load(Ordering::Relaxed) {
+            // Its Parse is under way and may be voided: the server shall say so. Nobody else has it.
+            return Some(prepared);
+        }
+        let is_own = self.has_own_meanings(&prepared.statement);
+        let here = self.scope();
+        if !is_own && (Arc::ptr_eq(scope, &here) || **scope == *here) {
+            return Some(prepared);
+        }
+        let Prepared { text, types, epoch, statement, .. } = &*prepared;
+        let registry = &self.context.statements;
+        let other = match is_own {
+            true => registry.fresh(text, types, *epoch, Arc::clone(statement)),
+            false => registry.intern(text, types, *epoch, &here, || Arc::clone(statement)),
+        };
+        self.names.substitute(name, Arc::clone(&other));
+        Some(other)
     }
 
     /// An error that calls a statement by the name that only servers know, with the client's name instead.

@@ -141,7 +141,7 @@ impl ControlPlane {
         }
         let plane = Arc::clone(self);
         shared.tracker.spawn(async move {
-            let source = Catalog { plane: Arc::clone(&plane) };
+            let source = Catalog { plane: Arc::clone(&plane), is_blind: AtomicBool::new(false) };
             let wanted = &plane.database.real.catalog_wanted;
             catalog_watch::run(&source, Pace::default(), wanted, &plane.stop).await;
         });
@@ -287,6 +287,8 @@ impl SampleSink for Watcher {
 /// The catalog of the primary.
 struct Catalog {
     plane: Arc<ControlPlane>,
+    /// No connection of the control user shows what sessions of others begin with.
+    is_blind: AtomicBool,
 }
 
 impl Catalog {
@@ -327,10 +329,17 @@ impl CatalogSource for Catalog {
         database.cells.bump_catalog(crate::client::random);
         let epoch = database.cells.catalog_epoch();
         let (lease, mut snapshot) = self.read().await?;
-        if !snapshot.knows_session_defaults() {
+        if !snapshot.knows_session_defaults() && !self.is_blind.load(Ordering::Relaxed) {
             // Settings that the connection began with are in force no more. A new one has what is.
             lease.close();
             snapshot = self.read().await?.1;
+            if !snapshot.knows_session_defaults() {
+                self.is_blind.store(true, Ordering::Relaxed);
+                tracing::warn!(
+                    db = %database.name,
+                    "the control user has settings of its own that hide those of others: reads stay on the primary, uncached"
+                );
+            }
         }
         Ok(Arc::new(LoadedCatalog { snapshot, epoch, fingerprint, loaded_at: self.plane.clock.now() }))
     }

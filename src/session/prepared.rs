@@ -46,6 +46,8 @@ pub struct Prepared {
     pub statement: Arc<Statement>,
     /// The catalog epoch in which it was parsed.
     pub epoch: u64,
+    /// Within which its text means the same to everybody; `None`: it is one session's own.
+    pub scope: Option<Arc<str>>,
     /// A server has taken it: every other one of the database will.
     pub is_proven: AtomicBool,
 }
@@ -79,13 +81,24 @@ impl StatementRegistry {
             return found;
         }
         self.sweep();
-        let fresh = self.fresh(text, types, epoch, analyze());
+        let fresh = self.number(text, types, epoch, Some(Arc::clone(scope)), analyze());
         self.statements.insert(identity, Arc::downgrade(&fresh));
         fresh
     }
 
-    /// A statement that nobody else shares: the unnamed one.
+    /// A statement that nobody else shares: the unnamed one, and those that mean something else to each session.
     pub fn fresh(&self, text: &[u8], types: &[u8], epoch: u64, statement: Arc<Statement>) -> Arc<Prepared> {
+        self.number(text, types, epoch, None, statement)
+    }
+
+    fn number(
+        &self,
+        text: &[u8],
+        types: &[u8],
+        epoch: u64,
+        scope: Option<Arc<str>>,
+        statement: Arc<Statement>,
+    ) -> Arc<Prepared> {
         let id = StatementId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
         Arc::new(Prepared {
             id,
@@ -94,6 +107,7 @@ impl StatementRegistry {
             types: types.into(),
             statement,
             epoch,
+            scope,
             is_proven: AtomicBool::new(false),
         })
     }
@@ -119,10 +133,18 @@ impl StatementRegistry {
     }
 }
 
+/// What a name stands for.
+#[derive(Debug)]
+struct Named {
+    prepared: Arc<Prepared>,
+    /// The statement that the client's `Parse` gave the name to.
+    given_by: StatementId,
+}
+
 /// One client's names.
 #[derive(Debug, Default)]
 pub struct PreparedNames {
-    named: HashMap<Box<[u8]>, Arc<Prepared>>,
+    named: HashMap<Box<[u8]>, Named, foldhash::fast::RandomState>,
     unnamed: Option<Arc<Prepared>>,
 }
 
@@ -130,29 +152,45 @@ impl PreparedNames {
     /// What the client calls so; the empty name is the unnamed statement.
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<&Arc<Prepared>> {
-        if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
+        if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name).map(|named| &named.prepared) }
     }
 
     /// The client prepared it. What had the name before comes back.
     pub fn insert(&mut self, name: &[u8], prepared: Arc<Prepared>) -> Option<Arc<Prepared>> {
-        if name.is_empty() { self.unnamed.replace(prepared) } else { self.named.insert(name.into(), prepared) }
+        if name.is_empty() {
+            return self.unnamed.replace(prepared);
+        }
+        let named = Named { given_by: prepared.id, prepared };
+        self.named.insert(name.into(), named).map(|before| before.prepared)
+    }
+
+    /// From now on the name stands for another statement of the same text: what becomes of the client's `Parse`
+    /// becomes of the name as before.
+    pub fn substitute(&mut self, name: &[u8], prepared: Arc<Prepared>) {
+        if let Some(named) = self.named.get_mut(name) {
+            named.prepared = prepared;
+        }
     }
 
     /// What the client calls the statement that servers know by this name.
     #[must_use]
     pub fn name_of(&self, server_name: &[u8]) -> Option<&[u8]> {
         let mut named = self.named.iter();
-        named.find(|(_, prepared)| *prepared.server_name == *server_name).map(|(name, _)| &**name)
+        named.find(|(_, named)| *named.prepared.server_name == *server_name).map(|(name, _)| &**name)
     }
 
     /// The client closed it.
     pub fn remove(&mut self, name: &[u8]) -> Option<Arc<Prepared>> {
-        if name.is_empty() { self.unnamed.take() } else { self.named.remove(name) }
+        if name.is_empty() { self.unnamed.take() } else { self.named.remove(name).map(|named| named.prepared) }
     }
 
     /// It was not prepared after all. A later statement of the same name, sent behind it, stays.
     pub fn take_away(&mut self, name: &[u8], id: StatementId) {
-        if self.get(name).is_some_and(|prepared| prepared.id == id) {
+        let is_given_by_it = match name.is_empty() {
+            true => self.unnamed.as_ref().is_some_and(|prepared| prepared.id == id),
+            false => self.named.get(name).is_some_and(|named| named.given_by == id),
+        };
+        if is_given_by_it {
             self.remove(name);
         }
     }
@@ -188,7 +226,7 @@ impl PreparedNames {
 /// What one server connection has prepared, least recently used first out.
 #[derive(Debug, Default)]
 pub struct ServerStatements {
-    used: HashMap<StatementId, u64>,
+    used: HashMap<StatementId, u64, foldhash::fast::RandomState>,
     clock: u64,
     /// The unnamed statement it holds.
     pub unnamed: Option<StatementId>,
@@ -281,6 +319,7 @@ mod tests {
             types: Box::default(),
             statement,
             epoch: 0,
+            scope: None,
             is_proven: AtomicBool::new(false),
         })
     }
@@ -297,6 +336,20 @@ mod tests {
             names.give_back(name, prepared(1));
             assert_eq!(names.get(name).map(|kept| kept.id), Some(StatementId(1)));
         }
+    }
+
+    #[test]
+    fn a_name_whose_statement_was_substituted_goes_with_the_parse_that_gave_it() {
+        let mut names = PreparedNames::default();
+        names.insert(b"s", prepared(7));
+        names.substitute(b"s", prepared(8));
+        assert_eq!(names.get(b"s").unwrap().id, StatementId(8));
+        names.take_away(b"s", StatementId(8));
+        assert_eq!(names.len(), 1, "not what the client's Parse prepared");
+        names.take_away(b"s", StatementId(7));
+        assert!(names.is_empty());
+        names.substitute(b"s", prepared(9));
+        assert!(names.is_empty(), "nothing to substitute");
     }
 
     #[test]
