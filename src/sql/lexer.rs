@@ -64,6 +64,17 @@ impl<'a> Lexer<'a> {
         Self { bytes: text.as_bytes(), at: 0, standard_strings }
     }
 
+    /// Passes white space and unquoted words. Nothing but a short cut for what [`Iterator::next`] does with them.
+    pub(super) fn skip_words(&mut self) {
+        loop {
+            self.skip_while(is_space);
+            if !is_word_start(self.peek(0)) || matches!(self.peek(1), b'\'' | b'&') {
+                return;
+            }
+            self.skip_while(is_word_byte);
+        }
+    }
+
     fn peek(&self, ahead: usize) -> u8 {
         self.bytes.get(self.at + ahead).copied().unwrap_or(0)
     }
@@ -72,15 +83,16 @@ impl<'a> Lexer<'a> {
         self.bytes.get(self.at..).unwrap_or_default()
     }
 
+    #[inline]
     fn skip_while(&mut self, class: impl Fn(u8) -> bool) {
-        while let Some(&byte) = self.bytes.get(self.at)
-            && class(byte)
-        {
-            self.at += 1;
-        }
+        self.at += self.rest().iter().take_while(|byte| class(**byte)).count();
     }
 
     fn word_or_prefixed_string(&mut self, first: u8) -> Kind {
+        if !matches!(self.peek(1), b'\'' | b'&') {
+            self.skip_while(is_word_byte);
+            return Kind::Word;
+        }
         match (first | 0x20, self.peek(1)) {
             (b'e', b'\'') => self.prefixed(1, Kind::EscapeString, true),
             (b'b', b'\'') => self.prefixed(1, Kind::BitString, false),
@@ -166,7 +178,7 @@ impl<'a> Lexer<'a> {
     fn dollar(&mut self) -> Kind {
         if self.peek(1).is_ascii_digit() {
             self.at += 1;
-            self.skip_while(|byte| byte.is_ascii_digit());
+            self.skip_while(is_digit);
             return Kind::Param;
         }
         let start = self.at;
@@ -217,6 +229,12 @@ impl<'a> Lexer<'a> {
     }
 
     fn number(&mut self) -> Kind {
+        let start = self.at;
+        self.skip_while(is_digit);
+        if !matches!(self.peek(0) | 0x20, b'.' | b'e' | b'x' | b'o' | b'b' | 0x7f) {
+            return Kind::Integer;
+        }
+        self.at = start;
         if self.peek(0) == b'0' {
             let in_radix = match self.peek(1) | 0x20 {
                 b'x' => self.radix(|byte| byte.is_ascii_hexdigit()),
@@ -228,7 +246,7 @@ impl<'a> Lexer<'a> {
                 return Kind::Integer;
             }
         }
-        let decimal = |byte: u8| byte.is_ascii_digit();
+        let decimal = is_digit;
         let mut kind = Kind::Integer;
         self.digits(decimal);
         if self.peek(0) == b'.' && self.peek(1) != b'.' {
@@ -304,6 +322,9 @@ impl<'a> Lexer<'a> {
     }
 
     fn scan(&mut self, first: u8) -> Kind {
+        if is_word_start(first) {
+            return self.word_or_prefixed_string(first);
+        }
         match (first, self.peek(1)) {
             (b'\'', _) => self.string(Kind::String, !self.standard_strings),
             (b'"', _) => self.quoted(Kind::Quoted),
@@ -312,7 +333,6 @@ impl<'a> Lexer<'a> {
             (b'-', b'-') => self.line_comment(),
             (b'/', b'*') => self.block_comment(),
             (b':', b':' | b'=') | (b'.', b'.') => self.symbol(2, Kind::Operator),
-            _ if is_word_start(first) => self.word_or_prefixed_string(first),
             _ if is_operator_byte(first) => self.operator(),
             _ => self.symbol(1, Kind::Symbol),
         }
@@ -358,36 +378,60 @@ impl Kind {
     }
 }
 
+/// Classes of characters; a byte may be in several.
+mod class {
+    pub(super) const SPACE: u8 = 1;
+    pub(super) const WORD_START: u8 = 1 << 1;
+    pub(super) const WORD: u8 = 1 << 2;
+    pub(super) const OPERATOR: u8 = 1 << 3;
+    pub(super) const DIGIT: u8 = 1 << 4;
+}
+
+/// The classes of every byte: one load where comparisons would take ten.
+#[allow(clippy::indexing_slicing, reason = "worked out by the compiler, which would say so")]
+static CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        classes[byte] = classes_of(byte as u8);
+        byte += 1;
+    }
+    classes
+};
+
+const fn classes_of(byte: u8) -> u8 {
+    match byte {
+        b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => class::SPACE,
+        b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.. => class::WORD_START | class::WORD,
+        b'0'..=b'9' => class::DIGIT | class::WORD,
+        b'$' => class::WORD,
+        b'~' | b'!' | b'@' | b'#' | b'^' | b'&' | b'|' | b'`' | b'?' | b'+' | b'-' | b'*' | b'/' | b'%' | b'<'
+        | b'>' | b'=' => class::OPERATOR,
+        _ => 0,
+    }
+}
+
+#[inline]
+fn is(byte: u8, class: u8) -> bool {
+    CLASSES.get(usize::from(byte)).is_some_and(|classes| classes & class != 0)
+}
+
 pub(super) fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
+    is(byte, class::SPACE)
 }
 
 fn is_word_start(byte: u8) -> bool {
-    byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
+    is(byte, class::WORD_START)
 }
 
 fn is_word_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || byte >= 0x80
+    is(byte, class::WORD)
 }
 
 fn is_operator_byte(byte: u8) -> bool {
-    matches!(
-        byte,
-        b'~' | b'!'
-            | b'@'
-            | b'#'
-            | b'^'
-            | b'&'
-            | b'|'
-            | b'`'
-            | b'?'
-            | b'+'
-            | b'-'
-            | b'*'
-            | b'/'
-            | b'%'
-            | b'<'
-            | b'>'
-            | b'='
-    )
+    is(byte, class::OPERATOR)
+}
+
+fn is_digit(byte: u8) -> bool {
+    is(byte, class::DIGIT)
 }
