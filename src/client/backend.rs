@@ -36,11 +36,16 @@ impl Client {
             else {
                 break;
             };
+            let arrived = unread.len();
+            if self.pass_plain() {
+                self.make_up_replies();
+                continue;
+            }
             let step = match header.tag {
                 tag::DATA_ROW | tag::COPY_DATA | tag::FUNCTION_CALL_RESPONSE => {
                     self.take_row(header.tag, header.frame_bytes)?
                 }
-                _ if unread.len() >= header.frame_bytes => self.take_message(header.tag, header.frame_bytes)?,
+                _ if arrived >= header.frame_bytes => self.take_message(header.tag, header.frame_bytes)?,
                 _ if header.frame_bytes > MESSAGE_LIMIT_BYTES => {
                     return Err(ClientError::ServerProtocol("a message that is too long"));
                 }
@@ -52,6 +57,35 @@ impl Client {
         }
         self.release_if_idle();
         Ok(())
+    }
+
+    /// Lets everything pass that has arrived whole and that nobody but the client has to read; false if there is nothing
+    /// of the kind.
+    fn pass_plain(&mut self) -> bool {
+        let Some(link) = &mut self.link else { return false };
+        let Some(pending) = self.pending.front().filter(|pending| pending.fill.is_none()) else { return false };
+        let inbox = &mut link.server.core_mut().endpoint.inbox;
+        let unread = inbox.unread();
+        let mut bytes = 0;
+        while let Some(rest) = unread.get(bytes..)
+            && let Ok(Some(header)) = frame::header(rest)
+            && header.frame_bytes <= rest.len()
+        {
+            // Commits are settled one by one, and DEALLOCATE and DISCARD change what is prepared.
+            let is_read = header.tag == tag::COMMAND_COMPLETE
+                && (pending.unit.is_some() || rest.get(frame::HEADER_BYTES) == Some(&b'D'));
+            if is_read || !link.replies.pass(header.tag) {
+                break;
+            }
+            pending.rows += u64::from(header.tag == tag::DATA_ROW);
+            bytes += header.frame_bytes;
+            if link.replies.has_made_up() {
+                break;
+            }
+        }
+        pending.sent += bytes as u64;
+        inbox.pass(bytes);
+        bytes > 0
     }
 
     /// Rows pass unread, whether they have arrived whole or not.
@@ -148,11 +182,11 @@ impl Client {
                     core.statements.retain(|id| replies.is_preparing(id));
                     self.session.names.retain(|name| replies.is_naming(name));
                 }
-                let now = self.context.clock.now();
-                let draw = &mut self.draw;
                 // One that is held tells nobody anything, and what it has written is not known yet.
                 let unit = self.pending.front().and_then(|pending| pending.unit.as_ref());
                 if let Some(unit) = unit.filter(|unit| unit.reveals_early && verdict == Verdict::Forward) {
+                    let now = self.context.clock.now();
+                    let draw = &mut self.draw;
                     self.session.fence = Fence::after(now);
                     self.session.database.note_write(now);
                     for guard in unit.guard.iter().chain(&unit.more) {

@@ -38,8 +38,10 @@ impl Link {
         replies: Replies,
     ) -> Self {
         server.core().info.gate.hold(client);
+        let mut server = server.begin();
+        server.core_mut().endpoint.change_task();
         Self {
-            server: server.begin(),
+            server,
             pool,
             member,
             is_primary,
@@ -125,12 +127,13 @@ impl Link {
         info.statements.store(self.server.core().statements.len() as u64, Ordering::Relaxed);
         let is_cancelled = info.gate.let_go();
         let pool = self.pool;
-        let Finished::Idle(server) = self.server.finish(self.status) else {
+        let Finished::Idle(mut server) = self.server.finish(self.status) else {
             return;
         };
+        server.rest();
         if is_cancelled {
             // A cancel request on its way must not hit the next client.
-            tokio::task::spawn_local(async move {
+            tokio::spawn(async move {
                 info.gate.wait_closed().await;
                 pool.check_in(server, now);
             });
@@ -144,7 +147,7 @@ impl Link {
         let info = Arc::clone(&self.server.core().info);
         info.gate.let_go();
         let (pool, server) = (self.pool, self.server);
-        tokio::task::spawn_local(async move {
+        tokio::spawn(async move {
             info.gate.wait_closed().await;
             Box::pin(pool.clean(server, &query)).await;
         });

@@ -3,14 +3,14 @@
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::{Buf, BytesMut};
-use tokio::io::AsyncWrite;
+use tokio::{io::AsyncWrite, task::coop::has_budget_remaining};
 use tokio_util::io::poll_read_buf;
 
-use super::Stream;
+use super::{Stream, buffers};
 
 /// Room made before a read.
 const READ_BYTES: usize = 16 * 1024;
@@ -93,6 +93,9 @@ impl Inbox {
     /// Moves what was approved to `out`, so that something can be put behind it.
     pub fn hand_over(&mut self, out: &mut Outbox) {
         if self.approved > 0 {
+            if out.bytes.capacity() == 0 {
+                out.bytes = buffers::take_outbox();
+            }
             out.bytes.extend_from_slice(self.bytes.get(..self.approved).unwrap_or_default());
             self.bytes.advance(self.approved);
             self.approved = 0;
@@ -180,13 +183,29 @@ pub struct Endpoint {
     pub inbox: Inbox,
     /// What it will be told.
     pub outbox: Outbox,
+    /// The task that pumps it has registered to be woken when there is something to read, and as long as the socket is
+    /// not readable that still holds.
+    is_armed: bool,
 }
 
 impl Endpoint {
     /// A fresh socket.
     #[must_use]
     pub fn new(stream: Stream) -> Self {
-        Self { stream, inbox: Inbox::default(), outbox: Outbox::default() }
+        Self { stream, inbox: Inbox::default(), outbox: Outbox::default(), is_armed: false }
+    }
+
+    /// Moves the socket to the runtime of the calling thread; what has arrived and what waits to leave stays.
+    ///
+    /// # Errors
+    /// The operating system refuses to register the descriptor again.
+    pub fn rehome(self) -> io::Result<Self> {
+        Ok(Self { stream: self.stream.rehome()?, is_armed: false, ..self })
+    }
+
+    /// Another task serves it from now on.
+    pub fn change_task(&mut self) {
+        self.is_armed = false;
     }
 
     /// Reads once into the inbox; cancel safe.
@@ -197,6 +216,16 @@ impl Endpoint {
         std::future::poll_fn(|cx| self.poll_read(cx)).await
     }
 
+    /// Nothing is expected of the peer or for it: its buffers serve others meanwhile.
+    pub fn rest(&mut self) {
+        if self.inbox.bytes.is_empty() && self.inbox.bytes.capacity() > 0 {
+            buffers::put_inbox(std::mem::take(&mut self.inbox.bytes));
+        }
+        if self.outbox.unsent().is_empty() && self.outbox.bytes.capacity() > 0 {
+            buffers::put_outbox(std::mem::take(&mut self.outbox.bytes));
+        }
+    }
+
     /// Sends everything in the outbox; not cancel safe for the peer, which may see half of it.
     ///
     /// # Errors
@@ -205,8 +234,23 @@ impl Endpoint {
         std::future::poll_fn(|cx| poll_send(&mut self.stream, &mut self.outbox, None, cx)).await
     }
 
+    /// As [`Self::poll_read`], for a task that comes again and again: it does not register twice for one event.
+    fn poll_read_armed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_armed && !self.stream.may_be_readable() {
+            return Poll::Pending;
+        }
+        let read = self.poll_read(cx);
+        // A task that has used up its time is not registered, but woken at once.
+        self.is_armed = read.is_pending() && has_budget_remaining();
+        read
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.is_armed = false;
         let inbox = &mut self.inbox;
+        if inbox.bytes.capacity() == 0 {
+            inbox.bytes = buffers::take_inbox();
+        }
         if inbox.bytes.capacity() - inbox.bytes.len() < READ_BYTES / 4 {
             inbox.bytes.reserve(READ_BYTES);
         }
@@ -222,8 +266,22 @@ impl Endpoint {
     }
 
     /// Has the peer closed or said something, as far as is known without asking the kernel?
-    pub fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
-        self.inbox.is_empty() && self.poll_read(cx).is_pending()
+    pub fn is_quiet(&mut self) -> bool {
+        if !self.inbox.is_empty() {
+            return false;
+        }
+        if !self.stream.may_be_readable() {
+            return true;
+        }
+        self.poll_read(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+}
+
+/// Nearly always there is room: whoever waits is registered only when there is none.
+fn poll_write(stream: &mut Stream, bytes: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    match stream.try_write(bytes) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Pin::new(stream).poll_write(cx, bytes),
+        sent => Poll::Ready(sent),
     }
 }
 
@@ -239,11 +297,16 @@ fn poll_send(
         let passed = from.as_ref().map_or(&[][..], |inbox| inbox.bytes.get(..inbox.approved).unwrap_or_default());
         let sent = match (own.is_empty(), passed.is_empty()) {
             (true, true) => return Poll::Ready(Ok(())),
-            (false, true) => Pin::new(&mut *stream).poll_write(cx, own),
-            (true, false) => Pin::new(&mut *stream).poll_write(cx, passed),
+            (false, true) => poll_write(stream, own, cx),
+            (true, false) => poll_write(stream, passed, cx),
             (false, false) => {
                 let both = [io::IoSlice::new(own), io::IoSlice::new(passed)];
-                Pin::new(&mut *stream).poll_write_vectored(cx, &both)
+                match stream.try_write_vectored(&both) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        Pin::new(&mut *stream).poll_write_vectored(cx, &both)
+                    }
+                    sent => Poll::Ready(sent),
+                }
             }
         };
         let sent = match sent {
@@ -288,23 +351,28 @@ pub fn poll_pump(
     let mut pumped = Pumped::default();
 
     let waiting_before = to_client(client, server.as_deref());
-    let from = server.as_mut().map(|server| &mut server.inbox);
-    if let Poll::Ready(sent) = poll_send(&mut client.stream, &mut client.outbox, from, cx) {
-        sent.map_err(client_error)?;
+    let mut to_client_now = waiting_before;
+    if waiting_before > 0 {
+        let from = server.as_mut().map(|server| &mut server.inbox);
+        if let Poll::Ready(sent) = poll_send(&mut client.stream, &mut client.outbox, from, cx) {
+            sent.map_err(client_error)?;
+        }
+        to_client_now = to_client(client, server.as_deref());
     }
-    let to_client_now = to_client(client, server.as_deref());
     pumped.drained = waiting_before >= HIGH_WATER_BYTES && to_client_now < HIGH_WATER_BYTES;
 
     let mut to_server_now = 0;
     if let Some(server) = server.as_mut() {
         let before = server.outbox.unsent().len() + client.inbox.approved;
-        if let Poll::Ready(sent) = poll_send(&mut server.stream, &mut server.outbox, Some(&mut client.inbox), cx) {
-            sent.map_err(server_error)?;
+        if before > 0 {
+            if let Poll::Ready(sent) = poll_send(&mut server.stream, &mut server.outbox, Some(&mut client.inbox), cx) {
+                sent.map_err(server_error)?;
+            }
+            to_server_now = server.outbox.unsent().len() + client.inbox.approved;
         }
-        to_server_now = server.outbox.unsent().len() + client.inbox.approved;
         pumped.drained |= before >= HIGH_WATER_BYTES && to_server_now < HIGH_WATER_BYTES;
         if to_client_now < HIGH_WATER_BYTES
-            && let Poll::Ready(read) = server.poll_read(cx)
+            && let Poll::Ready(read) = server.poll_read_armed(cx)
         {
             read.map_err(server_error)?;
             pumped.server = true;
@@ -312,12 +380,18 @@ pub fn poll_pump(
     }
     if read_client
         && to_server_now < HIGH_WATER_BYTES
-        && let Poll::Ready(read) = client.poll_read(cx)
+        && let Poll::Ready(read) = client.poll_read_armed(cx)
     {
         read.map_err(client_error)?;
         pumped.client = true;
     }
-    if pumped == Pumped::default() { Poll::Pending } else { Poll::Ready(Ok(pumped)) }
+    if pumped != Pumped::default() {
+        return Poll::Ready(Ok(pumped));
+    }
+    if server.is_none() {
+        client.rest();
+    }
+    Poll::Pending
 }
 
 fn to_client(client: &Endpoint, server: Option<&Endpoint>) -> usize {

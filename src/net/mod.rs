@@ -1,5 +1,6 @@
 //! Sockets and the bytes in flight on them.
 
+mod buffers;
 mod endpoint;
 mod listener;
 mod stream;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 
@@ -101,6 +101,39 @@ impl Stream {
             Self::Tcp(stream) => Self::Tcp(TcpStream::from_std(stream.into_std()?)?),
             Self::Unix(stream) => Self::Unix(UnixStream::from_std(stream.into_std()?)?),
         })
+    }
+
+    /// Has the kernel said that there is something to read, or that the peer has closed? Costs no system call; may be
+    /// true although everything has been read.
+    #[must_use]
+    pub fn may_be_readable(&self) -> bool {
+        let nothing_to_do = || Ok(());
+        match self {
+            Self::Tcp(stream) => stream.try_io(Interest::READABLE, nothing_to_do).is_ok(),
+            Self::Unix(stream) => stream.try_io(Interest::READABLE, nothing_to_do).is_ok(),
+        }
+    }
+
+    /// Writes once without registering anybody to be woken.
+    ///
+    /// # Errors
+    /// `WouldBlock` where [`AsyncWrite::poll_write`] would wait.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+
+    /// As [`Self::try_write`], for several pieces.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn try_write_vectored(&self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write_vectored(pieces),
+            Self::Unix(stream) => stream.try_write_vectored(pieces),
+        }
     }
 
     /// Local address and port, for the console.

@@ -9,10 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::mpsc,
-    task::{LocalSet, spawn_local},
-};
+use tokio::sync::mpsc;
 
 use super::ProcessError;
 use crate::{
@@ -79,11 +76,10 @@ impl Worker {
         let clients = Arc::new(AtomicUsize::new(0));
         let served = Arc::clone(&clients);
         let work = move || {
-            let local = LocalSet::new();
-            runtime.block_on(local.run_until(async move {
+            runtime.block_on(async move {
                 while let Some(client) = accepted.recv().await {
                     let (context, served) = (Arc::clone(&context), Arc::clone(&served));
-                    spawn_local(async move {
+                    tokio::spawn(async move {
                         serve(client, context, index).await;
                         served.fetch_sub(1, Ordering::Relaxed);
                     });
@@ -96,7 +92,7 @@ impl Worker {
                 if tokio::time::timeout(LAST_CLIENTS, all_gone).await.is_err() {
                     tracing::warn!("clients were cut off");
                 }
-            }));
+            });
         };
         let thread = std::thread::Builder::new().name(format!("pgweir-{index}")).spawn(work);
         Ok(Self { queue, clients, thread: thread.map_err(ProcessError::Runtime)? })

@@ -162,6 +162,9 @@ impl Topology {
             is_fresh: candidates >> index & 1 == 1,
         };
         let is_candidate = |(index, _): &(usize, &Member)| (candidates | behind) >> index & 1 == 1;
+        if (candidates | behind).is_power_of_two() {
+            return self.still_fit(self.members.get(candidates.trailing_zeros() as usize)?, demand);
+        }
         let members = self.members.iter().enumerate().take(MAX_MEMBERS);
         let member = self.members.get(self.wheel.pick(members.filter(is_candidate).map(of))?)?;
         self.still_fit(member, demand)

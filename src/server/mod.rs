@@ -19,7 +19,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Waker},
 };
 
 pub use cancel::{CancelGate, CancelKey, CancelPermit, send_cancel};
@@ -158,10 +157,14 @@ impl ServerConnection<Idle> {
         self.core.lease = Some(lease);
     }
 
+    /// Nobody uses it: its buffers serve others meanwhile.
+    pub fn rest(&mut self) {
+        self.core.endpoint.rest();
+    }
+
     /// Can it be used again? One that has closed, or said something unasked, cannot.
     pub fn is_reusable(&mut self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        !self.core.is_tainted && self.core.endpoint.is_quiet(&mut cx)
+        !self.core.is_tainted && self.core.endpoint.is_quiet()
     }
 
     /// Registers the socket with the runtime of the calling thread.
@@ -170,8 +173,7 @@ impl ServerConnection<Idle> {
     /// The operating system refuses; the connection is closed.
     pub fn rehome(self, worker: usize) -> std::io::Result<Self> {
         let mut core = *self.core;
-        let Endpoint { stream, inbox, outbox } = core.endpoint;
-        core.endpoint = Endpoint { stream: stream.rehome()?, inbox, outbox };
+        core.endpoint = core.endpoint.rehome()?;
         core.worker = worker;
         Ok(Self::new(core))
     }

@@ -8,8 +8,8 @@ pub const TRACKED: [&str; 6] =
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parameters {
     values: [Option<Box<str>>; TRACKED.len()],
-    /// Changes with every change, so that two sets are compared without their values.
-    version: u64,
+    /// All values in one piece, so that two sets are compared at once.
+    joined: Box<[u8]>,
 }
 
 /// Index of a tracked parameter; names compare without regard to case, as in PostgreSQL.
@@ -26,9 +26,20 @@ impl Parameters {
         };
         if slot.as_deref() != Some(value) {
             *slot = Some(value.into());
-            self.version = self.version.wrapping_add(1);
+            self.join();
         }
         true
+    }
+
+    fn join(&mut self) {
+        let mut joined = Vec::new();
+        for value in &self.values {
+            // No value holds a zero byte.
+            joined.push(u8::from(value.is_some()));
+            joined.extend_from_slice(value.as_deref().unwrap_or_default().as_bytes());
+            joined.push(0);
+        }
+        self.joined = joined.into();
     }
 
     /// The value of a tracked parameter.
@@ -50,7 +61,7 @@ impl Parameters {
     /// `SET` statements that bring a server to these values; `None` if it has them already.
     #[must_use]
     pub fn synchronise(&self, server: &Self) -> Option<String> {
-        if self.values == server.values {
+        if self.joined == server.joined {
             return None;
         }
         let mut text = String::new();

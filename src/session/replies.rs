@@ -269,6 +269,29 @@ impl Replies {
         self.queue.front().map_or(Verdict::OutOfSync, |reply| verdict(reply.delivery))
     }
 
+    /// Takes note of a message that goes to the client and means nothing to the proxy. False, and nothing changed, if it
+    /// is for [`Self::on_backend`] to decide; a `CommandComplete` that the caller has to read is not for this.
+    pub fn pass(&mut self, message: u8) -> bool {
+        let Some(front) = self.queue.front() else { return false };
+        if front.delivery != Delivery::Forward || self.copy != CopyIn::No {
+            return false;
+        }
+        let proves = matches!(front.undo, Undo::UnnameAndUnprepare(..));
+        match (front.expected, message) {
+            (Expected::Query | Expected::Execute, tag::DATA_ROW)
+            | (Expected::Query, tag::ROW_DESCRIPTION | tag::COMMAND_COMPLETE | tag::EMPTY_QUERY_RESPONSE)
+            | (Expected::Describe, tag::PARAMETER_DESCRIPTION) => return true,
+            (Expected::Parse, tag::PARSE_COMPLETE) if !proves => {}
+            (Expected::Bind, tag::BIND_COMPLETE)
+            | (Expected::Close, tag::CLOSE_COMPLETE)
+            | (Expected::Describe, tag::ROW_DESCRIPTION | tag::NO_DATA)
+            | (Expected::Execute, tag::COMMAND_COMPLETE | tag::PORTAL_SUSPENDED | tag::EMPTY_QUERY_RESPONSE) => {}
+            _ => return false,
+        }
+        self.queue.pop_front();
+        true
+    }
+
     /// Decides about one whole message; for `ReadyForQuery`, `status` is what it carries.
     pub fn on_backend(&mut self, message: u8, status: Option<TransactionStatus>) -> Verdict {
         match message {

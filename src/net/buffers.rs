@@ -1,0 +1,52 @@
+//! Buffers that nobody fills at the moment, shared by everything that runs on one thread.
+//!
+//! A peer that is silent holds no buffer: ten thousand idle clients cost ten thousand sockets and what is known of their
+//! sessions, and a worker's few busy ones share buffers that are still in the processor's cache.
+
+use std::cell::RefCell;
+
+use bytes::BytesMut;
+
+/// Buffers of each kind that a thread keeps; more are freed.
+const KEPT: usize = 64;
+/// Larger ones are freed.
+const LARGEST_KEPT_BYTES: usize = 64 * 1024;
+
+#[derive(Default)]
+struct Spare {
+    inboxes: Vec<BytesMut>,
+    outboxes: Vec<Vec<u8>>,
+}
+
+thread_local! {
+    static SPARE: RefCell<Spare> = RefCell::default();
+}
+
+/// A buffer to read into; it may have no room yet.
+pub(super) fn take_inbox() -> BytesMut {
+    SPARE.with_borrow_mut(|spare| spare.inboxes.pop()).unwrap_or_default()
+}
+
+/// An empty buffer to append to; it may have no room yet.
+pub(super) fn take_outbox() -> Vec<u8> {
+    SPARE.with_borrow_mut(|spare| spare.outboxes.pop()).unwrap_or_default()
+}
+
+/// Gives back a buffer that holds nothing.
+pub(super) fn put_inbox(mut buffer: BytesMut) {
+    SPARE.with_borrow_mut(|spare| {
+        // What has been read is no capacity until it is reclaimed; a buffer that was large for a moment goes.
+        if spare.inboxes.len() < KEPT && !buffer.try_reclaim(LARGEST_KEPT_BYTES + 1) {
+            spare.inboxes.push(buffer);
+        }
+    });
+}
+
+/// Gives back a buffer that holds nothing.
+pub(super) fn put_outbox(buffer: Vec<u8>) {
+    SPARE.with_borrow_mut(|spare| {
+        if spare.outboxes.len() < KEPT {
+            spare.outboxes.push(buffer);
+        }
+    });
+}
