@@ -1,20 +1,26 @@
 #!/usr/bin/env bash
-# CPU per transaction of pgweir and of PgBouncer, side by side in one run.
+# What a transaction costs in pgweir, in PgBouncer and in others, side by side in one run.
 #
-#   benches/compare.sh              builds pgweir (release) and compares
+#   benches/compare.sh              builds pgweir (release) and compares it with PgBouncer, select-only
 #   ROUNDS=9 CLIENTS=64 benches/compare.sh
+#   TARGETS=all WORKLOADS=all RESULTS=benches/RESULTS.md benches/compare.sh
 #
-# Everything runs on servers of its own that are gone afterwards. Only ratios of one run mean anything: the two
-# poolers take turns, round by round.
+# Everything runs on servers of its own that are gone afterwards. Only ratios of one run mean anything: the targets
+# take turns, round by round.
 #
-#   ROUNDS=5             rounds, each one run per pooler and protocol
+#   ROUNDS=5             rounds, each one run per target and row of a table
 #   DURATION=5           seconds of one run
-#   CLIENTS=16           pgbench clients
-#   POOL_SIZE=20         server connections of both
+#   TARGETS="pgbouncer pgweir"    of: direct haproxy pgbouncer pgpool pgweir-bare pgweir pgweir-cache; or all.
+#                        pgbouncer always runs, as the base of the ratios
+#   WORKLOADS=select     of: select hits tpcb pipeline rows connect scram; or all
+#   CLIENTS=16           pgbench clients of select, one number or several: "1 16 64 500"
+#   PROTOCOLS="simple extended prepared"    of select; prepared is left out where PgBouncer cannot do it
+#   POOL_SIZE=20         server connections of those that pool
 #   SCALE=10             pgbench scale
-#   PROTOCOLS="simple extended prepared"    prepared is left out where PgBouncer cannot do it
-#   MAX_RATIO=           fail if a median ratio is above
-#   PGBOUNCER=           its program, /usr/sbin/pgbouncer or the one in PATH
+#   SYSCALLS=            1: one more round under strace, for system calls per transaction
+#   MAX_RATIO=           fail if a median ratio of pgweir in select is above
+#   RESULTS=             file for the tables with machine, versions and date; not set: none
+#   PGBOUNCER= HAPROXY= PGPOOL=    their programs, else where Debian puts them or in PATH
 #   PGWEIR=              its program, else it is built; a second pgbouncer may stand in, which shows the noise
 #   PGBIN=               directory of PostgreSQL's programs, else the newest in /usr/lib/postgresql
 set -euo pipefail
@@ -22,6 +28,12 @@ export LC_ALL=C
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=benches/servers.sh
 source "$here/servers.sh"
+# shellcheck source=benches/targets.sh
+source "$here/targets.sh"
+# shellcheck source=benches/workloads.sh
+source "$here/workloads.sh"
+# shellcheck source=benches/usage.sh
+source "$here/usage.sh"
 
 ROUNDS=${ROUNDS:-5}
 DURATION=${DURATION:-5}
@@ -29,147 +41,196 @@ CLIENTS=${CLIENTS:-16}
 POOL_SIZE=${POOL_SIZE:-20}
 SCALE=${SCALE:-10}
 PROTOCOLS=${PROTOCOLS:-simple extended prepared}
+SYSCALLS=${SYSCALLS:-}
 MAX_RATIO=${MAX_RATIO:-}
-PGBOUNCER=${PGBOUNCER:-$(PATH="$PATH:/usr/sbin" command -v pgbouncer || true)}
-[ -x "$PGBOUNCER" ] || die "no pgbouncer: apt-get install pgbouncer, or PGBOUNCER=path"
+RESULTS=${RESULTS:-}
 
-is_pgbouncer() { [[ $("$1" --version | head -n 1) =~ ^PgBouncer\ [0-9.]+$ ]]; }
-
-# Prepared statements work in transaction mode from 1.21.
-knows_prepared() {
-    local version
-    version=$("$1" --version | awk 'NR == 1 { print $2 }')
-    [ "$(printf '1.21\n%s\n' "$version" | sort -V | head -n 1)" = 1.21 ]
+# What was asked for, in the order of the words that exist.
+chosen() { # setting asked words...
+    local setting=$1 asked word
+    asked=$(tr '\n' ' ' <<<"$2")
+    shift 2
+    [ "$asked" != 'all ' ] || asked=$*
+    for word in $asked; do
+        [[ " $* " == *" $word "* ]] || die "$setting: no '$word', there are: $* (or all)"
+    done
+    for word in "$@"; do
+        [[ " $asked " != *" $word "* ]] || echo "$word"
+    done
 }
 
-build_pgweir() {
-    local root=$here/..
-    (cd "$root" && cargo build --release --locked --bin pgweir >&2) || die "pgweir does not build"
-    local target
-    target=$(cd "$root" && cargo metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
-    echo "$target/release/pgweir"
+check_results_file() {
+    [ -n "$RESULTS" ] || return 0
+    local directory
+    directory=$(cd "$(dirname "$RESULTS")" 2>/dev/null && pwd) || die "RESULTS: no directory for $RESULTS"
+    RESULTS=$directory/$(basename "$RESULTS")
+    [ -w "$directory" ] && [ ! -d "$RESULTS" ] || die "RESULTS: $RESULTS cannot be written"
 }
 
-common_settings() { # port
-    cat <<EOF
-[databases]
-bench = host=127.0.0.1 port=$PRIMARY_PORT dbname=bench
-
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = $1
-unix_socket_dir =
-auth_type = trust
-auth_file = $WORK/userlist.txt
-pool_mode = transaction
-default_pool_size = $POOL_SIZE
-max_client_conn = 2000
-ignore_startup_parameters = extra_float_digits
-EOF
+# Sets CELLS: a line "workload protocol clients" for each row of the tables, and LARGEST, their most clients.
+list_cells() {
+    local workload protocol clients
+    CELLS=() LARGEST=1
+    for workload in $WORKLOADS; do
+        while read -r protocol clients; do
+            CELLS+=("$workload $protocol $clients")
+            LARGEST=$((clients > LARGEST ? clients : LARGEST))
+        done < <(cells_of "$workload")
+    done
+    if knows_prepared "$PGBOUNCER" || [[ " ${CELLS[*]} " != *" prepared "* ]]; then return; fi
+    note "prepared is left out: $(version_of pgbouncer) cannot do it (1.21 and later can)"
+    mapfile -t CELLS < <(printf '%s\n' "${CELLS[@]}" | grep -v ' prepared ')
+    [ "${#CELLS[@]}" -gt 0 ] && [ -n "${CELLS[0]}" ] || die "nothing else was asked for"
 }
 
-write_configurations() {
-    echo '"bench" ""' >"$WORK/userlist.txt"
-    common_settings "$PGBOUNCER_PORT" >"$WORK/pgbouncer.ini"
-    common_settings "$PGWEIR_PORT" >"$WORK/pgweir.ini"
-    # Off by default in the first versions that have it.
-    if knows_prepared "$PGBOUNCER"; then
-        echo 'max_prepared_statements = 200' | tee -a "$WORK/pgbouncer.ini" >>"$WORK/pgweir.ini"
-    fi
-    is_pgbouncer "$PGWEIR" && return
-    cat >>"$WORK/pgweir.ini" <<EOF
-workers = 1
-
-[replicas]
-bench.r1 = host=127.0.0.1 port=$REPLICA_PORT
-
-[routing]
-read_write_split = 1
-
-[cache]
-enabled = 0
-
-[control]
-user = bench
-EOF
+# The targets of a workload, another one first in each round.
+in_turn() { # round workload
+    local target targets=()
+    for target in $TARGETS; do
+        if takes_part "$target" "$2"; then targets+=("$target"); fi
+    done
+    local first=$((($1 - 1) % ${#targets[@]}))
+    echo "${targets[@]:first}" "${targets[@]:0:first}"
 }
 
-# User and system time of a process with all its threads, in clock ticks.
-ticks() { sed 's/^.*) //' "/proc/$1/stat" | awk '{ print $12 + $13 }'; }
-
-port_of() { case $1 in pgbouncer) echo "$PGBOUNCER_PORT" ;; pgweir) echo "$PGWEIR_PORT" ;; esac }
-pid_of() { case $1 in pgbouncer) echo "$PGBOUNCER_PID" ;; pgweir) echo "$PGWEIR_PID" ;; esac }
-
-run_pgbench() { # pooler protocol seconds
-    "$PGBIN/pgbench" -h 127.0.0.1 -p "$(port_of "$1")" -U bench -n -S -M "$2" -c "$CLIENTS" -j 2 -T "$3" bench \
-        >"$WORK/pgbench.out" 2>"$WORK/pgbench.err" || return 1
+# Runs pgbench and leaves its report in pgbench.out.
+run_pgbench() { # target workload protocol clients seconds
+    local instance options
+    # pgbench's time includes the connecting of all clients.
+    local seconds=$(($5 + $4 / 200))
+    instance=$(instance_of "$1" "$2" "$4")
+    read -ra options < <(pgbench_options "$2" "$3" "$4")
+    run_client $((seconds + 60)) "$PGBIN/pgbench" -h 127.0.0.1 -p "${PORT[$instance]}" -U bench -n -T "$seconds" \
+        "${options[@]}" bench || return 1
     # Before version 15 pgbench does not count failures, it ends at the first.
     ! grep -q 'failed transactions: [1-9]' "$WORK/pgbench.out"
 }
 
-# Appends "round protocol pooler microseconds-per-transaction transactions-per-second" to the results.
-measure() { # round protocol pooler
-    local pid before after
-    pid=$(pid_of "$3")
-    before=$(ticks "$pid")
-    if ! run_pgbench "$3" "$2" "$DURATION"; then
-        cat "$WORK/pgbench.out" "$WORK/pgbench.err" "$WORK/$3.log" | tail -n 40 >&2
-        die "round $1: pgbench -M $2 through $3 failed"
+explain_failure() { # target workload protocol clients occasion
+    local instance
+    instance=$(instance_of "$1" "$2" "$4")
+    # PostgreSQL itself has no log by that name.
+    tail -n 20 "$WORK"/{pgbench.out,pgbench.err,"$instance.log"} >&2 2>/dev/null || true
+    die "$5: $2, $3, $4 clients through $1 failed"
+}
+
+transactions() {
+    awk '/transactions actually processed/ { sub(/\/.*/, "", $NF); done = $NF } END { print done + 0 }' "$WORK/pgbench.out"
+}
+
+# Without the time in which the clients connected first.
+transactions_per_second() { awk '/^tps = / { printf "%.0f\n", $3 }' "$WORK/pgbench.out" | tail -n 1; }
+
+# Appends lines "round workload protocol clients target figure value" to the results.
+record() { # round target workload protocol clients
+    sed "s/^/$1 $3 $4 $5 $2 /" >>"$WORK/results"
+}
+
+measure() { # round target workload protocol clients
+    local instance before after count
+    instance=$(instance_of "$2" "$3" "$5")
+    prepare_run "$3"
+    before=$(usage_of "$2" "$instance")
+    run_pgbench "${@:2}" "$DURATION" || explain_failure "${@:2}" "round $1"
+    after=$(usage_of "$2" "$instance")
+    count=$(transactions)
+    [ "$count" -gt 0 ] || explain_failure "${@:2}" "round $1"
+    {
+        echo "tps $(transactions_per_second)"
+        usage_per_transaction "$before" "$after" "$count"
+    } | record "$@"
+}
+
+# A run that does not get to any transaction is slower under strace than it may be; the figures of the rounds stand.
+count_syscalls() { # target workload protocol clients
+    local instance count=0
+    instance=$(instance_of "$1" "$2" "$4")
+    [ "$1" != direct ] || return 0
+    prepare_run "$2"
+    start_strace "${INSTANCE_PID[$instance]}"
+    ! run_pgbench "$@" $((DURATION + $4 / 50)) || count=$(transactions)
+    stop_started
+    if [ "$count" = 0 ]; then
+        note "system calls of $1 are left out: $2, $3, $4 clients failed under strace"
+    else
+        echo "syscalls $(traced_calls "$count")" | record 1 "$@"
     fi
-    after=$(ticks "$pid")
-    awk -v label="$1 $2 $3" -v used=$((after - before)) -v hertz="$(getconf CLK_TCK)" -v seconds="$DURATION" '
-        /transactions actually processed/ { sub(/\/.*/, "", $NF); done = $NF }
-        END { if (done == 0) exit 1; printf "%s %.3f %.0f\n", label, used / hertz * 1e6 / done, done / seconds }
-    ' "$WORK/pgbench.out" >>"$WORK/results" || die "round $1: no transactions through $3 ($2)"
+}
+
+warm_up() { # target workload protocol clients
+    run_pgbench "$@" $((DURATION < 2 ? DURATION : 2)) || explain_failure "$@" warm-up
+}
+
+# Calls a function for every target of every cell.
+every() { # round function arguments...
+    local round=$1 cell workload protocol clients target
+    shift
+    for cell in "${CELLS[@]}"; do
+        read -r workload protocol clients <<<"$cell"
+        for target in $(in_turn "$round" "$workload"); do
+            "$@" "$target" "$workload" "$protocol" "$clients"
+        done
+    done
+}
+
+tables() {
+    local workload max_ratio outcome=0
+    echo "scale $SCALE, $POOL_SIZE server connections, $ROUNDS rounds of $DURATION s, $(nproc) cores"
+    for workload in $WORKLOADS; do
+        grep -q "^[0-9]* $workload " "$WORK/results" || continue
+        printf '\n## %s\n\n%s\n\n' "$workload" "$(description_of "$workload")"
+        max_ratio=
+        [ "$workload" != select ] || max_ratio=$MAX_RATIO
+        awk -v workload="$workload" -v max_ratio="$max_ratio" -f "$here/summary.awk" "$WORK/results" || outcome=$?
+    done
+    return "$outcome"
+}
+
+versions() {
+    local program
+    for program in $(programs_of "$TARGETS"); do version_of "$program"; done
+    "$PGBIN/postgres" --version
+}
+
+heading() {
+    local processor
+    processor=$(sed -n '/^model name/ { s/.*: //p; q }' /proc/cpuinfo)
+    echo '# Comparison'
+    echo
+    echo "* ${processor:-$(uname -m)}, $(nproc) cores, $(uname -sr)"
+    versions | sed 's/^/* /'
+    echo "* $(date -u +%F), $ROUNDS rounds of $DURATION s"
+    echo
 }
 
 main() {
+    local round outcome=0
+    TARGETS=$(chosen TARGETS "${TARGETS:-pgbouncer pgweir}" "${ALL_TARGETS[@]}")
+    wants pgbouncer || TARGETS=$(chosen TARGETS "$TARGETS pgbouncer" "${ALL_TARGETS[@]}")
+    WORKLOADS=$(chosen WORKLOADS "${WORKLOADS:-select}" "${ALL_WORKLOADS[@]}")
+    check_results_file
     find_postgres
-    PGWEIR=${PGWEIR:-$(build_pgweir)}
-    [ -x "$PGWEIR" ] || die "no program at $PGWEIR"
+    find_programs
+    [ -z "$SYSCALLS" ] || find_strace
+    list_cells
     open_work_directory
-    # A build in a home directory is not open to the user the poolers run as.
-    install -m 755 "$PGBOUNCER" "$WORK/pgbouncer"
-    install -m 755 "$PGWEIR" "$WORK/pgweir"
-    local with_replica=yes
-    is_pgbouncer "$PGWEIR" && with_replica=no
-    start_postgres "$SCALE" "$with_replica"
-    PGBOUNCER_PORT=$(free_port) PGWEIR_PORT=$(free_port)
-    write_configurations
-    hand_over "$WORK"
-    start pgbouncer "$WORK/pgbouncer" "$WORK/pgbouncer.ini"
-    PGBOUNCER_PID=$STARTED
-    start pgweir "$WORK/pgweir" "$WORK/pgweir.ini"
-    PGWEIR_PID=$STARTED
-    await_answer "$PGBOUNCER_PORT" pgbouncer
-    await_answer "$PGWEIR_PORT" pgweir
+    start_postgres "$SCALE" "$((2 * LARGEST + 200))"
+    if wants_replica; then start_replica; fi
+    prepare_workloads
+    start_targets
 
-    local protocols=() protocol round pooler poolers
-    for protocol in $PROTOCOLS; do
-        if [ "$protocol" = prepared ] && ! knows_prepared "$PGBOUNCER"; then
-            note "prepared is left out: $("$PGBOUNCER" --version | head -n 1) cannot do it (1.21 and later can)"
-            continue
-        fi
-        protocols+=("$protocol")
-        for pooler in pgbouncer pgweir; do
-            run_pgbench "$pooler" "$protocol" 2 || { tail -n 40 "$WORK"/{pgbench.err,"$pooler".log} >&2; die "warm-up: $protocol through $pooler failed"; }
-        done
-    done
+    every 1 warm_up
     for ((round = 1; round <= ROUNDS; round++)); do
-        poolers="pgbouncer pgweir"
-        ((round % 2)) || poolers="pgweir pgbouncer"
-        for protocol in "${protocols[@]}"; do
-            for pooler in $poolers; do
-                measure "$round" "$protocol" "$pooler"
-            done
-        done
+        every "$round" measure "$round"
         note "round $round of $ROUNDS"
     done
+    if [ -n "$SYSCALLS" ]; then every 1 count_syscalls; fi
 
-    echo "select-only, scale $SCALE, $CLIENTS clients over $POOL_SIZE server connections, $ROUNDS rounds of $DURATION s, $(nproc) cores"
-    echo "$("$PGBOUNCER" --version | head -n 1); $("$PGWEIR" --version | head -n 1); $("$PGBIN/postgres" --version)"
-    echo
-    awk -v max_ratio="$MAX_RATIO" -f "$here/summary.awk" "$WORK/results"
+    tables >"$WORK/tables.md" || outcome=$?
+    versions
+    cat "$WORK/tables.md"
+    [ -z "$RESULTS" ] || { heading && cat "$WORK/tables.md"; } >"$RESULTS"
+    return "$outcome"
 }
 
 main "$@"

@@ -1,5 +1,7 @@
-# Reads "round protocol pooler microseconds transactions-per-second"; prints medians, spreads and ratios as Markdown.
-# With -v max_ratio=N the exit code is 3 when a median ratio is above N.
+# Reads lines "round workload protocol clients target figure value"; prints the table of -v workload=NAME as Markdown:
+# medians, spreads, and ratios to pgbouncer round by round. Figures: user, sys (µs of CPU for a transaction), switches,
+# syscalls (for a transaction), hits (percent), tps.
+# With -v max_ratio=N the exit code is 3 when a median ratio of pgweir's CPU is above N.
 
 function sort_numbers(list, count,    i, j, held) {
     for (i = 2; i <= count; i++) {
@@ -9,7 +11,7 @@ function sort_numbers(list, count,    i, j, held) {
     }
 }
 
-# Sets median, lowest and highest of what `pick` collected in `list`.
+# Sets median, lowest and highest.
 function summarise(list, count) {
     sort_numbers(list, count)
     lowest = list[1]
@@ -17,45 +19,87 @@ function summarise(list, count) {
     median = count % 2 ? list[(count + 1) / 2] : (list[count / 2] + list[count / 2 + 1]) / 2
 }
 
-function of_pooler(protocol, pooler, figure,    round, count) {
+# Summarises what the rounds of a row say of a figure; false where nobody took it.
+function of_row(row, target, figure,    round, count, list) {
     count = 0
-    split("", collected)
-    for (round = 1; round <= rounds; round++) collected[++count] = figures[round, protocol, pooler, figure]
-    summarise(collected, count)
+    for (round = 1; round <= rounds; round++)
+        if ((round, row, target, figure) in figures) list[++count] = figures[round, row, target, figure]
+    if (count) summarise(list, count)
+    return count
+}
+
+function of_ratio(row, target, figure,    round, count, list, base) {
+    count = 0
+    for (round = 1; round <= rounds; round++) {
+        if (!((round, row, target, figure) in figures)) continue
+        base = figures[round, row, "pgbouncer", figure]
+        if (base == 0) {
+            print "pgbouncer: no " figure " to compare with, longer rounds are needed" > "/dev/stderr"
+            failed = 1
+            exit 1
+        }
+        list[++count] = figures[round, row, target, figure] / base
+    }
+    if (count) summarise(list, count)
+    return count
 }
 
 function spread(format) { return sprintf(format " (" format "–" format ")", median, lowest, highest) }
+function ratio(row, target, figure) {
+    if (target == "pgbouncer") return "1"
+    return of_ratio(row, target, figure) ? sprintf("**%.2f** (%.2f–%.2f)", median, lowest, highest) : "–"
+}
+function figure_cell(row, target, figure, format) { return of_row(row, target, figure) ? spread(format) : "–" }
+function median_cell(row, target, figure, format) { return of_row(row, target, figure) ? sprintf(format, median) : "–" }
+function add(cell) { line = line " " cell " |" }
 
-{
-    if (!($2 in seen)) { seen[$2] = 1; protocols[++protocol_count] = $2 }
+function print_heading() {
+    line = "| protocol | clients | target | CPU µs per transaction | user | system | CPU ratio | context switches |"
+    if ("syscalls" in taken) add("system calls")
+    if ("hits" in taken) add("from cache, %")
+    add("transactions per second")
+    add("ratio")
+    print line
+    gsub(/[^|]+/, "---", line)
+    print line
+}
+
+function print_row(row, target) {
+    line = "|"
+    add(protocols[row])
+    add(clients[row])
+    add(target)
+    add(figure_cell(row, target, "cpu", "%.1f"))
+    add(median_cell(row, target, "user", "%.1f"))
+    add(median_cell(row, target, "sys", "%.1f"))
+    add(ratio(row, target, "cpu"))
+    # The median is still the one of the cell before.
+    if (target == "pgweir" && max_ratio != "" && median > max_ratio + 0) too_high = too_high " " protocols[row] "/" clients[row]
+    add(median_cell(row, target, "switches", "%.2f"))
+    if ("syscalls" in taken) add(median_cell(row, target, "syscalls", "%.2f"))
+    if ("hits" in taken) add(median_cell(row, target, "hits", "%.0f"))
+    add(figure_cell(row, target, "tps", "%d"))
+    add(ratio(row, target, "tps"))
+    print line
+}
+
+$2 == workload {
+    row = $3 " " $4
+    if (!(row in protocols)) { protocols[row] = $3; clients[row] = $4; rows[++row_count] = row }
+    if (!($5 in seen)) { seen[$5] = 1; targets[++target_count] = $5 }
     if ($1 > rounds) rounds = $1
-    figures[$1, $2, $3, "cpu"] = $4
-    figures[$1, $2, $3, "tps"] = $5
+    taken[$6] = 1
+    figures[$1, row, $5, $6] = $7
+    if ($6 == "user" || $6 == "sys") figures[$1, row, $5, "cpu"] += $7
 }
 
 END {
-    if (protocol_count == 0) { print "no results" > "/dev/stderr"; exit 1 }
-    print "| protocol | PgBouncer, CPU µs per transaction | pgweir | ratio | PgBouncer, transactions per second | pgweir |"
-    print "|---|---|---|---|---|---|"
-    for (p = 1; p <= protocol_count; p++) {
-        protocol = protocols[p]
-        line = "| " protocol
-        of_pooler(protocol, "pgbouncer", "cpu"); line = line " | " spread("%.1f")
-        of_pooler(protocol, "pgweir", "cpu"); line = line " | " spread("%.1f")
-        split("", ratios)
-        for (round = 1; round <= rounds; round++) {
-            base = figures[round, protocol, "pgbouncer", "cpu"]
-            if (base == 0) { print "PgBouncer used no CPU: longer rounds are needed" > "/dev/stderr"; exit 1 }
-            ratios[round] = figures[round, protocol, "pgweir", "cpu"] / base
-        }
-        summarise(ratios, rounds)
-        line = line " | **" sprintf("%.2f", median) "**" sprintf(" (%.2f–%.2f)", lowest, highest)
-        if (max_ratio != "" && median > max_ratio + 0) too_high = too_high " " protocol
-        of_pooler(protocol, "pgbouncer", "tps"); line = line " | " spread("%d")
-        of_pooler(protocol, "pgweir", "tps"); line = line " | " spread("%d")
-        print line " |"
-    }
+    if (failed) exit 1
+    if (row_count == 0) { print "no results" > "/dev/stderr"; exit 1 }
+    print_heading()
+    for (r = 1; r <= row_count; r++)
+        for (t = 1; t <= target_count; t++) print_row(rows[r], targets[t])
     print ""
-    print "Median (lowest–highest) of " rounds " rounds; ratio = pgweir / PgBouncer, round by round."
+    print "Median (lowest–highest) of " rounds " rounds; ratio = target / pgbouncer, round by round."
     if (too_high != "") { print "above " max_ratio ":" too_high > "/dev/stderr"; exit 3 }
 }
