@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that has to pass, on a Debian machine with a Rust toolchain: installs what the tests need, then runs
-# formatter, lints, unit, doc, integration and driver tests. Says how long each step took, fails if any of them failed,
-# and makes sure that no process is left behind.
+# formatter, lints, unit, doc, integration and driver tests, and counts instructions. Says how long each step took,
+# fails if any of them failed, and makes sure that no process is left behind.
 #
 #   tests/run.sh              all of it
 #   tests/run.sh routing      the integration tests of tests/routing.rs (several names may be given)
@@ -22,6 +22,7 @@ missing_packages() {
     command -v node >/dev/null || echo nodejs
     command -v npm >/dev/null || echo npm
     [ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null || echo pgbouncer
+    command -v valgrind >/dev/null || echo valgrind
 }
 
 # Debian starts servers when it installs them; ours are started by the tests.
@@ -127,6 +128,7 @@ else
     for name in $(integration_tests); do
         step "tests/$name" cargo test --test "$name"
     done
+    step "instructions per operation" benches/instructions.sh
 fi
 
 if ! nothing_is_left; then
