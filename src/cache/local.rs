@@ -13,9 +13,8 @@ use moka::sync::Cache;
 use super::{
     entry::Entry,
     fill::{Discard, Fill},
-    invalidation::{Captured, CatalogEpoch, Cells},
+    invalidation::{Captured, CatalogEpoch, Cells, Uncaptured},
     key::Key,
-    policy::Refusal,
 };
 use crate::{catalog::RelationOid, routing::Fence};
 
@@ -69,7 +68,7 @@ pub enum Lookup {
     /// No answer, and the right to bring one.
     Miss(FillGuard),
     /// No answer, and none may be brought.
-    Refused(Refusal),
+    Refused(Uncaptured),
 }
 
 impl ResultCache {
@@ -128,7 +127,7 @@ impl ResultCache {
                 count(&self.counters.misses);
                 Lookup::Miss(FillGuard::new(Arc::clone(self), key, captured, now))
             }
-            Err(why) => Lookup::Refused(why.into()),
+            Err(why) => Lookup::Refused(why),
         }
     }
 

@@ -15,11 +15,9 @@ pub mod fill;
 pub mod invalidation;
 pub mod key;
 pub mod local;
-pub mod policy;
 
 pub use entry::Entry;
 pub use fill::Discard;
 pub use invalidation::{Captured, CatalogEpoch, Cells, InDoubt, Touched, WriteGuard};
 pub use key::{KeyBuffer, KeyPrefix};
 pub use local::{FillGuard, FillOutcome, Lookup, ResultCache};
-pub use policy::{Refusal, Request, admit};

@@ -421,7 +421,6 @@ impl Client {
                 }
                 None => self.taint(),
             },
-            Capture::ReplayLsn => {}
         }
     }
 

@@ -7,10 +7,10 @@ use std::cell::RefCell;
 
 use bytes::BytesMut;
 
+use super::endpoint::KEPT_BYTES;
+
 /// Buffers of each kind that a thread keeps; more are freed.
 const KEPT: usize = 64;
-/// Larger ones are freed.
-const LARGEST_KEPT_BYTES: usize = 64 * 1024;
 
 #[derive(Default)]
 struct Spare {
@@ -36,7 +36,7 @@ pub(super) fn take_outbox() -> Vec<u8> {
 pub(super) fn put_inbox(mut buffer: BytesMut) {
     SPARE.with_borrow_mut(|spare| {
         // What has been read is no capacity until it is reclaimed; a buffer that was large for a moment goes.
-        if spare.inboxes.len() < KEPT && !buffer.try_reclaim(LARGEST_KEPT_BYTES + 1) {
+        if spare.inboxes.len() < KEPT && !buffer.try_reclaim(KEPT_BYTES + 1) {
             spare.inboxes.push(buffer);
         }
     });

@@ -17,7 +17,7 @@ const READ_BYTES: usize = 16 * 1024;
 /// While this much waits for a peer, nothing more is read on its behalf.
 pub const HIGH_WATER_BYTES: usize = 64 * 1024;
 /// A buffer that grew beyond this is given back once it is empty.
-const KEPT_BYTES: usize = 64 * 1024;
+pub(super) const KEPT_BYTES: usize = 64 * 1024;
 
 /// Which socket failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

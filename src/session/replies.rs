@@ -58,8 +58,6 @@ pub enum Capture {
     LockSet,
     /// What the session holds on to.
     SessionState,
-    /// How far a replica has replayed.
-    ReplayLsn,
 }
 
 /// What has to be taken back when the message turns out not to have been carried out.

@@ -41,6 +41,17 @@ pub enum Uncaptured {
     CatalogMoved,
 }
 
+impl Uncaptured {
+    /// The metric label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Closed(closure) => closure.label(),
+            Self::InFlight => "write_in_flight",
+            Self::CatalogMoved => "catalog_moved",
+        }
+    }
+}
+
 /// The state of everything one answer depends on, at a moment before its query was sent.
 #[derive(Clone, Debug)]
 pub struct Captured {

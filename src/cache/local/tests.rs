@@ -82,7 +82,7 @@ fn an_answer_survives_a_write_that_is_rolled_back() {
     let bench = Bench::new();
     commit(bench.miss(1), None, 1);
     let guard = bench.cells.begin_write(Touched::Relations(&[TABLE]), false);
-    assert!(matches!(bench.lookup(2), Lookup::Refused(Refusal::WriteInFlight)));
+    assert!(matches!(bench.lookup(2), Lookup::Refused(Uncaptured::InFlight)));
     guard.rolled_back();
     bench.hit(3);
 }
