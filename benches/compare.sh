@@ -100,6 +100,7 @@ run_pgbench() { # target workload protocol clients seconds
     local seconds=$(($5 + $4 / 200))
     instance=$(instance_of "$1" "$2" "$4")
     read -ra options < <(pgbench_options "$2" "$3" "$4")
+    rm -f "$WORK"/latency.*
     run_client $((seconds + 60)) "$PGBIN/pgbench" -h 127.0.0.1 -p "${PORT[$instance]}" -U bench -n -T "$seconds" \
         "${options[@]}" bench || return 1
     # Before version 15 pgbench does not count failures, it ends at the first.
@@ -116,6 +117,15 @@ explain_failure() { # target workload protocol clients occasion
 
 transactions() {
     awk '/transactions actually processed/ { sub(/\/.*/, "", $NF); done = $NF } END { print done + 0 }' "$WORK/pgbench.out"
+}
+
+# Lines "figure value": the median and the 99th percentile of what a transaction took, in µs, where pgbench logged it.
+latencies() {
+    local logs=("$WORK"/latency.*)
+    [ -e "${logs[0]}" ] || return 0
+    awk '{ print $3 }' "${logs[@]}" | sort -n | awk '
+        { took[NR] = $1 }
+        END { if (NR) printf "p50 %d\np99 %d\n", took[int((NR + 1) / 2)], took[int(NR * 0.99 + 0.5)] }'
 }
 
 # Without the time in which the clients connected first.
@@ -138,6 +148,7 @@ measure() { # round target workload protocol clients
     {
         echo "tps $(transactions_per_second)"
         usage_per_transaction "$before" "$after" "$count"
+        latencies
     } | record "$@"
 }
 

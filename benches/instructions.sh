@@ -27,7 +27,7 @@ die() {
 
 build() {
     local messages
-    messages=$(cargo build --release --locked --bench instructions --message-format json-render-diagnostics) ||
+    messages=$(cargo build --profile counted --locked --bench instructions --message-format json-render-diagnostics) ||
         die "the benchmark does not build"
     sed -n 's/.*"executable":"\([^"]*\/instructions-[^"]*\)".*/\1/p' <<<"$messages"
 }

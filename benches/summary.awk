@@ -1,6 +1,6 @@
 # Reads lines "round workload protocol clients target figure value"; prints the table of -v workload=NAME as Markdown:
 # medians, spreads, and ratios to pgbouncer round by round. Figures: user, sys (µs of CPU for a transaction), switches,
-# syscalls (for a transaction), hits (percent), tps.
+# syscalls (for a transaction), hits (percent), tps, p50 and p99 (µs from request to answer).
 # With -v max_ratio=N the exit code is 3 when a median ratio of pgweir's CPU is above N.
 
 function sort_numbers(list, count,    i, j, held) {
@@ -44,6 +44,19 @@ function of_ratio(row, target, figure,    round, count, list, base) {
     return count
 }
 
+# What a target adds to the median latency of a direct connection, as a multiple of what PgBouncer adds.
+function of_added(row, target,    round, count, list, direct, base) {
+    count = 0
+    for (round = 1; round <= rounds; round++) {
+        if (!((round, row, target, "p50") in figures) || !((round, row, "direct", "p50") in figures)) continue
+        direct = figures[round, row, "direct", "p50"]
+        base = figures[round, row, "pgbouncer", "p50"] - direct
+        if (base > 0) list[++count] = (figures[round, row, target, "p50"] - direct) / base
+    }
+    if (count) summarise(list, count)
+    return count
+}
+
 function spread(format) { return sprintf(format " (" format "–" format ")", median, lowest, highest) }
 function ratio(row, target, figure) {
     if (target == "pgbouncer") return "1"
@@ -59,6 +72,7 @@ function print_heading() {
     if ("hits" in taken) add("from cache, %")
     add("transactions per second")
     add("ratio")
+    if ("p50" in taken) { add("p50 µs"); add("added ratio"); add("p99 µs"); add("p99 ratio") }
     print line
     gsub(/[^|]+/, "---", line)
     print line
@@ -80,6 +94,12 @@ function print_row(row, target) {
     if ("hits" in taken) add(median_cell(row, target, "hits", "%.0f"))
     add(figure_cell(row, target, "tps", "%d"))
     add(ratio(row, target, "tps"))
+    if ("p50" in taken) {
+        add(median_cell(row, target, "p50", "%d"))
+        add(target == "direct" ? "0" : of_added(row, target) ? sprintf("**%.2f**", median) : "–")
+        add(median_cell(row, target, "p99", "%d"))
+        add(ratio(row, target, "p99"))
+    }
     print line
 }
 
@@ -101,5 +121,6 @@ END {
         for (t = 1; t <= target_count; t++) print_row(rows[r], targets[t])
     print ""
     print "Median (lowest–highest) of " rounds " rounds; ratio = target / pgbouncer, round by round."
+    if ("p50" in taken) print "Added ratio: p50 above that of direct, as a multiple of what pgbouncer adds."
     if (too_high != "") { print "above " max_ratio ":" too_high > "/dev/stderr"; exit 3 }
 }

@@ -35,7 +35,11 @@ pgbench_options() { # workload protocol clients
     local threads=2
     # Preparing blocks a thread until it has a server connection, which a client of the same thread may hold.
     if [ "$2" = prepared ] && [ "$3" -gt "$POOL_SIZE" ]; then threads=$3; fi
-    echo "-M $2 -c $3 -j $threads $(script_of "$1")"
+    echo "-M $2 -c $3 -j $threads $(script_of "$1") $(log_of "$1")"
+}
+
+log_of() { # workload
+    [ "$1" != select ] || echo "-l --log-prefix=$WORK/latency"
 }
 
 script_of() { # workload

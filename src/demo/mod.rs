@@ -93,7 +93,7 @@ async fn demonstrate(options: &Options) -> Result<bool, DemoError> {
 
 impl Stage {
     async fn set(options: &Options, programs: &Programs, scratch: &Scratch) -> Result<Self, DemoError> {
-        say(format_args!("starting a primary and two replicas of {}", programs.postgres_version().await?));
+        say(format_args!("starting a primary and two replicas of {}", programs.postgres_version(scratch).await?));
         let cluster = Cluster::start(programs, scratch).await?;
         let cache = Cache::start(programs, scratch).await?;
         let proxy = Proxy::start(options.port, programs, scratch, &cluster, cache.as_ref()).await?;

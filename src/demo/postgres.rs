@@ -9,7 +9,7 @@ use tokio_postgres::{Client, types::PgLsn};
 use super::{
     error::DemoError,
     process::Process,
-    programs::{Programs, run},
+    programs::Programs,
     scratch::{Scratch, free_port},
     shop,
 };
@@ -145,7 +145,7 @@ async fn create(programs: &Programs, scratch: &Scratch) -> Result<(), DemoError>
     let mut initdb = programs.command(&programs.postgres("initdb"));
     initdb.arg("-D").arg(scratch.path("primary"));
     initdb.args(["-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]);
-    run(initdb).await?;
+    Process::run("initdb", initdb, scratch).await?;
     let configuration = scratch.path("primary").join("postgresql.conf");
     let appended = tokio::fs::read_to_string(&configuration).await;
     let text = appended.map_err(DemoError::doing("read postgresql.conf"))? + SETTINGS;
@@ -158,5 +158,5 @@ async fn copy(programs: &Programs, scratch: &Scratch, name: &str, primary: u16) 
     backup.arg("-D").arg(scratch.path(name));
     backup.args(["-h", "127.0.0.1", "-p", &primary.to_string(), "-U", SUPERUSER]);
     backup.args(["-R", "-X", "stream", "--checkpoint=fast", "--no-sync"]);
-    run(backup).await.map(drop)
+    Process::run(&format!("copy_{name}"), backup, scratch).await.map(drop)
 }

@@ -10,7 +10,7 @@ use std::{
 use nix::unistd::{Uid, User};
 use tokio::process::Command;
 
-use super::error::DemoError;
+use super::{error::DemoError, process::Process, scratch::Scratch};
 
 const POSTGRES_PLACES: &str = "PATH and /usr/lib/postgresql/*/bin";
 
@@ -49,13 +49,13 @@ impl Programs {
         self.redis.as_deref()
     }
 
-    pub(super) async fn postgres_version(&self) -> Result<String, DemoError> {
+    pub(super) async fn postgres_version(&self, scratch: &Scratch) -> Result<String, DemoError> {
         let mut command = self.command(&self.postgres("postgres"));
         command.arg("--version");
-        Ok(run(command).await?.trim().replace("postgres (PostgreSQL)", "PostgreSQL"))
+        Ok(Process::run("version", command, scratch).await?.trim().replace("postgres (PostgreSQL)", "PostgreSQL"))
     }
 
-    /// A command of the servers' user without input; what the shell says about PostgreSQL does not reach it.
+    /// A command of the servers' user without input, in a process group of its own; what the shell says about PostgreSQL does not reach it.
     pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = std::process::Command::new(program);
         for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
@@ -70,17 +70,6 @@ impl Programs {
         }
         command
     }
-}
-
-/// Runs to the end and returns what was printed.
-pub(super) async fn run(mut command: Command) -> Result<String, DemoError> {
-    let program = command.as_std().get_program().to_string_lossy().into_owned();
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let output = command.output().await.map_err(DemoError::doing(format!("run {program}")))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    Err(DemoError::Program { program, said: String::from_utf8_lossy(&output.stderr).into_owned() })
 }
 
 fn unprivileged() -> Result<User, DemoError> {
