@@ -13,6 +13,7 @@ use support::{
     Address, Proxy, RawClient, cluster,
     cluster::{PASSWORD, USER},
     frames::{gss_request, query, ssl_request, startup, startup_of},
+    wait_until,
 };
 
 /// Logs in over TCP and over the unix socket, and asks the server who it is.
@@ -224,4 +225,19 @@ fn a_server_that_refuses_the_login_is_heard_by_the_client() {
     let (code, text) = refusal(&proxy.address(), &[("user", USER), ("database", "missing_on_the_server")], "");
     assert_eq!(code, "3D000");
     assert!(text.contains("does not exist"), "{text}");
+}
+
+#[test]
+fn who_comes_and_goes_is_logged_unless_that_is_switched_off() {
+    let database = cluster().database();
+    let log_of_a_visit = |proxy: &Proxy| {
+        proxy.session(&database).value("select 1");
+        wait_until("the client has left", || proxy.show("CLIENTS").select("database", &database, "user").is_empty());
+        proxy.log()
+    };
+    let log = log_of_a_visit(&Proxy::of(cluster(), &database).start());
+    assert!(log.contains("login attempt") && log.contains("closing because"), "{log}");
+    let silent = Proxy::of(cluster(), &database).set("log_connections", 0).set("log_disconnections", 0);
+    let log = log_of_a_visit(&silent.start());
+    assert!(!log.contains("login attempt") && !log.contains("closing because"), "{log}");
 }

@@ -17,7 +17,7 @@ use std::{
 use support::{
     Proxy, cluster,
     cluster::USER,
-    frames::{bind, close_statement, describe_statement, execute, parse, query, sync},
+    frames::{bind, close_statement, copy_fail, describe_statement, execute, parse, query, sync},
     wait_until,
 };
 
@@ -237,6 +237,22 @@ fn a_statement_whose_client_left_before_sync_is_unknown_to_everybody() {
     assert_eq!(client.execute("s", &[]).sqlstate(), "26000");
     client.prepare("s", "select 'mine'");
     assert_eq!(client.execute("s", &[]).rows(), [["mine"]]);
+}
+
+/// A Sync that a server may or may not have read, because a COPY was open, costs its connection; the client's next
+/// transactions have nothing to do with that.
+#[test]
+fn a_failed_copy_with_an_early_sync_costs_one_connection_only() {
+    let (proxy, database) = pooled(1);
+    cluster().prepare(&database, "create table t(a int)");
+    let mut client = proxy.session(&database);
+    let copy = [parse("", "copy t from stdin"), bind("", &[]), execute("", 0), sync()].concat();
+    client.send(&copy);
+    let reply = client.exchange(&[copy_fail("changed my mind"), sync()].concat());
+    assert_eq!(reply.sqlstate(), "57014", "{reply:?}");
+    let first = client.value(PID);
+    assert_eq!(client.value(PID), first);
+    assert_eq!(client.value(PID), first);
 }
 
 #[test]

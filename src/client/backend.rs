@@ -481,7 +481,8 @@ impl Client {
         if std::mem::take(&mut self.session.must_probe) {
             let suspects = std::mem::take(&mut self.session.suspects);
             let pins = self.session.pins.union(suspects.unobservable());
-            link.ask(self.probe.text(), Capture::SessionState);
+            let probe = self.probe.get_or_insert_with(|| Box::new(Probe::new(&self.session.user)));
+            link.ask(probe.text(), Capture::SessionState);
             self.session.is_probed = true;
             if pins != self.session.pins {
                 self.set_pins(pins);
@@ -508,8 +509,8 @@ impl Client {
         core.endpoint.inbox.hand_over(&mut self.io.outbox);
         self.note_unlinked(link.member);
         self.session.is_probed = false;
-        self.spare_replies = std::mem::take(&mut link.replies);
-        link.give_back(self.answered);
+        let replies = link.give_back(self.answered);
+        self.spare_replies = (!ambiguous).then_some(replies);
     }
 }
 

@@ -20,7 +20,7 @@ pub struct OwnKey {
 /// Keys of all clients.
 #[derive(Default)]
 pub struct CancelKeys {
-    clients: DashMap<u32, (i32, Arc<ClientInfo>)>,
+    clients: DashMap<u32, (i32, Arc<ClientInfo>), foldhash::fast::RandomState>,
 }
 
 impl CancelKeys {

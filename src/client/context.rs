@@ -60,7 +60,7 @@ pub struct Context {
     /// Who may cancel whom.
     pub cancel_keys: CancelKeys,
     /// Every logged-in client.
-    pub clients: DashMap<u64, Arc<ClientInfo>>,
+    pub clients: DashMap<u64, Arc<ClientInfo>, foldhash::fast::RandomState>,
     /// The admin console.
     pub console: Arc<Console>,
     /// One counter for clients and servers.
@@ -109,7 +109,7 @@ impl Context {
             statements: StatementRegistry::default(),
             insight: parts.insight,
             cancel_keys: CancelKeys::default(),
-            clients: DashMap::new(),
+            clients: DashMap::default(),
             console: parts.console,
             ids: parts.ids,
             connected: AtomicU64::new(0),

@@ -7,7 +7,11 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
-use crate::{net::Peer, server::ServerInfo, session::PinSet};
+use crate::{
+    net::{Local, Peer},
+    server::ServerInfo,
+    session::PinSet,
+};
 
 /// What a client does now, as the console shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +51,7 @@ pub struct ClientInfo {
     /// Where it comes from.
     pub peer: Peer,
     /// Our end.
-    pub local: (String, u16),
+    pub local: Local,
     /// Nanoseconds on the process clock.
     pub connected_at: u64,
     /// When its last request began.
@@ -72,7 +76,7 @@ impl ClientInfo {
         database: Arc<str>,
         user: Arc<str>,
         peer: Peer,
-        local: (String, u16),
+        local: Local,
         now: u64,
         application_name: String,
     ) -> Self {

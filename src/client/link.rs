@@ -17,7 +17,7 @@ pub(super) struct Link {
     pub pool: Arc<Pool>,
     pub member: MemberId,
     pub is_primary: bool,
-    pub replies: Replies,
+    pub replies: Box<Replies>,
     /// What the last `ReadyForQuery` said.
     pub status: TransactionStatus,
     /// What the next one is expected to say, as far as the requests tell.
@@ -35,7 +35,7 @@ impl Link {
         member: MemberId,
         is_primary: bool,
         client: u64,
-        replies: Replies,
+        replies: Box<Replies>,
     ) -> Self {
         server.core().info.gate.hold(client);
         let mut server = server.begin();
@@ -121,17 +121,19 @@ impl Link {
         }
     }
 
-    /// The connection goes back to its pool at `now`, or is closed if it may not.
-    pub(super) fn give_back(self, now: u64) {
-        let info = Arc::clone(&self.server.core().info);
-        info.statements.store(self.server.core().statements.len() as u64, Ordering::Relaxed);
-        let is_cancelled = info.gate.let_go();
-        let pool = self.pool;
-        let Finished::Idle(mut server) = self.server.finish(self.status) else {
-            return;
+    /// The connection goes back to its pool at `now`, or is closed if it may not. Returns the queue of its replies, for
+    /// the next link.
+    pub(super) fn give_back(self, now: u64) -> Box<Replies> {
+        let Self { server, pool, replies, status, .. } = self;
+        let core = server.core();
+        core.info.statements.store(core.statements.len() as u64, Ordering::Relaxed);
+        let is_cancelled = core.info.gate.let_go();
+        let Finished::Idle(mut server) = server.finish(status) else {
+            return replies;
         };
         server.rest();
         if is_cancelled {
+            let info = Arc::clone(&server.core().info);
             // A cancel request on its way must not hit the next client.
             tokio::spawn(async move {
                 info.gate.wait_closed().await;
@@ -140,6 +142,7 @@ impl Link {
         } else {
             pool.check_in(server, now);
         }
+        replies
     }
 
     /// The client is gone and has left state behind: the connection is cleaned, then goes back.

@@ -20,7 +20,7 @@ use crate::{
     config::{NameList, PoolMode},
     insight::Account,
     net::{Endpoint, Peer},
-    pool::{CheckoutError, Pool},
+    pool::{CheckoutError, Greeting, Pool},
     protocol::{
         FrameError, TransactionStatus, backend, frame, frontend,
         startup::{self, StartupPacket},
@@ -36,9 +36,6 @@ use crate::{
 const PASSWORD_LIMIT_BYTES: usize = 64 * 1024;
 /// The first client of a database waits this long for its catalog: until then every function call is suspect.
 const FIRST_CATALOG: Duration = Duration::from_secs(1);
-/// Start-up parameters that name the session.
-const NAMING: [&str; 4] = ["user", "database", "replication", "options"];
-
 /// Who has come.
 pub(super) enum Welcome {
     /// A cancel request; it has been acted on.
@@ -61,11 +58,12 @@ pub(super) struct Guest {
     pub account: Arc<Account>,
     pub database: Arc<Database>,
     pub server_user: Arc<str>,
+    /// Its pool on the primary.
+    pub pool: Arc<Pool>,
     pub parameters: Parameters,
     pub pool_mode: PoolMode,
     pub query_wait: Duration,
     pub max_prepared: usize,
-    pub reset_query: String,
     pub key: super::cancel::OwnKey,
     /// `options=-c pgweir.…`.
     pub own: OwnSettings,
@@ -144,34 +142,40 @@ async fn read_startup(io: &mut Endpoint) -> Result<StartupPacket, ClientError> {
 }
 
 fn understand(minor: u16, given: Vec<(String, String)>, settings: &Settings) -> Result<Request, ClientError> {
-    let find = |name: &str| given.iter().find(|(given, _)| given == name).map(|(_, value)| value.clone());
-    let user = find("user")
-        .filter(|user| !user.is_empty())
-        .ok_or_else(|| ClientError::Refused("no PostgreSQL user name specified in startup packet".to_owned()))?;
-    let database = find("database").filter(|database| !database.is_empty()).unwrap_or_else(|| user.clone());
-    if find("replication").is_some_and(|value| !matches!(value.as_str(), "" | "0" | "off" | "false" | "no")) {
-        return Err(ClientError::Refused("replication connections are not supported".to_owned()));
-    }
     let ignored = &settings.config.pgbouncer.ignore_startup_parameters;
+    let (mut user, mut database, mut options) = (String::new(), String::new(), None);
     let mut parameters = Vec::new();
     let mut unknown_options = Vec::new();
-    for (name, value) in &given {
-        if name.starts_with("_pq_.") {
-            unknown_options.push(name.clone());
-        } else if !NAMING.contains(&name.as_str()) {
-            accept(name, value, ignored, &mut parameters)?;
+    for (name, value) in given {
+        match name.as_str() {
+            "user" => user = value,
+            "database" => database = value,
+            "options" => options = Some(value),
+            "replication" if matches!(value.as_str(), "" | "0" | "off" | "false" | "no") => {}
+            "replication" => {
+                return Err(ClientError::Refused("replication connections are not supported".to_owned()));
+            }
+            _ if name.starts_with("_pq_.") => unknown_options.push(name),
+            _ => accept(name, value, ignored, &mut parameters)?,
         }
     }
-    if let Some(options) = find("options") {
+    if user.is_empty() {
+        return Err(ClientError::Refused("no PostgreSQL user name specified in startup packet".to_owned()));
+    }
+    if database.is_empty() {
+        database.clone_from(&user);
+    }
+    if let Some(options) = options {
         for (name, value) in split_options(&options)? {
-            match accept(&name, &value, ignored, &mut parameters) {
+            match accept(name, value, ignored, &mut parameters) {
                 Err(_) if ignored.contains("options") => {}
                 accepted => accepted?,
             }
         }
     }
+    let application_name = parameters.iter().rfind(|(name, _)| name.eq_ignore_ascii_case("application_name"));
     Ok(Request {
-        application_name: find("application_name").unwrap_or_default(),
+        application_name: application_name.map(|(_, value)| value.clone()).unwrap_or_default(),
         user,
         database,
         parameters,
@@ -181,17 +185,17 @@ fn understand(minor: u16, given: Vec<(String, String)>, settings: &Settings) -> 
 }
 
 fn accept(
-    name: &str,
-    value: &str,
+    name: String,
+    value: String,
     ignored: &NameList,
     parameters: &mut Vec<(String, String)>,
 ) -> Result<(), ClientError> {
     let is_own = name.starts_with("pgweir.");
-    if is_own || tracked(name).is_some() {
-        parameters.push((name.to_owned(), value.to_owned()));
+    if is_own || tracked(&name).is_some() {
+        parameters.push((name, value));
         return Ok(());
     }
-    if ignored.contains(name) {
+    if ignored.contains(&name) {
         return Ok(());
     }
     Err(ClientError::Refused(format!("unsupported startup parameter: {name}")))
@@ -309,10 +313,6 @@ fn sasl_initial_response(answer: &[u8]) -> Option<&[u8]> {
     (mechanism == scram::MECHANISM.as_bytes() && data.len() == length).then_some(data)
 }
 
-fn local_of(io: &Endpoint) -> (String, u16) {
-    io.stream.local()
-}
-
 /// Admins and those who may look; their names are checked before any password is asked for.
 async fn console(
     io: &mut Endpoint,
@@ -339,14 +339,14 @@ async fn console(
         request.database.as_str().into(),
         request.user.as_str().into(),
         peer,
-        local_of(io),
+        io.stream.local(),
         context.clock.now(),
         request.application_name.clone(),
     ));
     let key = context.cancel_keys.issue(&info, draws());
     let out = &mut io.outbox.bytes;
     negotiate(out, request);
-    backend::put_authentication(out, &Authentication::Ok);
+    out.extend_from_slice(backend::AUTHENTICATION_OK);
     for (name, value) in admin::LOGIN_PARAMETERS {
         backend::put_parameter_status(out, name, value);
     }
@@ -358,7 +358,7 @@ async fn console(
 }
 
 fn draws() -> impl FnMut() -> u64 {
-    let mut draw = Draw::from_os();
+    let mut draw = Draw::default();
     move || draw.next()
 }
 
@@ -389,7 +389,7 @@ async fn welcome(
     if context.directory.logged_in(&database, &server_user) {
         database.wait_for_catalog(FIRST_CATALOG).await;
     }
-    let parameters = choose_parameters(&pool, &greeting, &request, worker, query_wait).await?;
+    let parameters = choose_parameters(&pool, &greeting.parameters, &request, worker, query_wait).await?;
 
     let own = own_settings(&request)?;
     let info = Arc::new(ClientInfo::new(
@@ -397,16 +397,17 @@ async fn welcome(
         request.database.as_str().into(),
         user,
         peer,
-        local_of(io),
+        io.stream.local(),
         context.clock.now(),
         request.application_name.clone(),
     ));
     let key = context.cancel_keys.issue(&info, draws());
-    let out = &mut io.outbox.bytes;
+    let out = io.outbox.buffer();
     negotiate(out, &request);
-    backend::put_authentication(out, &Authentication::Ok);
-    for (name, value) in greeting.iter() {
-        backend::put_parameter_status(out, name, parameters.get(name).unwrap_or(value));
+    out.extend_from_slice(backend::AUTHENTICATION_OK);
+    out.extend_from_slice(&greeting.others);
+    for (name, value) in parameters.iter() {
+        backend::put_parameter_status(out, name, value);
     }
     backend::put_backend_key_data(out, key.pid, key.secret);
     out.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
@@ -415,17 +416,19 @@ async fn welcome(
     context.clients.insert(info.id, Arc::clone(&info));
     let account = context.insight.account(&request.database, &request.user);
     account.stats().login();
-    tracing::info!(client = info.id, db = %request.database, user = %request.user, %peer, "login attempt");
     let main = &settings.config.pgbouncer;
+    if main.log_connections {
+        tracing::info!(client = info.id, db = %request.database, user = %request.user, %peer, "login attempt");
+    }
     Ok(Guest {
         account,
         pool_mode: settings.config.pool_mode(&section, &server_user),
         query_wait,
         max_prepared: main.max_prepared_statements as usize,
-        reset_query: main.server_reset_query.clone(),
         info,
         database,
         server_user,
+        pool,
         parameters,
         key,
         own,
@@ -444,11 +447,11 @@ fn own_settings(request: &Request) -> Result<OwnSettings, ClientError> {
 }
 
 /// What servers of the pool report; the first client of a pool waits until one has been logged in to.
-async fn greet(pool: &Arc<Pool>, worker: usize, wait: Duration) -> Result<Arc<Vec<(String, String)>>, ClientError> {
+async fn greet(pool: &Arc<Pool>, worker: usize, wait: Duration) -> Result<Arc<Greeting>, ClientError> {
     if let Some(greeting) = pool.greeting() {
         return Ok(greeting);
     }
-    let server = pool.check_out(worker, wait).await?;
+    let server = pool.check_out(worker, wait)?.ready().await?;
     pool.check_in(server, pool.now());
     pool.greeting().ok_or(ClientError::Checkout(CheckoutError::Closed))
 }
@@ -459,15 +462,12 @@ async fn greet(pool: &Arc<Pool>, worker: usize, wait: Duration) -> Result<Arc<Ve
 /// would without a proxy.
 async fn choose_parameters(
     pool: &Arc<Pool>,
-    greeting: &[(String, String)],
+    greeting: &Parameters,
     request: &Request,
     worker: usize,
     wait: Duration,
 ) -> Result<Parameters, ClientError> {
-    let mut parameters = Parameters::default();
-    for (name, value) in greeting {
-        parameters.set(name, value);
-    }
+    let mut parameters = greeting.clone();
     for (name, typed) in request.parameters.iter().filter(|(name, _)| !name.starts_with("pgweir.")) {
         let Some(name) = tracked(name).and_then(|index| TRACKED.get(index)) else { continue };
         if *name == "application_name" || parameters.get(name) == Some(typed.as_str()) {
@@ -490,7 +490,7 @@ async fn try_parameter(
     worker: usize,
     wait: Duration,
 ) -> Result<Box<str>, ClientError> {
-    let server = pool.check_out(worker, wait).await?;
+    let server = pool.check_out(worker, wait)?.ready().await?;
     let mut text = format!("SET {name}=");
     push_literal(&mut text, typed);
     let server = match execute(server.begin(), &text).await {

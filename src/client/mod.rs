@@ -48,32 +48,33 @@ const UNREAD_LIMIT_BYTES: usize = 3 * REQUEST_LIMIT_BYTES;
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Random numbers for stamps: unpredictable seed, cheap steps (SplitMix64).
-#[derive(Debug)]
-pub(crate) struct Draw(u64);
+#[derive(Debug, Default)]
+pub(crate) struct Draw(Option<u64>);
 
 impl Draw {
-    /// Seeded by the operating system.
-    pub(crate) fn from_os() -> Self {
-        let mut seed = [0; 8];
-        if getrandom::fill(&mut seed).is_err() {
-            tracing::error!("the operating system gives no random numbers");
-        }
-        Self(u64::from_ne_bytes(seed))
-    }
-
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
+        // Most clients never need one.
+        let state = self.0.unwrap_or_else(seed).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0 = Some(state);
+        let mut mixed = state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
     }
 }
 
+fn seed() -> u64 {
+    let mut seed = [0; 8];
+    if getrandom::fill(&mut seed).is_err() {
+        tracing::error!("the operating system gives no random numbers");
+    }
+    u64::from_ne_bytes(seed)
+}
+
 /// One random number.
 #[must_use]
 pub fn random() -> u64 {
-    Draw::from_os().next()
+    Draw::default().next()
 }
 
 /// A client that has logged in to a database.
@@ -100,18 +101,18 @@ pub(crate) struct Client {
     pool_mode: PoolMode,
     query_wait: Duration,
     max_prepared: usize,
-    reset_query: String,
     request_started: u64,
     /// The request had to wait for a server.
     has_waited: bool,
     /// When the last request ended.
     answered: u64,
     /// The queue of the last link, empty: its memory is used again.
-    spare_replies: Replies,
+    spare_replies: Option<Box<Replies>>,
     /// When the first request of the open transaction began.
     transaction_started: u64,
     member_pools: Vec<Option<Arc<Pool>>>,
-    probe: Probe,
+    /// The question for what its sessions hold on to, once it has been needed.
+    probe: Option<Box<Probe>>,
     draw: Draw,
     woken: Arc<Notify>,
     signalled: Option<Pin<Box<OwnedNotified>>>,
@@ -120,30 +121,26 @@ pub(crate) struct Client {
 /// Serves an accepted connection until it ends. It runs on the worker that it was handed to and nowhere else.
 pub async fn serve(accepted: Accepted, context: Arc<Context>, worker: usize) {
     context.connected.fetch_add(1, Ordering::Relaxed);
-    let (stream, peer) = match accepted.register() {
-        Ok(registered) => registered,
-        Err(error) => {
-            tracing::warn!(%error, "accepted socket not registered");
-            context.connected.fetch_sub(1, Ordering::Relaxed);
-            return;
-        }
-    };
+    let Accepted { stream, peer } = accepted;
     let mut io = Endpoint::new(stream);
     let login = Box::pin(login::login(&mut io, peer, &context, worker));
     match login.await {
         Ok(login::Welcome::Cancelled) => {}
         Ok(login::Welcome::Console(guest)) => Box::pin(console::serve(io, guest, &context)).await,
-        Ok(login::Welcome::Client(guest)) => {
-            let mut client = Client::new(io, *guest, Arc::clone(&context), worker);
-            let end = Box::pin(client.run()).await;
-            client.leave(end).await;
-        }
+        Ok(login::Welcome::Client(guest)) => Box::pin(serve_client(io, guest, Arc::clone(&context), worker)).await,
         Err(error) => {
             tracing::info!(%peer, %error, "login failed");
             say_farewell(&mut io, &error).await;
         }
     }
     context.connected.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// From login to close.
+async fn serve_client(io: Endpoint, guest: Box<login::Guest>, context: Arc<Context>, worker: usize) {
+    let mut client = Client::new(io, *guest, context, worker);
+    let end = client.run().await;
+    client.leave(end).await;
 }
 
 async fn say_farewell(io: &mut Endpoint, error: &ClientError) {
@@ -164,16 +161,18 @@ impl Client {
             account,
             database,
             server_user,
+            pool,
             parameters,
             pool_mode,
             query_wait,
             max_prepared,
-            reset_query,
             key,
             own,
         } = guest;
         let woken = info.waker();
-        let probe = Probe::new(&server_user);
+        let primary = usize::from(database.primary().0);
+        let mut member_pools = vec![None; primary];
+        member_pools.push(Some(pool));
         let mut session = Session::new(Arc::clone(&context), database, server_user, parameters);
         session.own = own;
         Self {
@@ -194,15 +193,14 @@ impl Client {
             pool_mode,
             query_wait,
             max_prepared,
-            reset_query,
             request_started: 0,
             has_waited: false,
             answered: 0,
-            spare_replies: Replies::default(),
+            spare_replies: None,
             transaction_started: 0,
-            member_pools: Vec::new(),
-            probe,
-            draw: Draw::from_os(),
+            member_pools,
+            probe: None,
+            draw: Draw::default(),
             woken,
             signalled: None,
         }
@@ -269,11 +267,16 @@ impl Client {
     }
 
     /// Nothing is outstanding on the server, so it may be cleaned and reused.
-    async fn leave(mut self, end: Result<(), ClientError>) {
+    async fn leave(&mut self, end: Result<(), ClientError>) {
+        let error = end.err().unwrap_or(ClientError::Terminated);
+        let settings = self.context.settings();
+        let main = &settings.config.pgbouncer;
+        if main.log_disconnections {
+            let ClientInfo { id, database, user, .. } = &*self.info;
+            tracing::info!(client = id, db = %database, %user, reason = %error, "closing because");
+        }
         self.context.clients.remove(&self.info.id);
         self.context.cancel_keys.revoke(self.key);
-        let error = end.err().unwrap_or(ClientError::Terminated);
-        tracing::info!(client = self.info.id, db = %self.info.database, user = %self.info.user, reason = %error, "closing because");
         let mut is_cut = false;
         if let Some(mut link) = self.link.take() {
             let from_server = &mut link.server.core_mut().endpoint.inbox;
@@ -288,8 +291,8 @@ impl Client {
             if is_clean && !is_server_lost && !link.server.core().is_tainted {
                 let has_state = self.keeps_server || !self.session.pins.is_empty() || self.session.must_probe;
                 match has_state {
-                    true => link.clean(self.reset_query.clone()),
-                    false => link.give_back(self.context.clock.now()),
+                    true => link.clean(main.server_reset_query.clone()),
+                    false => drop(link.give_back(self.context.clock.now())),
                 }
             }
         }

@@ -95,6 +95,10 @@ pub(super) struct PendingRequests {
 
 impl PendingRequests {
     pub(super) fn push(&mut self, pending: Pending) {
+        // Most clients never have two requests under way.
+        if self.queue.capacity() == 0 {
+            self.queue.reserve_exact(1);
+        }
         self.queue.push_back(pending);
     }
 

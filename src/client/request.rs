@@ -57,7 +57,7 @@ impl Client {
         }
     }
 
-    async fn take_request(&mut self, request: Request) -> Result<Taken, ClientError> {
+    pub(super) async fn take_request(&mut self, request: Request) -> Result<Taken, ClientError> {
         if request.kind == RequestKind::Terminate {
             return Err(ClientError::Terminated);
         }
@@ -124,7 +124,7 @@ impl Client {
         }
     }
 
-    async fn dispatch(&mut self, request: Request, facts: Facts) -> Result<Taken, ClientError> {
+    pub(super) async fn dispatch(&mut self, request: Request, facts: Facts) -> Result<Taken, ClientError> {
         if let Some(link) = &self.link {
             // A read behind others on a replica is placed anew: meanwhile somebody may have written.
             let joins = link.is_primary || link.is_in_transaction() || self.pending.unfinished().is_some();
@@ -340,7 +340,7 @@ impl Client {
     }
 
     /// A message longer than is held: it goes to the primary as it comes.
-    async fn take_giant(&mut self, header: Header) -> Result<Taken, ClientError> {
+    pub(super) async fn take_giant(&mut self, header: Header) -> Result<Taken, ClientError> {
         if self.discards_until_sync {
             self.drop_request(header.frame_bytes);
             return Ok(Taken::Yes);

@@ -1,6 +1,6 @@
 //! Finds a server for a request.
 
-use std::{future::Future, pin::pin, sync::Arc, task::Poll};
+use std::sync::Arc;
 
 use super::{
     Client, ClientError,
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     insight::Route,
-    pool::{CheckoutError, Pool},
+    pool::{CheckedOut, CheckoutError, Pool},
     routing::{Freshness, MemberId, RouteReason},
     server::{Idle, ServerConnection},
     session::request::{REQUEST_LIMIT_BYTES, RequestKind},
@@ -67,7 +67,7 @@ impl Client {
         self.session.rejoin()
     }
 
-    async fn link_up_here(
+    pub(super) async fn link_up_here(
         &mut self,
         kind: RequestKind,
         facts: &Facts,
@@ -124,7 +124,7 @@ impl Client {
             member.state.started();
         }
         let mut link =
-            Link::new(server, pool, member, is_primary, self.info.id, std::mem::take(&mut self.spare_replies));
+            Link::new(server, pool, member, is_primary, self.info.id, self.spare_replies.take().unwrap_or_default());
         link.synchronise(&self.session);
         self.link = Some(link);
         self.transaction_started = self.request_started;
@@ -209,7 +209,11 @@ impl Client {
 
     /// A connection opened at `since` or later; older ones are closed, because they have settings that sessions no
     /// longer begin with.
-    async fn check_out(&mut self, member: MemberId, since: u64) -> Result<Option<ServerConnection<Idle>>, ClientError> {
+    pub(super) async fn check_out(
+        &mut self,
+        member: MemberId,
+        since: u64,
+    ) -> Result<Option<ServerConnection<Idle>>, ClientError> {
         loop {
             let found = self.check_out_any(member).await?;
             match found {
@@ -220,16 +224,19 @@ impl Client {
     }
 
     /// Waits for a connection and watches the client meanwhile; `None` if it cancelled its request.
-    async fn check_out_any(&mut self, member: MemberId) -> Result<Option<ServerConnection<Idle>>, ClientError> {
+    pub(super) async fn check_out_any(
+        &mut self,
+        member: MemberId,
+    ) -> Result<Option<ServerConnection<Idle>>, ClientError> {
         let Some(pool) = self.pool(member) else {
             return Err(ClientError::Checkout(CheckoutError::Closed));
         };
         let wait = self.query_wait;
         let (info, io) = (Arc::clone(&self.info), &mut self.io);
-        let mut checking_out = pin!(pool.check_out(self.worker, wait));
-        if let Poll::Ready(server) = std::future::poll_fn(|cx| Poll::Ready(checking_out.as_mut().poll(cx))).await {
-            return Ok(Some(server?));
-        }
+        let mut checking_out = match pool.check_out(self.worker, wait)? {
+            CheckedOut::Now(server) => return Ok(Some(server)),
+            CheckedOut::Later(server) => server,
+        };
         // An older wish to be woken would be served first.
         self.signalled = None;
         // A wish that came as the last wait ended was for the request before.

@@ -15,8 +15,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "dns_nxdomain_ttl",
     "dns_zone_check_period",
     "idle_transaction_timeout",
-    "log_connections",
-    "log_disconnections",
     "log_pooler_errors",
     "login_notify_message",
     "max_db_client_connections",

@@ -34,19 +34,26 @@ pub(super) fn take_outbox() -> Vec<u8> {
 
 /// Gives back a buffer that holds nothing.
 pub(super) fn put_inbox(mut buffer: BytesMut) {
-    SPARE.with_borrow_mut(|spare| {
-        // What has been read is no capacity until it is reclaimed; a buffer that was large for a moment goes.
-        if spare.inboxes.len() < KEPT && !buffer.try_reclaim(KEPT_BYTES + 1) {
-            spare.inboxes.push(buffer);
-        }
-    });
+    // What has been read is no capacity until it is reclaimed; a buffer that was large for a moment goes.
+    if buffer.capacity() > 0 && !buffer.try_reclaim(KEPT_BYTES + 1) {
+        keep(buffer, |spare| &mut spare.inboxes);
+    }
 }
 
 /// Gives back a buffer that holds nothing.
 pub(super) fn put_outbox(buffer: Vec<u8>) {
-    SPARE.with_borrow_mut(|spare| {
-        if spare.outboxes.len() < KEPT {
-            spare.outboxes.push(buffer);
+    if buffer.capacity() > 0 && buffer.capacity() <= KEPT_BYTES {
+        keep(buffer, |spare| &mut spare.outboxes);
+    }
+}
+
+fn keep<B>(buffer: B, kind: impl FnOnce(&mut Spare) -> &mut Vec<B>) {
+    // A thread that ends keeps nothing.
+    let _ended = SPARE.try_with(|spare| {
+        let mut spare = spare.borrow_mut();
+        let kept = kind(&mut spare);
+        if kept.len() < KEPT {
+            kept.push(buffer);
         }
     });
 }

@@ -93,10 +93,7 @@ impl Inbox {
     /// Moves what was approved to `out`, so that something can be put behind it.
     pub fn hand_over(&mut self, out: &mut Outbox) {
         if self.approved > 0 {
-            if out.bytes.capacity() == 0 {
-                out.bytes = buffers::take_outbox();
-            }
-            out.bytes.extend_from_slice(self.bytes.get(..self.approved).unwrap_or_default());
+            out.buffer().extend_from_slice(self.bytes.get(..self.approved).unwrap_or_default());
             self.bytes.advance(self.approved);
             self.approved = 0;
         }
@@ -142,6 +139,13 @@ impl Inbox {
     }
 }
 
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.bytes.clear();
+        buffers::put_inbox(std::mem::take(&mut self.bytes));
+    }
+}
+
 /// Bytes of our own making that wait for one peer; they leave before what the other peer's inbox has approved.
 #[derive(Debug, Default)]
 pub struct Outbox {
@@ -151,6 +155,14 @@ pub struct Outbox {
 }
 
 impl Outbox {
+    /// Where messages are appended; one that others have used, if it has none.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        if self.bytes.capacity() == 0 {
+            self.bytes = buffers::take_outbox();
+        }
+        &mut self.bytes
+    }
+
     /// What has not left.
     #[must_use]
     pub fn unsent(&self) -> &[u8] {
@@ -171,6 +183,13 @@ impl Outbox {
             self.bytes.drain(..self.sent);
             self.sent = 0;
         }
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.bytes.clear();
+        buffers::put_outbox(std::mem::take(&mut self.bytes));
     }
 }
 
@@ -218,10 +237,10 @@ impl Endpoint {
 
     /// Nothing is expected of the peer or for it: its buffers serve others meanwhile.
     pub fn rest(&mut self) {
-        if self.inbox.bytes.is_empty() && self.inbox.bytes.capacity() > 0 {
+        if self.inbox.bytes.is_empty() {
             buffers::put_inbox(std::mem::take(&mut self.inbox.bytes));
         }
-        if self.outbox.unsent().is_empty() && self.outbox.bytes.capacity() > 0 {
+        if self.outbox.unsent().is_empty() {
             buffers::put_outbox(std::mem::take(&mut self.outbox.bytes));
         }
     }

@@ -6,34 +6,80 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::{Peer, Stream};
 
-/// One address that clients connect to.
+/// One address that clients connect to; it belongs to no runtime yet.
 #[derive(Debug)]
 pub enum Listener {
     /// A TCP port.
-    Tcp(TcpListener),
-    /// A unix socket; its file goes when the listener does.
-    Unix(UnixListener, PathBuf),
+    Tcp(std::net::TcpListener),
+    /// A unix socket.
+    Unix(std::os::unix::net::UnixListener, SocketFile),
 }
 
-/// A client at the door: a socket that belongs to no runtime yet.
+/// The file of a unix socket; it goes when nobody listens any more.
 #[derive(Debug)]
-pub enum Accepted {
-    /// Over TCP.
-    Tcp(std::net::TcpStream, SocketAddr),
-    /// Over a unix socket.
-    Unix(std::os::unix::net::UnixStream, Peer),
+pub struct SocketFile(PathBuf);
+
+/// A listener that the runtime of one thread watches.
+#[derive(Debug)]
+pub struct Acceptor(Watched);
+
+#[derive(Debug)]
+enum Watched {
+    Tcp(TcpListener),
+    Unix(UnixListener, #[expect(dead_code, reason = "removed when dropped")] SocketFile),
+}
+
+/// A client at the door. The runtime that has accepted it watches its socket.
+#[derive(Debug)]
+pub struct Accepted {
+    /// Its socket.
+    pub stream: Stream,
+    /// Who it is.
+    pub peer: Peer,
 }
 
 impl Accepted {
-    /// Registers the socket with the runtime of the calling thread.
+    /// Moves the socket to the runtime of the calling thread.
+    ///
+    /// # Errors
+    /// The operating system refuses to register the descriptor again.
+    pub fn rehome(self) -> io::Result<Self> {
+        Ok(Self { stream: self.stream.rehome()?, peer: self.peer })
+    }
+}
+
+impl Acceptor {
+    /// Registers a listener with the runtime of the calling thread.
     ///
     /// # Errors
     /// The operating system refuses.
-    pub fn register(self) -> io::Result<(Stream, Peer)> {
-        Ok(match self {
-            Self::Tcp(stream, address) => (Stream::Tcp(tokio::net::TcpStream::from_std(stream)?), Peer::Tcp(address)),
-            Self::Unix(stream, peer) => (Stream::Unix(tokio::net::UnixStream::from_std(stream)?), peer),
-        })
+    pub fn new(listener: Listener) -> io::Result<Self> {
+        Ok(Self(match listener {
+            Listener::Tcp(listener) => Watched::Tcp(TcpListener::from_std(listener)?),
+            Listener::Unix(listener, file) => Watched::Unix(UnixListener::from_std(listener)?, file),
+        }))
+    }
+
+    /// Waits for the next client; cancel safe.
+    ///
+    /// # Errors
+    /// The process is out of descriptors, or the like: worth another try after a pause.
+    pub async fn accept(&self) -> io::Result<Accepted> {
+        match &self.0 {
+            Watched::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Accepted { stream: Stream::Tcp(stream), peer: Peer::Tcp(address) })
+            }
+            Watched::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                let peer = stream.peer_cred().map_or(Peer::Unix { pid: 0, uid: u32::MAX }, |credentials| Peer::Unix {
+                    pid: credentials.pid().unwrap_or(0),
+                    uid: credentials.uid(),
+                });
+                Ok(Accepted { stream: Stream::Unix(stream), peer })
+            }
+        }
     }
 }
 
@@ -52,7 +98,7 @@ impl Listener {
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(backlog)?;
-        Ok(Self::Tcp(TcpListener::from_std(socket.into())?))
+        Ok(Self::Tcp(socket.into()))
     }
 
     /// Listens on a unix socket with these permissions. A file that nobody listens on is replaced.
@@ -66,31 +112,10 @@ impl Listener {
             }
             fs::remove_file(&path)?;
         }
-        let listener = UnixListener::bind(&path)?;
+        let listener = std::os::unix::net::UnixListener::bind(&path)?;
+        listener.set_nonblocking(true)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
-        Ok(Self::Unix(listener, path))
-    }
-
-    /// Waits for the next client; cancel safe.
-    ///
-    /// # Errors
-    /// The process is out of descriptors, or the like: worth another try after a pause.
-    pub async fn accept(&self) -> io::Result<Accepted> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, address) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok(Accepted::Tcp(stream.into_std()?, address))
-            }
-            Self::Unix(listener, _) => {
-                let (stream, _) = listener.accept().await?;
-                let peer = stream.peer_cred().map_or(Peer::Unix { pid: 0, uid: u32::MAX }, |credentials| Peer::Unix {
-                    pid: credentials.pid().unwrap_or(0),
-                    uid: credentials.uid(),
-                });
-                Ok(Accepted::Unix(stream.into_std()?, peer))
-            }
-        }
+        Ok(Self::Unix(listener, SocketFile(path)))
     }
 
     /// Is this the unix socket?
@@ -100,11 +125,9 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
+impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let Self::Unix(_, path) = self
-            && let Err(error) = fs::remove_file(path)
-        {
+        if let Err(error) = fs::remove_file(&self.0) {
             tracing::debug!(%error, "unix socket file not removed");
         }
     }

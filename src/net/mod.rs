@@ -6,5 +6,5 @@ mod listener;
 mod stream;
 
 pub use endpoint::{Endpoint, HIGH_WATER_BYTES, Inbox, Outbox, PeerError, Pumped, Side, poll_pump};
-pub use listener::{Accepted, Listener};
-pub use stream::{Address, Peer, Stream};
+pub use listener::{Accepted, Acceptor, Listener};
+pub use stream::{Address, Local, Peer, Stream};

@@ -82,6 +82,29 @@ impl fmt::Display for Peer {
     }
 }
 
+/// Our end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Local {
+    /// Address and port.
+    Tcp(SocketAddr),
+    /// A unix socket.
+    Unix,
+    /// The kernel does not say: the connection is gone.
+    Unknown,
+}
+
+impl Local {
+    /// Address and port as the console shows them.
+    #[must_use]
+    pub fn columns(self) -> (String, u16) {
+        match self {
+            Self::Tcp(address) => (address.ip().to_string(), address.port()),
+            Self::Unix => ("unix".to_owned(), 0),
+            Self::Unknown => (String::new(), 0),
+        }
+    }
+}
+
 /// A connected socket.
 #[derive(Debug)]
 pub enum Stream {
@@ -136,14 +159,12 @@ impl Stream {
         }
     }
 
-    /// Local address and port, for the console.
+    /// Our end.
     #[must_use]
-    pub fn local(&self) -> (String, u16) {
+    pub fn local(&self) -> Local {
         match self {
-            Self::Tcp(stream) => {
-                stream.local_addr().map_or_else(|_| (String::new(), 0), |a| (a.ip().to_string(), a.port()))
-            }
-            Self::Unix(_) => ("unix".to_owned(), 0),
+            Self::Tcp(stream) => stream.local_addr().map_or(Local::Unknown, Local::Tcp),
+            Self::Unix(_) => Local::Unix,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
@@ -15,10 +16,10 @@ use tokio::{sync::oneshot, time::timeout};
 use super::wait_queue::{CheckOut, Grant, Ticket, WaitQueue};
 use crate::{
     clock::Clock,
-    protocol::{ErrorResponse, SqlState},
+    protocol::{ErrorResponse, SqlState, backend},
     routing::MemberId,
     server::{Busy, ConnectError, Idle, Login, ServerConnection, ServerInfo, connect, reset},
-    session::PinSet,
+    session::{Parameters, PinSet},
 };
 
 /// Logins of one pool that may be under way at the same time: enough to fill a pool fast, too few to storm a server.
@@ -108,6 +109,25 @@ struct Rested {
     since: u64,
 }
 
+impl Rested {
+    /// `None` if it has gone meanwhile, or cannot follow its client to another worker.
+    fn wake(mut self, worker: usize) -> Option<ServerConnection<Idle>> {
+        if !self.server.is_reusable() {
+            return None;
+        }
+        if self.server.core().worker == worker {
+            return Some(self.server);
+        }
+        match self.server.rehome(worker) {
+            Ok(server) => Some(server),
+            Err(error) => {
+                tracing::warn!(%error, "server connection not moved to its new worker");
+                None
+            }
+        }
+    }
+}
+
 /// Counts for the console.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolCounts {
@@ -121,6 +141,25 @@ pub struct PoolCounts {
     pub waiting: usize,
 }
 
+/// What servers of a pool report at login.
+#[derive(Debug)]
+pub struct Greeting {
+    /// What follows a client.
+    pub parameters: Parameters,
+    /// The rest, as it is said to every client.
+    pub others: Vec<u8>,
+}
+
+impl Greeting {
+    fn new(parameters: Parameters, reported: &[(String, String)]) -> Self {
+        let mut others = Vec::new();
+        for (name, value) in reported.iter().filter(|(name, _)| parameters.get(name).is_none()) {
+            backend::put_parameter_status(&mut others, name, value);
+        }
+        Self { parameters, others }
+    }
+}
+
 /// One pool.
 pub struct Pool {
     key: PoolKey,
@@ -129,7 +168,7 @@ pub struct Pool {
     state: Mutex<State>,
     servers: DashMap<u64, Arc<ServerInfo>>,
     pins: [AtomicU32; PinSet::LABELS.len()],
-    greeting: OnceLock<Arc<Vec<(String, String)>>>,
+    greeting: OnceLock<Arc<Greeting>>,
     spellings: DashMap<(String, String), Box<str>>,
     in_flight: AtomicU32,
     clock: Clock,
@@ -222,34 +261,44 @@ impl Pool {
     }
 
     /// A connection for a client of this worker: an idle one, a new one, or after a wait of at most `wait`
-    /// (zero: for ever). Cancel safe: a client that stops waiting loses nobody's connection.
+    /// (zero: for ever).
     ///
     /// # Errors
     /// See [`CheckoutError`].
-    pub async fn check_out(
-        self: &Arc<Self>,
+    pub fn check_out(self: &Arc<Self>, worker: usize, wait: Duration) -> Result<CheckedOut, CheckoutError> {
+        loop {
+            match self.ask(worker)? {
+                Answer::Granted(Grant::Server(rested)) => {
+                    if let Some(server) = rested.wake(worker) {
+                        return Ok(CheckedOut::Now(server));
+                    }
+                }
+                // What takes its time is kept apart: nearly every request needs none of it.
+                answer => return Ok(CheckedOut::Later(Box::pin(Arc::clone(self).obtain(answer, worker, wait)))),
+            }
+        }
+    }
+
+    async fn obtain(
+        self: Arc<Self>,
+        mut answer: Answer,
         worker: usize,
         wait: Duration,
     ) -> Result<ServerConnection<Idle>, CheckoutError> {
         loop {
-            let grant = match self.ask(worker)? {
+            let grant = match answer {
                 Answer::Granted(grant) => grant,
                 Answer::Wait(place) => self.wait(place, wait).await?,
             };
             match grant {
                 Grant::Open => return self.open(worker).await,
-                Grant::Server(Rested { mut server, .. }) => {
-                    if server.is_reusable() {
-                        if server.core().worker == worker {
-                            return Ok(server);
-                        }
-                        match server.rehome(worker) {
-                            Ok(server) => return Ok(server),
-                            Err(error) => tracing::warn!(%error, "server connection not moved to its new worker"),
-                        }
+                Grant::Server(rested) => {
+                    if let Some(server) = rested.wake(worker) {
+                        return Ok(server);
                     }
                 }
             }
+            answer = self.ask(worker)?;
         }
     }
 
@@ -291,7 +340,8 @@ impl Pool {
         opening.is_used = true;
         self.servers.insert(id, Arc::clone(&server.core().info));
         server.set_lease(Box::new(Lease { pool: Arc::clone(self), id }));
-        self.greeting.get_or_init(|| Arc::new(reported));
+        let parameters = server.core().parameters.clone();
+        self.greeting.get_or_init(|| Arc::new(Greeting::new(parameters, &reported)));
         self.change(WaitQueue::opened);
         Ok(server)
     }
@@ -369,7 +419,7 @@ impl Pool {
 
     /// What servers of this pool report at login; `None` before the first login.
     #[must_use]
-    pub fn greeting(&self) -> Option<Arc<Vec<(String, String)>>> {
+    pub fn greeting(&self) -> Option<Arc<Greeting>> {
         self.greeting.get().cloned()
     }
 
@@ -487,6 +537,28 @@ impl Pool {
             return String::new();
         }
         format!("server connections of this pool pinned to clients: {} (SHOW PINS)", reasons.join(", "))
+    }
+}
+
+/// What a client that asked for a connection gets.
+pub enum CheckedOut {
+    /// An idle one.
+    Now(ServerConnection<Idle>),
+    /// A new one, or one that another client gives back. Cancel safe: a client that stops waiting loses nobody's
+    /// connection.
+    Later(Pin<Box<dyn Future<Output = Result<ServerConnection<Idle>, CheckoutError>> + Send>>),
+}
+
+impl CheckedOut {
+    /// Waits for it, if it has to be waited for.
+    ///
+    /// # Errors
+    /// See [`CheckoutError`].
+    pub async fn ready(self) -> Result<ServerConnection<Idle>, CheckoutError> {
+        match self {
+            Self::Now(server) => Ok(server),
+            Self::Later(server) => server.await,
+        }
     }
 }
 

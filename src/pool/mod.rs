@@ -3,4 +3,4 @@
 mod lending;
 pub mod wait_queue;
 
-pub use lending::{CheckoutError, LoginSource, Pool, PoolCounts, PoolKey, PoolLimits, Pools};
+pub use lending::{CheckedOut, CheckoutError, Greeting, LoginSource, Pool, PoolCounts, PoolKey, PoolLimits, Pools};

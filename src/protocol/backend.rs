@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use pgwire::messages::{
     Message,
     response::{CommandComplete, NotificationResponse},
-    startup::{Authentication, BackendKeyData, ParameterStatus, SecretKey},
+    startup::Authentication,
 };
 
 use super::{
@@ -74,6 +74,9 @@ pub fn put_message(buffer: &mut Vec<u8>, message: &impl Message) {
     }
 }
 
+/// `AuthenticationOk`
+pub const AUTHENTICATION_OK: &[u8] = b"R\0\0\0\x08\0\0\0\0";
+
 /// Appends an `Authentication…` message.
 pub fn put_authentication(buffer: &mut Vec<u8>, message: &Authentication) {
     put_message(buffer, message);
@@ -81,12 +84,20 @@ pub fn put_authentication(buffer: &mut Vec<u8>, message: &Authentication) {
 
 /// Appends `ParameterStatus`.
 pub fn put_parameter_status(buffer: &mut Vec<u8>, name: &str, value: &str) {
-    put_message(buffer, &ParameterStatus::new(name.to_owned(), value.to_owned()));
+    put(buffer, tag::PARAMETER_STATUS, |body| {
+        for text in [name, value] {
+            body.extend_from_slice(text.as_bytes());
+            body.push(0);
+        }
+    });
 }
 
 /// Appends `BackendKeyData` of protocol 3.0.
 pub fn put_backend_key_data(buffer: &mut Vec<u8>, pid: i32, key: i32) {
-    put_message(buffer, &BackendKeyData::new(pid, SecretKey::I32(key)));
+    put(buffer, tag::BACKEND_KEY_DATA, |body| {
+        body.extend_from_slice(&pid.to_be_bytes());
+        body.extend_from_slice(&key.to_be_bytes());
+    });
 }
 
 /// Appends `CommandComplete`.

@@ -79,6 +79,7 @@ fn client_row(proxy: &Proxy, client: &ClientInfo) -> ConnectionRow {
         Peer::Tcp(address) => (address.ip().to_string(), address.port(), 0),
         Peer::Unix { pid, .. } => ("unix".to_owned(), 0, u32::try_from(pid).unwrap_or(0)),
     };
+    let (local_addr, local_port) = client.local.columns();
     let is_waiting = client.activity() == Activity::Waiting;
     ConnectionRow {
         user: Some(client.user.to_string()),
@@ -91,8 +92,8 @@ fn client_row(proxy: &Proxy, client: &ClientInfo) -> ConnectionRow {
         },
         addr,
         port,
-        local_addr: client.local.0.clone(),
-        local_port: client.local.1,
+        local_addr,
+        local_port,
         connect_time: clock.wall(client.connected_at),
         request_time: clock.wall(requested),
         wait_us: if is_waiting { clock.now().saturating_sub(requested) / 1000 } else { 0 },
@@ -126,6 +127,7 @@ impl ConsoleState for View {
                 for server in pool.servers() {
                     let client = server.client.load(Ordering::Relaxed);
                     let (addr, port) = figures::peer(&server.address);
+                    let (local_addr, local_port) = server.local.columns();
                     rows.push(ConnectionRow {
                         user: Some(pool.key().user.to_string()),
                         database: Some(pool.key().database.to_string()),
@@ -133,8 +135,8 @@ impl ConsoleState for View {
                         state: if client == 0 { "idle" } else { "active" },
                         addr,
                         port,
-                        local_addr: server.local.0.clone(),
-                        local_port: server.local.1,
+                        local_addr,
+                        local_port,
                         connect_time: clock.wall(server.connected_at),
                         request_time: clock.wall(server.requested_at.load(Ordering::Relaxed)),
                         wait_us: 0,

@@ -7,10 +7,13 @@ use std::{
     time::Duration,
 };
 
+use tokio::{runtime::Handle, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
 use super::{ProcessError, Proxy, Stop, workers::Workers};
 use crate::{
     config::Config,
-    net::{Accepted, Listener},
+    net::{Acceptor, Listener},
 };
 
 /// After a failed accept (out of descriptors), the next is tried no sooner.
@@ -62,56 +65,58 @@ fn addresses(config: &Config) -> Result<Vec<SocketAddr>, ProcessError> {
 }
 
 /// Accepts until the process stops. TCP is closed first; the unix socket stays for the console while clients leave.
-pub(super) async fn accept_until_stopped(proxy: &Arc<Proxy>, listeners: Vec<Listener>, workers: &Workers) {
-    let (unix, tcp): (Vec<_>, Vec<_>) = listeners.into_iter().partition(Listener::is_unix);
+///
+/// # Errors
+/// A socket cannot be watched.
+pub(super) async fn accept_until_stopped(
+    proxy: &Arc<Proxy>,
+    listeners: Vec<Listener>,
+    workers: &Arc<Workers>,
+) -> Result<(), ProcessError> {
     let mut wish = proxy.stop.subscribe();
-    let accepting = async {
-        loop {
-            let accepted = accept_any(unix.iter().chain(&tcp)).await;
-            take(accepted, workers).await;
-        }
-    };
-    // Cancel safe: a client that is not handed over yet is refused by its socket closing.
-    tokio::select! {
-        () = accepting => {}
-        _ = wish.wait_for(|wish| *wish != Stop::No) => {}
+    let is_drained = CancellationToken::new();
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        let (workers, is_drained) = (Arc::clone(workers), is_drained.clone());
+        let is_tcp = !listener.is_unix();
+        let mut wish = proxy.stop.subscribe();
+        let stop = async move {
+            match is_tcp {
+                true => _ = wish.wait_for(|wish| *wish != Stop::No).await,
+                false => is_drained.cancelled().await,
+            }
+        };
+        let runtime = workers.first().clone();
+        let acceptor = watched_by(&runtime, listener)?;
+        let work = async move {
+            // Cancel safe: a client that is not handed over yet is refused by its socket closing.
+            tokio::select! {
+                () = accept(acceptor, &workers) => {}
+                () = stop => {}
+            }
+        };
+        accepting.spawn_on(work, &runtime);
     }
-    drop(tcp);
-    let on_console = async {
-        loop {
-            let accepted = accept_any(unix.iter()).await;
-            take(accepted, workers).await;
-        }
-    };
-    if unix.is_empty() {
-        return super::drain(proxy).await;
-    }
-    // Cancel safe, as above.
-    tokio::select! {
-        () = on_console => {}
-        () = super::drain(proxy) => {}
-    }
+    _ = wish.wait_for(|wish| *wish != Stop::No).await;
+    super::drain(proxy).await;
+    is_drained.cancel();
+    accepting.join_all().await;
+    Ok(())
 }
 
-async fn take(accepted: std::io::Result<Accepted>, workers: &Workers) {
-    match accepted {
-        Ok(client) => workers.hand_over(client).await,
-        Err(error) => {
-            tracing::warn!(%error, "accept failed");
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
+fn watched_by(runtime: &Handle, listener: Listener) -> Result<Acceptor, ProcessError> {
+    let _inside = runtime.enter();
+    Acceptor::new(listener).map_err(ProcessError::Runtime)
 }
 
-async fn accept_any<'a>(listeners: impl Iterator<Item = &'a Listener>) -> std::io::Result<Accepted> {
-    let mut accepting: Vec<_> = listeners.map(|listener| Box::pin(listener.accept())).collect();
-    std::future::poll_fn(|cx| {
-        for accept in &mut accepting {
-            if let std::task::Poll::Ready(accepted) = std::future::Future::poll(accept.as_mut(), cx) {
-                return std::task::Poll::Ready(accepted);
+async fn accept(acceptor: Acceptor, workers: &Workers) {
+    loop {
+        match acceptor.accept().await {
+            Ok(client) => workers.hand_over(client),
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(PAUSE).await;
             }
         }
-        std::task::Poll::Pending
-    })
-    .await
+    }
 }

@@ -134,21 +134,22 @@ async fn serve(settings: Settings, logging: Logging, path: PathBuf) -> Result<()
     let proxy = build(settings, logging, path)?;
     let settings = proxy.context.settings();
     let listeners = listen::open(&settings.config)?;
-    let workers = Workers::start(&settings.config, &proxy.context)?;
+    let workers = Arc::new(Workers::start(&settings.config, &proxy.context)?);
     http::start(&proxy, &settings.config).await?;
     signals::watch(&proxy)?;
     maintain(&proxy);
     proxy.installation.wait_for_catalogs(FIRST_CATALOGS).await;
     warn_of_settings_without_effect(&settings.config);
     tracing::info!(version = crate::admin::VERSION, workers = workers.len(), "process up");
-    listen::accept_until_stopped(&proxy, listeners, &workers).await;
-    drain(&proxy).await;
+    listen::accept_until_stopped(&proxy, listeners, &workers).await?;
     proxy.cancel.cancel();
     proxy.tracker.close();
     if tokio::time::timeout(Duration::from_secs(2), proxy.tracker.wait()).await.is_err() {
         tracing::warn!("a task did not end in time");
     }
-    workers.stop();
+    if let Some(workers) = Arc::into_inner(workers) {
+        workers.stop();
+    }
     proxy.context.insight.close();
     tracing::info!("server shutdown");
     Ok(())

@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::mpsc;
+use tokio::runtime::{Builder, Handle};
+use tokio_util::sync::CancellationToken;
 
 use super::ProcessError;
 use crate::{
@@ -18,16 +19,17 @@ use crate::{
     net::Accepted,
 };
 
-/// Clients that may wait to be taken by one worker.
-const QUEUE: usize = 1024;
-
 /// All workers.
 pub(super) struct Workers {
-    workers: Vec<Worker>,
+    first: Worker,
+    others: Vec<Worker>,
 }
 
 struct Worker {
-    queue: mpsc::Sender<Accepted>,
+    index: usize,
+    context: Arc<Context>,
+    runtime: Handle,
+    stop: CancellationToken,
     clients: Arc<AtomicUsize>,
     thread: JoinHandle<()>,
 }
@@ -37,27 +39,29 @@ impl Workers {
         let wanted = config.pgbouncer.workers as usize;
         let count = if wanted > 0 { wanted } else { std::thread::available_parallelism().map_or(1, usize::from) };
         let start = |index| Worker::start(index, Arc::clone(context));
-        Ok(Self { workers: (0..count).map(start).collect::<Result<_, _>>()? })
+        Ok(Self { first: start(0)?, others: (1..count).map(start).collect::<Result<_, _>>()? })
     }
 
     pub(super) fn len(&self) -> usize {
-        self.workers.len()
+        1 + self.others.len()
+    }
+
+    /// The runtime of the one that accepts clients: its own need no other thread to be woken.
+    pub(super) fn first(&self) -> &Handle {
+        &self.first.runtime
     }
 
     /// Hands a client to the worker with the fewest.
-    pub(super) async fn hand_over(&self, accepted: Accepted) {
-        let fewest = self.workers.iter().min_by_key(|worker| worker.clients.load(Ordering::Relaxed));
-        let Some(worker) = fewest else { return };
-        worker.clients.fetch_add(1, Ordering::Relaxed);
-        if worker.queue.send(accepted).await.is_err() {
-            tracing::error!("a worker has ended");
-        }
+    pub(super) fn hand_over(&self, accepted: Accepted) {
+        let all = std::iter::once(&self.first).chain(&self.others);
+        let fewest = all.min_by_key(|worker| worker.clients.load(Ordering::Relaxed));
+        fewest.unwrap_or(&self.first).take(accepted);
     }
 
     /// Ends the threads once their clients are gone, or after a moment.
     pub(super) fn stop(self) {
-        for worker in self.workers {
-            drop(worker.queue);
+        for worker in std::iter::once(self.first).chain(self.others) {
+            worker.stop.cancel();
             if worker.thread.join().is_err() {
                 tracing::error!("a worker panicked");
             }
@@ -70,20 +74,14 @@ const LAST_CLIENTS: Duration = Duration::from_secs(2);
 
 impl Worker {
     fn start(index: usize, context: Arc<Context>) -> Result<Self, ProcessError> {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ProcessError::Runtime)?;
-        let (queue, mut accepted) = mpsc::channel(QUEUE);
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(ProcessError::Runtime)?;
+        let handle = runtime.handle().clone();
+        let stop = CancellationToken::new();
         let clients = Arc::new(AtomicUsize::new(0));
-        let served = Arc::clone(&clients);
+        let (stopped, served) = (stop.clone(), Arc::clone(&clients));
         let work = move || {
             runtime.block_on(async move {
-                while let Some(client) = accepted.recv().await {
-                    let (context, served) = (Arc::clone(&context), Arc::clone(&served));
-                    tokio::spawn(async move {
-                        serve(client, context, index).await;
-                        served.fetch_sub(1, Ordering::Relaxed);
-                    });
-                }
+                stopped.cancelled().await;
                 let all_gone = async {
                     while served.load(Ordering::Relaxed) > 0 {
                         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -95,6 +93,19 @@ impl Worker {
             });
         };
         let thread = std::thread::Builder::new().name(format!("pgweir-{index}")).spawn(work);
-        Ok(Self { queue, clients, thread: thread.map_err(ProcessError::Runtime)? })
+        Ok(Self { index, context, runtime: handle, stop, clients, thread: thread.map_err(ProcessError::Runtime)? })
+    }
+
+    fn take(&self, accepted: Accepted) {
+        self.clients.fetch_add(1, Ordering::Relaxed);
+        let (context, clients, index) = (Arc::clone(&self.context), Arc::clone(&self.clients), self.index);
+        self.runtime.spawn(async move {
+            // The first has accepted it, and goes on watching its own.
+            match if index == 0 { Ok(accepted) } else { accepted.rehome() } {
+                Ok(accepted) => serve(accepted, context, index).await,
+                Err(error) => tracing::warn!(%error, "accepted socket not registered"),
+            }
+            clients.fetch_sub(1, Ordering::Relaxed);
+        });
     }
 }

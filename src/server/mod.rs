@@ -26,7 +26,7 @@ pub use connect::{ConnectError, Login, connect};
 pub use reset::{ExecuteError, execute, reset};
 
 use crate::{
-    net::{Address, Endpoint},
+    net::{Address, Endpoint, Local},
     protocol::TransactionStatus,
     session::{Parameters, prepared::ServerStatements},
 };
@@ -52,7 +52,7 @@ pub struct ServerInfo {
     /// Where it is.
     pub address: Address,
     /// Our end.
-    pub local: (String, u16),
+    pub local: Local,
     /// Nanoseconds on the process clock.
     pub connected_at: u64,
     /// The process that serves it.

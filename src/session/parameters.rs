@@ -1,15 +1,17 @@
 //! Parameters that PostgreSQL reports and that follow the client from server to server.
 
+use std::sync::Arc;
+
 /// The parameters that follow a client, in PostgreSQL's spelling.
 pub const TRACKED: [&str; 6] =
     ["client_encoding", "DateStyle", "TimeZone", "standard_conforming_strings", "application_name", "IntervalStyle"];
 
-/// Values of the tracked parameters; `None` where nobody has said.
+/// Values of the tracked parameters; `None` where nobody has said. Clients that begin with the same share them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parameters {
-    values: [Option<Box<str>>; TRACKED.len()],
+    values: [Option<Arc<str>>; TRACKED.len()],
     /// All values in one piece, so that two sets are compared at once.
-    joined: Box<[u8]>,
+    joined: Arc<[u8]>,
 }
 
 /// Index of a tracked parameter; names compare without regard to case, as in PostgreSQL.
@@ -32,7 +34,8 @@ impl Parameters {
     }
 
     fn join(&mut self) {
-        let mut joined = Vec::new();
+        let bytes = self.values.iter().map(|value| 2 + value.as_deref().map_or(0, str::len)).sum();
+        let mut joined = Vec::with_capacity(bytes);
         for value in &self.values {
             // No value holds a zero byte.
             joined.push(u8::from(value.is_some()));
@@ -61,7 +64,7 @@ impl Parameters {
     /// `SET` statements that bring a server to these values; `None` if it has them already.
     #[must_use]
     pub fn synchronise(&self, server: &Self) -> Option<String> {
-        if self.joined == server.joined {
+        if Arc::ptr_eq(&self.joined, &server.joined) || self.joined == server.joined {
             return None;
         }
         let mut text = String::new();
