@@ -8,6 +8,10 @@ use pgweir::{
     config, demo, proxy,
 };
 
+/// Gives memory of a burst back to the operating system, which glibc's keeps between what still lives.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
         Ok(invocation) => carry_out(invocation),

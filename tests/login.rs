@@ -228,6 +228,21 @@ fn a_server_that_refuses_the_login_is_heard_by_the_client() {
 }
 
 #[test]
+fn what_the_packet_sets_itself_comes_behind_its_options() {
+    let database = cluster().database();
+    let proxy = Proxy::of(cluster(), &database).start();
+    let options = ("options", "-c application_name=optional -c DateStyle=German");
+    let asked = [("user", USER), ("database", &database), ("application_name", "explicit"), options];
+    for address in [proxy.address(), cluster().primary.address()] {
+        let mut client = RawClient::connect(&address);
+        client.log_in(&asked, PASSWORD).unwrap_or_else(|error| panic!("{error:?}"));
+        assert_eq!(client.value("show application_name"), "explicit");
+        assert_eq!(client.value("show datestyle"), "German, DMY");
+    }
+    assert_eq!(proxy.show("CLIENTS").select("database", &database, "application_name"), ["explicit"]);
+}
+
+#[test]
 fn who_comes_and_goes_is_logged_unless_that_is_switched_off() {
     let database = cluster().database();
     let log_of_a_visit = |proxy: &Proxy| {

@@ -215,7 +215,7 @@ impl Client {
                     && let Some(own) = self.session.in_own_words(message)
                 {
                     inbox.skip(bytes, &mut self.io.outbox);
-                    self.io.outbox.bytes.extend_from_slice(&own);
+                    self.io.outbox.buffer().extend_from_slice(&own);
                     return Ok(());
                 }
                 if let Some(pending) = self.pending.front() {
@@ -239,7 +239,7 @@ impl Client {
                 core.is_tainted = true;
                 self.session.must_probe = false;
                 inbox.skip(bytes, &mut self.io.outbox);
-                self.io.outbox.bytes.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
+                self.io.outbox.buffer().extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
                 self.request_ended(TransactionStatus::Idle);
             }
             Verdict::OwnReady(status) => {
@@ -249,7 +249,7 @@ impl Client {
             Verdict::Ready(status) => {
                 if !link.held.is_empty() {
                     inbox.hand_over(&mut self.io.outbox);
-                    self.io.outbox.bytes.append(&mut link.held);
+                    self.io.outbox.buffer().append(&mut link.held);
                 }
                 inbox.pass(bytes);
                 if let Some(pending) = self.pending.front() {
@@ -267,7 +267,7 @@ impl Client {
         let Some(link) = &mut self.link else { return };
         if link.replies.has_made_up() {
             link.server.core_mut().endpoint.inbox.hand_over(&mut self.io.outbox);
-            let out = &mut self.io.outbox.bytes;
+            let out = self.io.outbox.buffer();
             link.replies.make_up(|reply| out.extend_from_slice(reply));
         }
     }

@@ -71,7 +71,7 @@ impl Client {
         let cells = &self.session.database.cells;
         match cache.lookup(self.session.key.as_bytes(), cells, deps, epoch, self.request_started) {
             Lookup::Hit(entry) => {
-                let out = &mut self.io.outbox.bytes;
+                let out = self.io.outbox.buffer();
                 let before = out.len();
                 if request.kind == RequestKind::Sync {
                     if shape.parses {

@@ -52,7 +52,7 @@ async fn converse(io: &mut Endpoint, session: &mut ConsoleSession) -> std::io::R
                 }
             }
         };
-        io.outbox.bytes.extend_from_slice(&out);
+        io.outbox.buffer().extend_from_slice(&out);
         io.flush().await?;
         match next {
             Next::Read => {}

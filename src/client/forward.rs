@@ -249,12 +249,12 @@ impl Client {
         link.tell("BEGIN");
         let out = &mut link.server.core_mut().endpoint.outbox;
         self.io.inbox.hand_over(out);
-        out.bytes.extend_from_slice(self.io.inbox.unread().get(..request.bytes).unwrap_or_default());
+        out.buffer().extend_from_slice(self.io.inbox.unread().get(..request.bytes).unwrap_or_default());
         self.io.inbox.skip(request.bytes, out);
         link.server.core_mut().statements.unnamed = None;
         link.replies.push(Reply::forward(Expected::Wrapped));
         link.ask(LOCK_SET_QUERY, Capture::LockSet);
-        frontend::put_query(&mut link.server.core_mut().endpoint.outbox.bytes, "COMMIT");
+        frontend::put_query(link.server.core_mut().endpoint.outbox.buffer(), "COMMIT");
         link.replies.push(Reply::forward(Expected::WrappedCommit));
     }
 
@@ -302,12 +302,12 @@ fn merge(earlier: &mut Option<WriteUnit>, later: Option<WriteUnit>) {
 /// Sends one message of the client's, under the names that the server knows.
 fn send_step(link: &mut super::link::Link, step: &Step, frame: &[u8]) {
     let copy = |link: &mut super::link::Link| {
-        link.server.core_mut().endpoint.outbox.bytes.extend_from_slice(frame);
+        link.server.core_mut().endpoint.outbox.buffer().extend_from_slice(frame);
     };
     match step {
         Step::Parse { prepared, is_taken: true, .. } => {
             link.prepare(prepared, false);
-            let out = &mut link.server.core_mut().endpoint.outbox.bytes;
+            let out = link.server.core_mut().endpoint.outbox.buffer();
             frontend::put_parse(out, &prepared.server_name, &prepared.text, &prepared.types);
             link.replies.push(Reply::forward(Expected::Parse));
         }
@@ -322,7 +322,7 @@ fn send_step(link: &mut super::link::Link, step: &Step, frame: &[u8]) {
             if name.is_empty() {
                 copy(link);
             } else {
-                let out = &mut link.server.core_mut().endpoint.outbox.bytes;
+                let out = link.server.core_mut().endpoint.outbox.buffer();
                 frontend::put_bind(out, portal, &prepared.server_name, rest);
             }
             link.replies.push(Reply::forward(Expected::Bind));
@@ -337,7 +337,7 @@ fn send_step(link: &mut super::link::Link, step: &Step, frame: &[u8]) {
                 Some(prepared) => {
                     link.prepare(prepared, is_unnamed);
                     let name = if is_unnamed { &b""[..] } else { &prepared.server_name };
-                    let out = &mut link.server.core_mut().endpoint.outbox.bytes;
+                    let out = link.server.core_mut().endpoint.outbox.buffer();
                     frontend::put_describe(out, Target::Statement, name);
                 }
                 None => copy(link),
@@ -371,7 +371,7 @@ fn send_parse(link: &mut super::link::Link, prepared: &Arc<crate::session::Prepa
     let Undo::Unname(name) = undo else { return };
     let is_refused = link.is_quiet() && link.status == TransactionStatus::Failed;
     let core = link.server.core_mut();
-    let out = &mut core.endpoint.outbox.bytes;
+    let out = core.endpoint.outbox.buffer();
     if name.is_empty() {
         core.statements.unnamed = Some(prepared.id);
         out.extend_from_slice(frame);
@@ -395,7 +395,7 @@ fn send_parse(link: &mut super::link::Link, prepared: &Arc<crate::session::Prepa
 fn ask_in_batch(link: &mut super::link::Link) {
     let name = StatementId::LOCK_SET.server_name();
     let core = link.server.core_mut();
-    let out = &mut core.endpoint.outbox.bytes;
+    let out = core.endpoint.outbox.buffer();
     if !core.statements.touch(StatementId::LOCK_SET) {
         core.statements.insert(StatementId::LOCK_SET);
         frontend::put_parse(out, name.as_bytes(), LOCK_SET_QUERY.as_bytes(), &[0, 0]);

@@ -84,7 +84,7 @@ impl Link {
     fn put_query(&mut self, text: &str) {
         let core = self.server.core_mut();
         core.statements.unnamed = None;
-        frontend::put_query(&mut core.endpoint.outbox.bytes, text);
+        frontend::put_query(core.endpoint.outbox.buffer(), text);
     }
 
     /// Brings the server's parameters to the client's values, in the same write as what follows.
@@ -100,12 +100,12 @@ impl Link {
         if is_unnamed {
             if core.statements.unnamed != Some(prepared.id) {
                 core.statements.unnamed = Some(prepared.id);
-                frontend::put_parse(&mut core.endpoint.outbox.bytes, b"", &prepared.text, &prepared.types);
+                frontend::put_parse(core.endpoint.outbox.buffer(), b"", &prepared.text, &prepared.types);
                 self.replies.push(Reply::swallow(Expected::Parse).undone_by(Undo::Unprepare(prepared.id)));
             }
         } else if !core.statements.touch(prepared.id) {
             core.statements.insert(prepared.id);
-            let out = &mut core.endpoint.outbox.bytes;
+            let out = core.endpoint.outbox.buffer();
             frontend::put_parse(out, &prepared.server_name, &prepared.text, &prepared.types);
             self.replies.push(Reply::swallow(Expected::Parse).undone_by(Undo::Unprepare(prepared.id)));
         }
@@ -116,7 +116,7 @@ impl Link {
         let core = self.server.core_mut();
         while let Some(evicted) = core.statements.evict(limit) {
             let name = evicted.server_name();
-            frontend::put_close(&mut core.endpoint.outbox.bytes, frontend::Target::Statement, name.as_bytes());
+            frontend::put_close(core.endpoint.outbox.buffer(), frontend::Target::Statement, name.as_bytes());
             self.replies.push(Reply { expected: Expected::Close, delivery: Delivery::Swallow, undo: Undo::Nothing });
         }
     }

@@ -105,7 +105,7 @@ async fn log_in(
     let parameters = loop {
         match read_startup(io).await? {
             StartupPacket::SslRequest | StartupPacket::GssEncRequest => {
-                io.outbox.bytes.push(b'N');
+                io.outbox.buffer().push(b'N');
                 io.flush().await.map_err(ClientError::Gone)?;
             }
             StartupPacket::CancelRequest { pid, key } => {
@@ -144,7 +144,7 @@ async fn read_startup(io: &mut Endpoint) -> Result<StartupPacket, ClientError> {
 fn understand(minor: u16, given: Vec<(String, String)>, settings: &Settings) -> Result<Request, ClientError> {
     let ignored = &settings.config.pgbouncer.ignore_startup_parameters;
     let (mut user, mut database, mut options) = (String::new(), String::new(), None);
-    let mut parameters = Vec::new();
+    let (mut parameters, mut explicit) = (Vec::new(), Vec::new());
     let mut unknown_options = Vec::new();
     for (name, value) in given {
         match name.as_str() {
@@ -156,7 +156,7 @@ fn understand(minor: u16, given: Vec<(String, String)>, settings: &Settings) -> 
                 return Err(ClientError::Refused("replication connections are not supported".to_owned()));
             }
             _ if name.starts_with("_pq_.") => unknown_options.push(name),
-            _ => accept(name, value, ignored, &mut parameters)?,
+            _ => explicit.push((name, value)),
         }
     }
     if user.is_empty() {
@@ -172,6 +172,10 @@ fn understand(minor: u16, given: Vec<(String, String)>, settings: &Settings) -> 
                 accepted => accepted?,
             }
         }
+    }
+    // As in PostgreSQL, what the packet sets itself comes behind its `options`, and the last word holds.
+    for (name, value) in explicit {
+        accept(name, value, ignored, &mut parameters)?;
     }
     let application_name = parameters.iter().rfind(|(name, _)| name.eq_ignore_ascii_case("application_name"));
     Ok(Request {
@@ -251,7 +255,7 @@ async fn read_password(io: &mut Endpoint) -> Result<Vec<u8>, ClientError> {
 }
 
 async fn ask(io: &mut Endpoint, message: &Authentication) -> Result<Vec<u8>, ClientError> {
-    backend::put_authentication(&mut io.outbox.bytes, message);
+    backend::put_authentication(io.outbox.buffer(), message);
     io.flush().await.map_err(ClientError::Gone)?;
     read_password(io).await
 }
@@ -300,7 +304,7 @@ async fn scram_exchange(
     let client_final = ask(io, &Authentication::SASLContinue(server_first.into())).await?;
     let (server_final, keys) = exchange.finish_with_keys(&client_final)?;
     context.directory.remember_keys(user, keys);
-    backend::put_authentication(&mut io.outbox.bytes, &Authentication::SASLFinal(server_final.into()));
+    backend::put_authentication(io.outbox.buffer(), &Authentication::SASLFinal(server_final.into()));
     Ok(())
 }
 
@@ -344,7 +348,7 @@ async fn console(
         request.application_name.clone(),
     ));
     let key = context.cancel_keys.issue(&info, draws());
-    let out = &mut io.outbox.bytes;
+    let out = io.outbox.buffer();
     negotiate(out, request);
     out.extend_from_slice(backend::AUTHENTICATION_OK);
     for (name, value) in admin::LOGIN_PARAMETERS {
@@ -352,8 +356,9 @@ async fn console(
     }
     backend::put_backend_key_data(out, key.pid, key.secret);
     out.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
-    io.flush().await.map_err(ClientError::Gone)?;
+    let flushed = io.flush().await;
     context.cancel_keys.revoke(key);
+    flushed.map_err(ClientError::Gone)?;
     Ok(ConsoleGuest { info, privilege })
 }
 
@@ -411,7 +416,10 @@ async fn welcome(
     }
     backend::put_backend_key_data(out, key.pid, key.secret);
     out.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
-    io.flush().await.map_err(ClientError::Gone)?;
+    if let Err(error) = io.flush().await {
+        context.cancel_keys.revoke(key);
+        return Err(ClientError::Gone(error));
+    }
 
     context.clients.insert(info.id, Arc::clone(&info));
     let account = context.insight.account(&request.database, &request.user);

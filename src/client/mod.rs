@@ -146,8 +146,8 @@ async fn serve_client(io: Endpoint, guest: Box<login::Guest>, context: Arc<Conte
 async fn say_farewell(io: &mut Endpoint, error: &ClientError) {
     match error.last_words() {
         LastWords::Silence => return,
-        LastWords::Ours(response) => response.put(&mut io.outbox.bytes),
-        LastWords::Servers(frame) => io.outbox.bytes.extend_from_slice(&frame),
+        LastWords::Ours(response) => response.put(io.outbox.buffer()),
+        LastWords::Servers(frame) => io.outbox.buffer().extend_from_slice(&frame),
     }
     if tokio::time::timeout(FAREWELL, io.flush()).await.is_err() {
         tracing::debug!("client did not read its last words");
@@ -170,8 +170,8 @@ impl Client {
             own,
         } = guest;
         let woken = info.waker();
-        let primary = usize::from(database.primary().0);
-        let mut member_pools = vec![None; primary];
+        // The primary may have become another one since this pool was found.
+        let mut member_pools = vec![None; usize::from(pool.key().member.0)];
         member_pools.push(Some(pool));
         let mut session = Session::new(Arc::clone(&context), database, server_user, parameters);
         session.own = own;

@@ -194,7 +194,7 @@ impl Client {
         if request.kind != RequestKind::Sync || !self.session.steps.iter().all(|located| is_local(&located.step)) {
             return false;
         }
-        let out = &mut self.io.outbox.bytes;
+        let out = self.io.outbox.buffer();
         for located in &self.session.steps {
             out.extend_from_slice(match located.step {
                 Step::CloseStatement { .. } => backend::CLOSE_COMPLETE,
@@ -210,7 +210,7 @@ impl Client {
         let Some([part]) = facts.statement.as_ref().map(|statement| &*statement.parts) else {
             return false;
         };
-        let out = &mut self.io.outbox.bytes;
+        let out = self.io.outbox.buffer();
         match &part.kind {
             StatementKind::ProxySet { name, value, .. } => {
                 match self.session.own.set(name, value.as_deref().unwrap_or("default")) {
@@ -253,7 +253,7 @@ impl Client {
         if request.kind != RequestKind::Sync {
             return Some(false);
         }
-        let out = &mut self.io.outbox.bytes;
+        let out = self.io.outbox.buffer();
         for located in &self.session.steps {
             match located.step {
                 Step::Parse { .. } => out.extend_from_slice(backend::PARSE_COMPLETE),
@@ -293,7 +293,7 @@ impl Client {
 
     /// Answers a request with an error, as a server would that fails at its first message.
     pub(super) fn reject(&mut self, request: Request, error: &ErrorResponse) {
-        let out = &mut self.io.outbox.bytes;
+        let out = self.io.outbox.buffer();
         error.put(out);
         match request.kind {
             RequestKind::Simple | RequestKind::Sync | RequestKind::FunctionCall => {
@@ -309,7 +309,7 @@ impl Client {
         self.drop_request(request.bytes);
         if ends {
             self.discards_until_sync = false;
-            self.io.outbox.bytes.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
+            self.io.outbox.buffer().extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
         }
         Taken::Yes
     }
@@ -414,7 +414,7 @@ impl Client {
                     Some(prepared) if !name.is_empty() => &*prepared.server_name,
                     _ => &*name,
                 };
-                frontend::put_bind_head(&mut out.bytes, &portal, server_name, header.frame_bytes - head);
+                frontend::put_bind_head(out.buffer(), &portal, server_name, header.frame_bytes - head);
                 self.io.inbox.skip(head, out);
                 self.io.inbox.pass(header.frame_bytes - head);
                 link.replies.push(Reply::forward(Expected::Bind));

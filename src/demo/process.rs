@@ -17,6 +17,7 @@ use tokio::{process::Command, time::sleep};
 use super::{error::DemoError, scratch::Scratch};
 
 const LONGEST_STOP: Duration = Duration::from_secs(5);
+const LONGEST_ADOPTION: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const LOG_LINES: usize = 30;
 
@@ -86,11 +87,15 @@ impl Process {
 
     fn ends_within(&mut self, longest: Duration) -> bool {
         let started = Instant::now();
-        // The first is gone once it was waited for; what it left to others is gone when nobody can be signalled.
-        while self.ended().is_none() || self.signal(None).is_ok() {
+        while self.ended().is_none() {
             if started.elapsed() > longest {
                 return false;
             }
+            thread::sleep(LOOK_AGAIN);
+        }
+        // Whoever adopted the others may take his time to notice that they are dead, or never do it.
+        let started = Instant::now();
+        while self.signal(None).is_ok() && started.elapsed() < LONGEST_ADOPTION {
             thread::sleep(LOOK_AGAIN);
         }
         true
@@ -99,7 +104,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if self.ended().is_some() {
+        if self.ended().is_some() && self.signal(None).is_err() {
             return;
         }
         // Those that have ended meanwhile are what is wanted.

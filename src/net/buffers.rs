@@ -5,55 +5,31 @@
 
 use std::cell::RefCell;
 
-use bytes::BytesMut;
+use super::endpoint::READ_BYTES;
 
-use super::endpoint::KEPT_BYTES;
-
-/// Buffers of each kind that a thread keeps; more are freed.
-const KEPT: usize = 64;
-
-#[derive(Default)]
-struct Spare {
-    inboxes: Vec<BytesMut>,
-    outboxes: Vec<Vec<u8>>,
-}
+/// Buffers that a thread keeps; more are freed.
+const KEPT: usize = 16;
 
 thread_local! {
-    static SPARE: RefCell<Spare> = RefCell::default();
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A buffer to read into; it may have no room yet.
-pub(super) fn take_inbox() -> BytesMut {
-    SPARE.with_borrow_mut(|spare| spare.inboxes.pop()).unwrap_or_default()
+/// An empty buffer with room for a read.
+pub(super) fn take() -> Vec<u8> {
+    SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(READ_BYTES))
 }
 
-/// An empty buffer to append to; it may have no room yet.
-pub(super) fn take_outbox() -> Vec<u8> {
-    SPARE.with_borrow_mut(|spare| spare.outboxes.pop()).unwrap_or_default()
-}
-
-/// Gives back a buffer that holds nothing.
-pub(super) fn put_inbox(mut buffer: BytesMut) {
-    // What has been read is no capacity until it is reclaimed; a buffer that was large for a moment goes.
-    if buffer.capacity() > 0 && !buffer.try_reclaim(KEPT_BYTES + 1) {
-        keep(buffer, |spare| &mut spare.inboxes);
+/// Gives back a buffer whose content is not needed any more. One that was large for a moment goes, and so does one
+/// without room for a read.
+pub(super) fn put(mut buffer: Vec<u8>) {
+    if (READ_BYTES..=2 * READ_BYTES).contains(&buffer.capacity()) {
+        buffer.clear();
+        // A thread that ends keeps nothing.
+        let _ended = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < KEPT {
+                spare.push(buffer);
+            }
+        });
     }
-}
-
-/// Gives back a buffer that holds nothing.
-pub(super) fn put_outbox(buffer: Vec<u8>) {
-    if buffer.capacity() > 0 && buffer.capacity() <= KEPT_BYTES {
-        keep(buffer, |spare| &mut spare.outboxes);
-    }
-}
-
-fn keep<B>(buffer: B, kind: impl FnOnce(&mut Spare) -> &mut Vec<B>) {
-    // A thread that ends keeps nothing.
-    let _ended = SPARE.try_with(|spare| {
-        let mut spare = spare.borrow_mut();
-        let kept = kind(&mut spare);
-        if kept.len() < KEPT {
-            kept.push(buffer);
-        }
-    });
 }

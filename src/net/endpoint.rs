@@ -6,14 +6,13 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use bytes::{Buf, BytesMut};
 use tokio::{io::AsyncWrite, task::coop::has_budget_remaining};
 use tokio_util::io::poll_read_buf;
 
 use super::{Stream, buffers};
 
 /// Room made before a read.
-const READ_BYTES: usize = 16 * 1024;
+pub(super) const READ_BYTES: usize = 16 * 1024;
 /// While this much waits for a peer, nothing more is read on its behalf.
 pub const HIGH_WATER_BYTES: usize = 64 * 1024;
 /// A buffer that grew beyond this is given back once it is empty.
@@ -42,7 +41,10 @@ pub struct PeerError {
 /// What has arrived from one peer. The front of it may be approved: it goes on to the other peer as it is.
 #[derive(Debug, Default)]
 pub struct Inbox {
-    bytes: BytesMut,
+    bytes: Vec<u8>,
+    /// Bytes at the front that have left.
+    gone: usize,
+    /// Bytes behind them that may leave.
     approved: usize,
     /// Bytes of a message, not arrived yet, that will be approved as they come.
     passing: usize,
@@ -54,19 +56,52 @@ impl Inbox {
     /// What nobody has decided about.
     #[must_use]
     pub fn unread(&self) -> &[u8] {
-        self.bytes.get(self.approved..).unwrap_or_default()
+        self.bytes.get(self.gone + self.approved..).unwrap_or_default()
     }
 
-    /// Everything that has arrived and has not left.
+    /// How much has arrived and has not left.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() - self.gone
     }
 
     /// Nothing has arrived that has not left.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.len() == 0
+    }
+
+    /// What may leave.
+    fn approved(&self) -> &[u8] {
+        self.bytes.get(self.gone..self.gone + self.approved).unwrap_or_default()
+    }
+
+    /// The first bytes have left, or are not wanted.
+    fn advance(&mut self, bytes: usize) {
+        self.gone += bytes;
+        if self.gone >= self.bytes.len() {
+            self.gone = 0;
+            if self.bytes.capacity() > KEPT_BYTES {
+                self.bytes = Vec::new();
+            } else {
+                self.bytes.clear();
+            }
+        }
+    }
+
+    /// Makes room to read into.
+    fn make_room(&mut self) {
+        if self.bytes.capacity() == 0 {
+            self.bytes = buffers::take();
+        }
+        if self.bytes.capacity() - self.bytes.len() < READ_BYTES / 4 {
+            // As much goes as is moved, at least: a byte is moved once, on the average.
+            if self.gone >= self.len() {
+                self.bytes.drain(..self.gone);
+                self.gone = 0;
+            }
+            self.bytes.reserve(READ_BYTES);
+        }
     }
 
     /// A message is being passed on or dropped while it arrives.
@@ -85,17 +120,16 @@ impl Inbox {
     /// Drops the next `bytes`, whether they have arrived or not. What was approved moves to `out` first.
     pub fn skip(&mut self, bytes: usize, out: &mut Outbox) {
         self.hand_over(out);
-        let here = bytes.min(self.bytes.len());
-        self.bytes.advance(here);
+        let here = bytes.min(self.len());
+        self.advance(here);
         self.skipping += bytes - here;
     }
 
     /// Moves what was approved to `out`, so that something can be put behind it.
     pub fn hand_over(&mut self, out: &mut Outbox) {
         if self.approved > 0 {
-            out.buffer().extend_from_slice(self.bytes.get(..self.approved).unwrap_or_default());
-            self.bytes.advance(self.approved);
-            self.approved = 0;
+            out.buffer().extend_from_slice(self.approved());
+            self.discard_approved();
         }
     }
 
@@ -107,15 +141,15 @@ impl Inbox {
 
     /// Drops what was approved and has not left: the other peer is gone.
     pub fn discard_approved(&mut self) {
-        self.bytes.advance(self.approved);
-        self.approved = 0;
+        let approved = std::mem::take(&mut self.approved);
+        self.advance(approved);
     }
 
     /// Accounts for bytes that have just arrived inside a long message.
     fn settle(&mut self) {
         if self.skipping > 0 {
-            let here = self.skipping.min(self.bytes.len());
-            self.bytes.advance(here);
+            let here = self.skipping.min(self.len());
+            self.advance(here);
             self.skipping -= here;
         }
         if self.passing > 0 {
@@ -131,26 +165,21 @@ impl Inbox {
     }
 
     fn sent(&mut self, bytes: usize) {
-        self.bytes.advance(bytes);
         self.approved -= bytes;
-        if self.bytes.is_empty() && self.bytes.capacity() > KEPT_BYTES {
-            self.bytes = BytesMut::new();
-        }
+        self.advance(bytes);
     }
 }
 
 impl Drop for Inbox {
     fn drop(&mut self) {
-        self.bytes.clear();
-        buffers::put_inbox(std::mem::take(&mut self.bytes));
+        buffers::put(std::mem::take(&mut self.bytes));
     }
 }
 
 /// Bytes of our own making that wait for one peer; they leave before what the other peer's inbox has approved.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// Messages are appended here.
-    pub bytes: Vec<u8>,
+    bytes: Vec<u8>,
     sent: usize,
 }
 
@@ -158,7 +187,7 @@ impl Outbox {
     /// Where messages are appended; one that others have used, if it has none.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         if self.bytes.capacity() == 0 {
-            self.bytes = buffers::take_outbox();
+            self.bytes = buffers::take();
         }
         &mut self.bytes
     }
@@ -188,8 +217,7 @@ impl Outbox {
 
 impl Drop for Outbox {
     fn drop(&mut self) {
-        self.bytes.clear();
-        buffers::put_outbox(std::mem::take(&mut self.bytes));
+        buffers::put(std::mem::take(&mut self.bytes));
     }
 }
 
@@ -238,10 +266,10 @@ impl Endpoint {
     /// Nothing is expected of the peer or for it: its buffers serve others meanwhile.
     pub fn rest(&mut self) {
         if self.inbox.bytes.is_empty() {
-            buffers::put_inbox(std::mem::take(&mut self.inbox.bytes));
+            buffers::put(std::mem::take(&mut self.inbox.bytes));
         }
         if self.outbox.unsent().is_empty() {
-            buffers::put_outbox(std::mem::take(&mut self.outbox.bytes));
+            buffers::put(std::mem::take(&mut self.outbox.bytes));
         }
     }
 
@@ -267,12 +295,7 @@ impl Endpoint {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.is_armed = false;
         let inbox = &mut self.inbox;
-        if inbox.bytes.capacity() == 0 {
-            inbox.bytes = buffers::take_inbox();
-        }
-        if inbox.bytes.capacity() - inbox.bytes.len() < READ_BYTES / 4 {
-            inbox.bytes.reserve(READ_BYTES);
-        }
+        inbox.make_room();
         match poll_read_buf(Pin::new(&mut self.stream), cx, &mut inbox.bytes) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
@@ -313,7 +336,7 @@ fn poll_send(
 ) -> Poll<io::Result<()>> {
     loop {
         let own = out.unsent();
-        let passed = from.as_ref().map_or(&[][..], |inbox| inbox.bytes.get(..inbox.approved).unwrap_or_default());
+        let passed = from.as_ref().map_or(&[][..], |inbox| inbox.approved());
         let sent = match (own.is_empty(), passed.is_empty()) {
             (true, true) => return Poll::Ready(Ok(())),
             (false, true) => poll_write(stream, own, cx),

@@ -97,7 +97,14 @@ pub(super) async fn accept_until_stopped(
         };
         accepting.spawn_on(work, &runtime);
     }
-    _ = wish.wait_for(|wish| *wish != Stop::No).await;
+    // Cancel safe: a task that has ended stays in the set until it is taken from it.
+    tokio::select! {
+        _ = wish.wait_for(|wish| *wish != Stop::No) => {}
+        Some(ended) = accepting.join_next() => {
+            tracing::error!(?ended, "an accept loop has ended");
+            return Err(ProcessError::AcceptEnded);
+        }
+    }
     super::drain(proxy).await;
     is_drained.cancel();
     accepting.join_all().await;

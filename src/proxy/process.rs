@@ -46,6 +46,9 @@ pub enum ProcessError {
     /// `logfile` cannot be opened.
     #[error("logfile: {0}")]
     Log(#[source] io::Error),
+    /// Nobody would be accepted any more.
+    #[error("an accept loop has ended")]
+    AcceptEnded,
     /// `slow_query_log` cannot be opened.
     #[error("slow_query_log: {0}")]
     SlowLog(#[source] io::Error),

@@ -105,7 +105,7 @@ pub async fn connect(
     let mut endpoint = Endpoint::new(stream);
     let mut parameters = vec![("user", login.user.as_str()), ("database", login.database.as_str())];
     parameters.extend(login.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    startup::put_startup(&mut endpoint.outbox.bytes, &parameters);
+    startup::put_startup(endpoint.outbox.buffer(), &parameters);
 
     let mut exchange = ServerLogin::new(&login.user, login.secret.as_ref());
     if let Some(keys) = &login.keys {
@@ -119,7 +119,7 @@ pub async fn connect(
                 endpoint.read().await.map_err(io_error)?;
                 continue;
             };
-            let is_ready = on_message(message, &mut exchange, &mut greeting, &mut endpoint.outbox.bytes)?;
+            let is_ready = on_message(message, &mut exchange, &mut greeting, endpoint.outbox.buffer())?;
             (message.len(), is_ready)
         };
         endpoint.inbox.skip(consumed, &mut Default::default());

@@ -42,7 +42,7 @@ pub async fn execute(mut server: ServerConnection<Busy>, query: &str) -> Result<
     let core = server.core_mut();
     // A simple query ends it.
     core.statements.unnamed = None;
-    frontend::put_query(&mut core.endpoint.outbox.bytes, query);
+    frontend::put_query(core.endpoint.outbox.buffer(), query);
     core.endpoint.flush().await?;
     let mut refusal = None;
     loop {

@@ -1,0 +1,103 @@
+//! What clients cost while they do nothing, and what is left of a burst.
+//!
+//! `IDLE_CLIENTS=9000 PGWEIR_BIN=target/release/pgweir cargo test --test memory -- --nocapture` prints the figures.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails loudly")]
+#![allow(clippy::print_stdout, reason = "its figures")]
+
+mod support;
+
+use std::{env, sync::Once};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use support::{
+    Proxy, RawClient, cluster,
+    frames::{bind, execute, parse, query, sync},
+    wait_until,
+};
+
+/// Bytes of memory for a client that is logged in and silent.
+const BUDGET: u64 = 6 * 1024;
+/// Clients that ask for a megabyte at the same time.
+const BURST: usize = 1000;
+/// Descriptors beside those of the clients.
+const OTHERS: u64 = 300;
+
+/// Room for the sockets of all tests, here and in the proxies, which inherit it.
+fn allow_descriptors() {
+    static ALLOWED: Once = Once::new();
+    ALLOWED.call_once(|| {
+        let wanted = (idle_clients() + BURST) as u64 + OTHERS;
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        assert!(hard >= wanted, "{wanted} descriptors are needed, the hard limit is {hard}: raise it");
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    });
+}
+
+fn idle_clients() -> usize {
+    env::var("IDLE_CLIENTS").map_or(2000, |count| count.parse().expect("IDLE_CLIENTS is a number"))
+}
+
+/// Pool, caches of the allocator and everything else that the first clients bring.
+fn warm_up(proxy: &Proxy, database: &str) {
+    let mut first: Vec<_> = (0..50).map(|_| proxy.session(database)).collect();
+    for client in &mut first {
+        client.value("select repeat('x', 3000)");
+        client.extended("select $1::text", &["x"]);
+    }
+}
+
+#[test]
+fn an_idle_client_takes_less_than_6_kb() {
+    let count = idle_clients();
+    allow_descriptors();
+    let database = cluster().database();
+    let proxy = Proxy::of(cluster(), &database).set("max_client_conn", count + 100).start();
+    warm_up(&proxy, &database);
+    let before = proxy.resident();
+    let per_client = || proxy.resident().saturating_sub(before) / count as u64;
+    let mut clients: Vec<RawClient> = (0..count).map(|_| proxy.session(&database)).collect();
+    let after_login = per_client();
+    for client in &mut clients {
+        client.value("select repeat('x', 3000)");
+    }
+    let after_a_query = per_client();
+    for client in &mut clients {
+        client.exchange(&[parse("", "select $1"), bind("", &["x"]), execute("", 0), sync()].concat());
+    }
+    let after_an_extended_query = per_client();
+    println!("{count} clients, bytes for each: {after_login} after login, {after_a_query} after a query, ");
+    println!("{after_an_extended_query} after an extended query");
+    for bytes in [after_login, after_a_query, after_an_extended_query] {
+        assert!(bytes < BUDGET, "{after_login} {after_a_query} {after_an_extended_query}");
+    }
+}
+
+#[test]
+fn what_a_burst_of_large_results_took_is_given_back() {
+    let count = BURST;
+    allow_descriptors();
+    let database = cluster().database();
+    let proxy = Proxy::of(cluster(), &database).set("max_client_conn", count + 100).start();
+    let mut clients: Vec<RawClient> = (0..count).map(|_| proxy.session(&database)).collect();
+    for client in &mut clients {
+        client.value("select repeat('x', 3000)");
+    }
+    let before = proxy.resident();
+    for client in &mut clients {
+        client.send(&query("select repeat('x', 1000000)"));
+    }
+    // While the first answers are read, the others pile up.
+    wait_until("answers wait for their clients", || {
+        proxy.show("POOLS").number("database", &database, "cl_waiting") > 0
+    });
+    let peak = proxy.resident();
+    for client in &mut clients {
+        client.reply();
+    }
+    let at_once = proxy.resident();
+    assert!(at_once > before + before / 5, "no burst: {before} {peak} {at_once}");
+    // The allocator returns pages that nobody has used for ten seconds.
+    wait_until("memory is given back", || proxy.resident() < before + before / 5);
+    println!("resident: {before} bytes before, {peak} while answers wait, {at_once} when all were read, then");
+    println!("{} bytes", proxy.resident());
+}
