@@ -16,6 +16,8 @@ die() {
 
 has_postgres() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null; }
 has_redis() { command -v redis-server >/dev/null; }
+# The build of the allocator.
+has_make() { command -v make >/dev/null; }
 has_compiler() { command -v gcc >/dev/null || command -v clang >/dev/null; }
 # The build reads C headers of PostgreSQL's parser with it.
 has_libclang() {
@@ -29,6 +31,7 @@ install_missing() {
     has_redis || missing+=(redis-server)
     has_compiler || missing+=(gcc libc6-dev)
     has_libclang || missing+=(libclang-dev)
+    has_make || missing+=(make)
     [ ${#missing[@]} -gt 0 ] || return 0
     command -v apt-get >/dev/null || die "please install what Debian calls: ${missing[*]}"
     local as_root=()

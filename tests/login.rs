@@ -233,8 +233,8 @@ fn what_the_packet_sets_itself_comes_behind_its_options() {
     let proxy = Proxy::of(cluster(), &database).start();
     let options = ("options", "-c application_name=optional -c DateStyle=German");
     let asked = [("user", USER), ("database", &database), ("application_name", "explicit"), options];
-    for address in [proxy.address(), cluster().primary.address()] {
-        let mut client = RawClient::connect(&address);
+    let mut clients = [proxy.address(), cluster().primary.address()].map(|address| RawClient::connect(&address));
+    for client in &mut clients {
         client.log_in(&asked, PASSWORD).unwrap_or_else(|error| panic!("{error:?}"));
         assert_eq!(client.value("show application_name"), "explicit");
         assert_eq!(client.value("show datestyle"), "German, DMY");

@@ -17,6 +17,7 @@ missing_packages() {
     ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null || echo postgresql
     command -v redis-server >/dev/null || echo redis-server
     command -v gcc >/dev/null || echo gcc libc6-dev
+    command -v make >/dev/null || echo make
     ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* >/dev/null 2>&1 || echo libclang-dev
     python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
     command -v node >/dev/null || echo nodejs

@@ -100,7 +100,8 @@ pub(super) async fn accept_until_stopped(
     // Cancel safe: a task that has ended stays in the set until it is taken from it.
     tokio::select! {
         _ = wish.wait_for(|wish| *wish != Stop::No) => {}
-        Some(ended) = accepting.join_next() => {
+        // The wish ends accept loops, too, and they may hear of it first.
+        Some(ended) = accepting.join_next() => if *proxy.stop.borrow() == Stop::No {
             tracing::error!(?ended, "an accept loop has ended");
             return Err(ProcessError::AcceptEnded);
         }
