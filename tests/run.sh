@@ -78,15 +78,15 @@ integration_tests() {
 
 # Everything that the tests started carries the run's own temporary directory in its environment or command line.
 leftovers() {
-    local process pid
+    local pid command
     {
         grep -ls -- "$run" /proc/[0-9]*/cmdline || true
         grep -lsz -- "^TMPDIR=$run" /proc/[0-9]*/environ || true
     } | sort -u | while IFS=/ read -r _ _ pid _; do
-        process=/proc/$pid
-        # This script, and the searches themselves, which are over by now.
-        if [ "$pid" != "$$" ] && [ "$pid" != "$BASHPID" ] && [ "$pid" != "$PPID" ] && [ -e "$process/cmdline" ]; then
-            echo "$pid $(tr '\0' ' ' 2>/dev/null <"$process/cmdline" | tr '\n' ' ' | cut -c1-200)"
+        # This script, and the searches themselves: they are over by now, or about to be and without a command line.
+        if [ "$pid" != "$$" ] && [ "$pid" != "$BASHPID" ] && [ "$pid" != "$PPID" ]; then
+            command=$(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | tr '\n' ' ' | cut -c1-200) || true
+            [ -z "$command" ] || echo "$pid $command"
         fi
     done
 }
