@@ -7,14 +7,13 @@
 mod support;
 
 use std::{
-    env, fs,
+    env,
     time::{Duration, Instant},
 };
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use support::{Proxy, RawClient, cluster, proxy::Builder};
+use support::{Proxy, RawClient, cluster, programs::allow_descriptors, proxy::Builder};
 
-/// Idle clients at most, if there are descriptors for them.
+/// Idle clients at most.
 const MOST_CLIENTS: usize = 10_000;
 const SHAPES: usize = 4000;
 const ENTRIES: usize = 20_000;
@@ -54,37 +53,27 @@ impl Place {
     }
 }
 
-/// User and system time of a process.
-fn processor_time(id: u32) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
-    let fields = stat.rsplit(") ").next().unwrap().split(' ').skip(11).take(2);
-    let ticks: u64 = fields.map(|ticks| ticks.parse::<u64>().unwrap()).sum();
-    Duration::from_millis(ticks * 10)
-}
-
 /// Microseconds of processor time for a query of one busy client.
 fn cost_of_a_query(place: &Place) -> f64 {
     let mut client = place.proxy.session(&place.database);
-    let (before, started) = (processor_time(place.proxy.id()), Instant::now());
+    let (before, started) = (place.proxy.processor_time(), Instant::now());
     let mut count = 0_u32;
     while started.elapsed() < BUSY {
         client.value("select v from t where id = 1");
         count += 1;
     }
-    let used = processor_time(place.proxy.id()) - before;
+    let used = place.proxy.processor_time() - before;
     used.as_secs_f64() * 1e6 / f64::from(count)
 }
 
 fn clients() {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
-    let most = MOST_CLIENTS.min((hard as usize).saturating_sub(300));
-    let place = Place::of(|builder| builder.set("max_client_conn", most + 100));
+    allow_descriptors(MOST_CLIENTS);
+    let place = Place::of(|builder| builder.set("max_client_conn", MOST_CLIENTS + 100));
     println!("| idle clients | bytes for each | processor time of a query beside them, µs |\n|---|---|---|");
     println!("| 0 | – | {:.1} |", cost_of_a_query(&place));
     let before = place.proxy.resident();
     let mut idle = Vec::new();
-    for count in [10, 100, 1000, most] {
+    for count in [10, 100, 1000, MOST_CLIENTS] {
         for mut client in place.clients(count - idle.len()) {
             client.value("select v from t where id = 1");
             idle.push(client);
@@ -117,11 +106,8 @@ fn entries() {
             client.value(&format!("select v from t where id = {id}"));
         }
     });
-    let hits = |proxy: &Proxy| proxy.show("CACHE").rows.iter().map(|row| row.join(" ")).collect::<Vec<_>>().join("; ");
-    println!(
-        "kept answer of one row of {VALUE} characters: {bytes} bytes ({ENTRIES} of them); SHOW CACHE: {}",
-        hits(&place.proxy)
-    );
+    let kept = place.proxy.show("CACHE").number("database", &place.database, "entries");
+    println!("kept answer of one row of {VALUE} characters: {bytes} bytes ({kept} of them)");
 }
 
 fn main() {

@@ -11,7 +11,7 @@
 mod support;
 
 use std::{
-    env, fs,
+    env,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -124,14 +124,6 @@ async fn drive(clients: Vec<TcpStream>, time: Duration, batch: &Rc<[u8]>, length
     (clients, count)
 }
 
-/// User and system time of the process, seconds.
-fn processor_time(id: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-    let ticks = |field: usize| fields.get(field).and_then(|ticks| ticks.parse::<f64>().ok()).unwrap();
-    (ticks(11) + ticks(12)) / 100.0
-}
-
 /// Batches per second, and microseconds of processor time for each.
 async fn measure(proxy: &Proxy, batch: &Rc<[u8]>, length: usize) -> (f64, f64) {
     let mut clients = Vec::new();
@@ -139,10 +131,10 @@ async fn measure(proxy: &Proxy, batch: &Rc<[u8]>, length: usize) -> (f64, f64) {
         clients.push(log_in(proxy.port).await);
     }
     let (clients, _) = drive(clients, WARM_UP, batch, length).await;
-    let (before, started) = (processor_time(proxy.id()), Instant::now());
+    let (before, started) = (proxy.processor_time(), Instant::now());
     let (_, count) = drive(clients, ROUND, batch, length).await;
-    let used = processor_time(proxy.id()) - before;
-    (count as f64 / started.elapsed().as_secs_f64(), used * 1e6 / count as f64)
+    let used = proxy.processor_time() - before;
+    (count as f64 / started.elapsed().as_secs_f64(), used.as_secs_f64() * 1e6 / count as f64)
 }
 
 fn median(mut figures: Vec<f64>) -> f64 {

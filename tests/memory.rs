@@ -6,12 +6,12 @@
 
 mod support;
 
-use std::{env, sync::Once};
+use std::env;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use support::{
     Proxy, RawClient, cluster,
     frames::{bind, execute, parse, query, sync},
+    programs::allow_descriptors,
     wait_until,
 };
 
@@ -19,19 +19,6 @@ use support::{
 const BUDGET: u64 = 6 * 1024;
 /// Clients that ask for a megabyte at the same time.
 const BURST: usize = 1000;
-/// Descriptors beside those of the clients.
-const OTHERS: u64 = 300;
-
-/// Room for the sockets of all tests, here and in the proxies, which inherit it.
-fn allow_descriptors() {
-    static ALLOWED: Once = Once::new();
-    ALLOWED.call_once(|| {
-        let wanted = (idle_clients() + BURST) as u64 + OTHERS;
-        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        assert!(hard >= wanted, "{wanted} descriptors are needed, the hard limit is {hard}: raise it");
-        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
-    });
-}
 
 fn idle_clients() -> usize {
     env::var("IDLE_CLIENTS").map_or(2000, |count| count.parse().expect("IDLE_CLIENTS is a number"))
@@ -49,7 +36,7 @@ fn warm_up(proxy: &Proxy, database: &str) {
 #[test]
 fn an_idle_client_takes_less_than_6_kb() {
     let count = idle_clients();
-    allow_descriptors();
+    allow_descriptors(idle_clients() + BURST);
     let database = cluster().database();
     let proxy = Proxy::of(cluster(), &database).set("max_client_conn", count + 100).start();
     warm_up(&proxy, &database);
@@ -75,7 +62,7 @@ fn an_idle_client_takes_less_than_6_kb() {
 #[test]
 fn what_a_burst_of_large_results_took_is_given_back() {
     let count = BURST;
-    allow_descriptors();
+    allow_descriptors(idle_clients() + BURST);
     let database = cluster().database();
     let proxy = Proxy::of(cluster(), &database).set("max_client_conn", count + 100).start();
     let mut clients: Vec<RawClient> = (0..count).map(|_| proxy.session(&database)).collect();

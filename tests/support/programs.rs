@@ -8,7 +8,10 @@ use std::{
     sync::OnceLock,
 };
 
-use nix::unistd::{Uid, User};
+use nix::{
+    sys::resource::{Resource, getrlimit, setrlimit},
+    unistd::{Uid, User},
+};
 
 /// A program of PostgreSQL's server packages. The newest installed version wins; `PGBIN` names another.
 pub fn postgres_program(name: &str) -> PathBuf {
@@ -100,4 +103,17 @@ pub fn run(mut command: Command) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     text
+}
+
+/// Descriptors beside those of the clients that a test opens.
+const OTHER_DESCRIPTORS: u64 = 300;
+
+/// Room for as many sockets, here and in what is started from now on. The whole process must be asked for at once: its
+/// tests run side by side.
+#[track_caller]
+pub fn allow_descriptors(sockets: usize) {
+    let wanted = sockets as u64 + OTHER_DESCRIPTORS;
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    assert!(hard >= wanted, "{wanted} descriptors are needed, the hard limit is {hard}: raise it");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
 }
