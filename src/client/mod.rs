@@ -1,5 +1,6 @@
 //! One accepted client, first byte to close.
 
+mod authenticate;
 mod backend;
 mod cached;
 mod cancel;
