@@ -35,7 +35,7 @@ use self::{error::LastWords, facts::Facts, link::Link, pending::PendingRequests,
 use crate::{
     config::PoolMode,
     insight::Account,
-    net::{Accepted, Endpoint, poll_pump},
+    net::{Accepted, Endpoint, SocketOptions, poll_pump},
     pool::Pool,
     protocol::TransactionStatus,
     session::{Probe, Replies, request::REQUEST_LIMIT_BYTES},
@@ -123,6 +123,9 @@ pub(crate) struct Client {
 pub async fn serve(accepted: Accepted, context: Arc<Context>, worker: usize) {
     context.connected.fetch_add(1, Ordering::Relaxed);
     let Accepted { stream, peer } = accepted;
+    if let Err(error) = SocketOptions::of(&context.settings().config.pgbouncer).apply(&stream) {
+        tracing::warn!(%peer, %error, "socket options of a client not set");
+    }
     let mut io = Endpoint::new(stream);
     let login = Box::pin(login::login(&mut io, peer, &context, worker));
     match login.await {

@@ -3,8 +3,10 @@
 mod buffers;
 mod endpoint;
 mod listener;
+mod socket_options;
 mod stream;
 
 pub use endpoint::{Endpoint, HIGH_WATER_BYTES, Inbox, Outbox, PeerError, Pumped, Side, poll_pump};
 pub use listener::{Accepted, Acceptor, Listener};
+pub use socket_options::SocketOptions;
 pub use stream::{Address, Local, Peer, Stream};

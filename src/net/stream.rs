@@ -3,7 +3,7 @@
 use std::{
     fmt, io,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -30,21 +30,6 @@ impl Address {
             Self::Unix(PathBuf::from(format!("{host}/.s.PGSQL.{port}")))
         } else {
             Self::Tcp(host.to_owned(), port)
-        }
-    }
-
-    /// Opens a connection. The caller sets the deadline.
-    ///
-    /// # Errors
-    /// The name does not resolve, or nobody accepts.
-    pub async fn connect(&self) -> io::Result<Stream> {
-        match self {
-            Self::Tcp(host, port) => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream))
-            }
-            Self::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
         }
     }
 }
@@ -115,6 +100,24 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// Connects to a TCP port. The caller sets the deadline.
+    ///
+    /// # Errors
+    /// Nobody accepts.
+    pub async fn connect_tcp(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self::Tcp(stream))
+    }
+
+    /// Connects to a unix socket. The caller sets the deadline.
+    ///
+    /// # Errors
+    /// Nobody accepts.
+    pub async fn connect_unix(path: &Path) -> io::Result<Self> {
+        Ok(Self::Unix(UnixStream::connect(path).await?))
+    }
+
     /// Moves the socket to the runtime of the calling thread.
     ///
     /// # Errors

@@ -11,8 +11,8 @@ use crate::{
         Act, ConsoleError, ConsoleState,
         command::{FlushTarget, RouteTarget, Shutdown},
         rows::{
-            BufferFigures, CacheRow, CacheTableRow, ConfigRow, ConnectionRow, PauseState, PinRow, QueryRow, ReplicaRow,
-            RouteRow, SlowRow, UserRow,
+            BufferFigures, CacheRow, CacheTableRow, ConfigRow, ConnectionRow, DnsHostRow, PauseState, PinRow, QueryRow,
+            ReplicaRow, RouteRow, SlowRow, UserRow,
         },
     },
     client::{Activity, ClientInfo, random},
@@ -20,6 +20,7 @@ use crate::{
     config::{CacheMode, ReadYourWrites},
     net::Peer,
     routing::{Fence, Freshness, MemberId, RouteReason},
+    server::CachedName,
     telemetry::figures::{DatabaseRow, ListRow, PgbouncerView, PoolRow, StatsRow},
 };
 
@@ -154,6 +155,17 @@ impl ConsoleState for View {
             }
             rows.sort_by_key(|row| row.id);
             rows
+        })
+    }
+
+    fn dns_hosts(&self) -> Vec<DnsHostRow> {
+        self.read(|proxy| {
+            let row = |known: CachedName| DnsHostRow {
+                hostname: known.name,
+                ttl: known.ttl / 1_000_000_000,
+                addrs: known.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+            };
+            proxy.installation.dns_hosts().into_iter().map(row).collect()
         })
     }
 

@@ -17,10 +17,10 @@ use crate::{
     clock::Clock,
     cluster::{Database, DatabaseSettings, RealDatabase},
     config::{CacheMode, Config, DatabaseConfig, Host, ReplicaRole},
-    net::Address,
+    net::{Address, SocketOptions},
     pool::{LoginSource, Pool, PoolKey, PoolLimits, Pools},
     routing::{Limits, Member, MemberId, MemberState, PrimarySamples, Role, Topology},
-    server::Login,
+    server::{CachedName, Dialer, Login, Resolver},
 };
 
 /// Primary samples that are kept: at ten a second, the fences of the last minute resolve exactly.
@@ -36,6 +36,7 @@ pub(super) struct Shared {
     pub clock: Clock,
     pub ids: Arc<AtomicU64>,
     pub pools: Arc<Pools>,
+    pub resolver: Arc<Resolver>,
     pub tracker: TaskTracker,
     pub stop: CancellationToken,
     /// The control runtime.
@@ -130,6 +131,7 @@ impl Installation {
     /// Puts a configuration in force: databases that changed are served anew, those that are gone are closed.
     pub(super) fn install(&self, settings: Arc<Settings>) -> Result<(), ProcessError> {
         let config = &settings.config;
+        self.shared.resolver.set_ttls(config.pgbouncer.dns_max_ttl, config.pgbouncer.dns_nxdomain_ttl);
         self.resize_cache(config);
         let mut next = BTreeMap::new();
         for (name, section) in &config.databases {
@@ -322,6 +324,11 @@ impl Installation {
         }
     }
 
+    /// The names of servers that have been looked up.
+    pub(super) fn dns_hosts(&self) -> Vec<CachedName> {
+        self.shared.resolver.names()
+    }
+
     /// Is everything paused, or this database?
     pub(super) fn is_paused(&self, database: Option<&str>) -> bool {
         let paused = self.paused.read().unwrap_or_else(PoisonError::into_inner);
@@ -343,10 +350,13 @@ impl Installation {
         let limits = Self::limits(&settings, &section, &key.user);
         let user = key.user.to_string();
         let (in_force, keys) = (Arc::clone(&self.settings), Arc::clone(&self.keys));
+        let resolver = Arc::clone(&self.shared.resolver);
         let login: LoginSource = Box::new(move || {
             let settings = Arc::clone(&in_force.read().unwrap_or_else(PoisonError::into_inner));
             let keys = keys.get(&user).map(|keys| keys.clone());
-            login(&settings, &section, &user, keys)
+            let dialer =
+                Dialer { resolver: Arc::clone(&resolver), socket: SocketOptions::of(&settings.config.pgbouncer) };
+            login(&settings, &section, &user, keys, dialer)
         });
         let pool = Pool::new(key.clone(), login, limits, self.shared.clock, Arc::clone(&self.shared.ids));
         pool.pause(self.is_paused(Some(&key.database)));
@@ -363,7 +373,7 @@ impl Served {
     }
 }
 
-fn login(settings: &Settings, section: &DatabaseConfig, user: &str, keys: Option<ClientKeys>) -> Login {
+fn login(settings: &Settings, section: &DatabaseConfig, user: &str, keys: Option<ClientKeys>, dialer: Dialer) -> Login {
     let own = section.password.as_ref().map(|password| Secret::parse(password.reveal()));
     let secret = own.or_else(|| settings.users.secret(user).cloned());
     let pairs = [
@@ -380,6 +390,7 @@ fn login(settings: &Settings, section: &DatabaseConfig, user: &str, keys: Option
         keys,
         database: section.server_dbname().to_owned(),
         parameters: parameters.collect(),
+        dialer,
     }
 }
 

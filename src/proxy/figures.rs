@@ -136,7 +136,7 @@ pub(super) fn lists(proxy: &Proxy) -> Vec<ListRow> {
         row("login_clients", connected.saturating_sub(clients)),
         row("free_servers", free as u64),
         row("used_servers", used as u64),
-        row("dns_names", 0),
+        row("dns_names", proxy.installation.dns_hosts().len() as u64),
         row("dns_zones", 0),
         row("dns_queries", 0),
         row("dns_pending", 0),

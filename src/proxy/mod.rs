@@ -29,6 +29,7 @@ use crate::{
     config::{Config, ConfigError},
     insight::{Insight, InsightSettings},
     pool::Pools,
+    server::Resolver,
     telemetry::{
         logging::{LogSettings, Logging},
         metrics::{Metrics, SharedMetrics},
@@ -170,6 +171,7 @@ fn build(settings: Settings, logging: Logging, path: PathBuf) -> Result<Arc<Prox
             clock,
             ids: Arc::clone(&ids),
             pools: Arc::clone(&pools),
+            resolver: Arc::new(Resolver::new(clock, Duration::from_secs(15), Duration::from_secs(15))),
             tracker: tracker.clone(),
             stop: cancel.clone(),
             handle: tokio::runtime::Handle::current(),

@@ -11,7 +11,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{net::Address, protocol::startup};
+use crate::{
+    net::{Address, Stream},
+    protocol::startup,
+};
 
 /// What a server gave us to cancel its queries with.
 #[derive(Clone, PartialEq, Eq)]
@@ -111,11 +114,16 @@ pub async fn send_cancel(permit: CancelPermit, deadline: Duration) -> std::io::R
     let info = Arc::clone(&permit.info);
     let key = &info.gate.key;
     let deadline = if deadline.is_zero() { Duration::MAX } else { deadline };
-    timeout(deadline, send(&info.address, key)).await.map_err(std::io::Error::from)?
+    timeout(deadline, send(&info, key)).await.map_err(std::io::Error::from)?
 }
 
-async fn send(address: &Address, key: &CancelKey) -> std::io::Result<()> {
-    let mut stream = address.connect().await?;
+/// To the very server that holds the key: by now its name may mean another one.
+async fn send(info: &super::ServerInfo, key: &CancelKey) -> std::io::Result<()> {
+    let mut stream = match (&info.address, info.peer) {
+        (Address::Unix(path), _) => Stream::connect_unix(path).await?,
+        (_, Some(peer)) => Stream::connect_tcp(peer).await?,
+        (Address::Tcp(..), None) => return Err(std::io::ErrorKind::AddrNotAvailable.into()),
+    };
     stream.write_all(&startup::cancel_request_bytes(key.pid, &key.secret)).await?;
     let mut nothing = [0; 16];
     while stream.read(&mut nothing).await? > 0 {}

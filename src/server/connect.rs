@@ -2,22 +2,66 @@
 
 use std::{
     io,
-    sync::{Arc, atomic::AtomicU64},
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
 };
 
-use super::{CancelGate, CancelKey, Core, Idle, ServerConnection, ServerInfo};
+use super::{CancelGate, CancelKey, Core, Idle, Resolver, ServerConnection, ServerInfo};
 use crate::{
     auth::{
         Secret,
         server_login::{ServerLogin, ServerLoginError},
     },
-    net::{Address, Endpoint},
+    net::{Address, Endpoint, SocketOptions, Stream},
     protocol::{FrameError, SqlState, backend, backend::tag, error_response, frame, frontend, startup},
     session::{Parameters, prepared::ServerStatements},
 };
 
 /// Longest message that a server sends during login.
 const LOGIN_MESSAGE_BYTES: usize = 64 * 1024;
+
+/// Finds the way to an address.
+#[derive(Clone, Debug)]
+pub struct Dialer {
+    /// Knows what names mean.
+    pub resolver: Arc<Resolver>,
+    /// What the kernel is asked for.
+    pub socket: SocketOptions,
+}
+
+impl Dialer {
+    /// Opens a connection; says what the name meant. The caller sets the deadline.
+    ///
+    /// # Errors
+    /// The name does not resolve, or nobody accepts.
+    pub async fn dial(&self, address: &Address) -> io::Result<(Stream, Option<SocketAddr>)> {
+        match address {
+            Address::Tcp(host, port) => {
+                let (stream, peer) = connect_to_any(self.resolver.resolve(host, *port).await?).await?;
+                if let Err(error) = self.socket.apply(&stream) {
+                    tracing::warn!(%error, "socket options of a server connection not set");
+                }
+                Ok((stream, Some(peer)))
+            }
+            Address::Unix(path) => Ok((Stream::connect_unix(path).await?, None)),
+        }
+    }
+}
+
+/// The first that answers.
+async fn connect_to_any(peers: Vec<SocketAddr>) -> io::Result<(Stream, SocketAddr)> {
+    let mut last_error = io::ErrorKind::AddrNotAvailable.into();
+    for peer in peers {
+        match Stream::connect_tcp(peer).await {
+            Ok(stream) => return Ok((stream, peer)),
+            Err(error) => last_error = error,
+        }
+    }
+    Err(last_error)
+}
 
 /// Who logs in where.
 #[derive(Clone, Debug)]
@@ -34,6 +78,8 @@ pub struct Login {
     pub database: String,
     /// Start-up parameters of the database's connect string.
     pub parameters: Vec<(String, String)>,
+    /// How to get there.
+    pub dialer: Dialer,
 }
 
 /// Why there is no connection.
@@ -101,7 +147,7 @@ pub async fn connect(
     worker: usize,
 ) -> Result<(ServerConnection<Idle>, Vec<(String, String)>), ConnectError> {
     let io_error = |source| ConnectError::Io { address: login.address.clone(), source };
-    let stream = login.address.connect().await.map_err(io_error)?;
+    let (stream, peer) = login.dialer.dial(&login.address).await.map_err(io_error)?;
     let mut endpoint = Endpoint::new(stream);
     let mut parameters = vec![("user", login.user.as_str()), ("database", login.database.as_str())];
     parameters.extend(login.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())));
@@ -131,12 +177,14 @@ pub async fn connect(
     let info = ServerInfo {
         id,
         address: login.address.clone(),
+        peer,
         local: endpoint.stream.local(),
         connected_at: now,
         remote_pid: pid,
         client: AtomicU64::new(0),
         requested_at: AtomicU64::new(now),
         statements: AtomicU64::new(0),
+        close_needed: AtomicBool::new(false),
         gate: CancelGate::new(CancelKey { pid, secret: secret.into() }),
     };
     let core = Core {

@@ -10,19 +10,22 @@
 
 mod cancel;
 mod connect;
+mod dns;
 mod reset;
 
 use std::{
     any::Any,
     marker::PhantomData,
+    net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 pub use cancel::{CancelGate, CancelKey, CancelPermit, send_cancel};
-pub use connect::{ConnectError, Login, connect};
+pub use connect::{ConnectError, Dialer, Login, connect};
+pub use dns::{CachedName, Gone, Resolver};
 pub use reset::{ExecuteError, execute, reset};
 
 use crate::{
@@ -49,8 +52,10 @@ pub enum Busy {}
 pub struct ServerInfo {
     /// One counter for clients and servers, in order of creation.
     pub id: u64,
-    /// Where it is.
+    /// Where it is, by name.
     pub address: Address,
+    /// What the name meant when it was opened; `None` for a unix socket.
+    pub peer: Option<SocketAddr>,
     /// Our end.
     pub local: Local,
     /// Nanoseconds on the process clock.
@@ -63,6 +68,8 @@ pub struct ServerInfo {
     pub requested_at: AtomicU64,
     /// Prepared statements on it.
     pub statements: AtomicU64,
+    /// To be closed as soon as nobody needs it.
+    pub close_needed: AtomicBool,
     /// Cancel requests under way.
     pub gate: CancelGate,
 }

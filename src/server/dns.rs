@@ -1,0 +1,116 @@
+//! Looks names of servers up, and remembers for a while what they meant.
+
+mod cache;
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+pub use self::cache::CachedName;
+use self::cache::{DnsCache, Known, Ttls};
+use crate::clock::Clock;
+
+/// Addresses that are gone and not told yet; more than that are not told.
+const MAX_GONE: usize = 1000;
+
+/// A name no longer means this address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// The name.
+    pub name: String,
+    /// What it meant.
+    pub address: IpAddr,
+}
+
+/// One for the process.
+#[derive(Debug)]
+pub struct Resolver {
+    cache: Mutex<DnsCache>,
+    gone: Mutex<Vec<Gone>>,
+    clock: Clock,
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Resolver {
+    /// Answers hold for `found`, failures for `failed`.
+    #[must_use]
+    pub fn new(clock: Clock, found: Duration, failed: Duration) -> Self {
+        let ttls = Ttls { found: nanos(found), failed: nanos(failed) };
+        Self { cache: Mutex::new(DnsCache::new(ttls)), gone: Mutex::default(), clock }
+    }
+
+    fn cache(&self) -> MutexGuard<'_, DnsCache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Other times, also for what is known already.
+    pub fn set_ttls(&self, found: Duration, failed: Duration) {
+        self.cache().set_ttls(Ttls { found: nanos(found), failed: nanos(failed) });
+    }
+
+    /// Where the next connection to this host goes, best first; several addresses take turns at being the best. The
+    /// caller sets the deadline.
+    ///
+    /// # Errors
+    /// The name does not resolve, or did not a moment ago.
+    pub async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Ok(vec![(address, port).into()]);
+        }
+        let mut known = self.cache().next(host, self.clock.now());
+        if known == Known::Unknown {
+            self.look_up(host).await;
+            known = self.cache().next(host, self.clock.now());
+        }
+        match known {
+            Known::Addresses(addresses) => Ok(addresses.into_iter().map(|address| (address, port).into()).collect()),
+            Known::Failed(error) => Err(io::Error::new(io::ErrorKind::NotFound, error)),
+            // A time to live of zero, or too many names: what was found is for this connection alone.
+            Known::Unknown => {
+                let found: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
+                if found.is_empty() { Err(io::Error::new(io::ErrorKind::NotFound, "no address")) } else { Ok(found) }
+            }
+        }
+    }
+
+    /// Asks the operating system.
+    async fn look_up(&self, host: &str) {
+        let found = tokio::net::lookup_host((host, 0)).await;
+        let found = found.map(|found| found.map(|address| address.ip()).collect()).map_err(|error| error.to_string());
+        if let Err(error) = &found {
+            tracing::warn!(host, error, "server DNS lookup failed");
+        }
+        let gone = self.cache().learn(host, found, self.clock.now());
+        let mut told = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        for address in gone.into_iter().take(MAX_GONE.saturating_sub(told.len())) {
+            tracing::info!(host, %address, "address has left DNS");
+            told.push(Gone { name: host.to_owned(), address });
+        }
+    }
+
+    /// Looks a name up again whose answer holds no longer.
+    pub async fn refresh(&self, host: &str, deadline: Duration) {
+        if self.cache().is_stale(host, self.clock.now())
+            && tokio::time::timeout(deadline, self.look_up(host)).await.is_err()
+        {
+            tracing::warn!(host, "server DNS lookup took too long");
+        }
+    }
+
+    /// Addresses that are gone since the last call.
+    pub fn take_gone(&self) -> Vec<Gone> {
+        std::mem::take(&mut *self.gone.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Every name that is known, in order.
+    #[must_use]
+    pub fn names(&self) -> Vec<CachedName> {
+        self.cache().names(self.clock.now())
+    }
+}
