@@ -62,6 +62,9 @@ pub enum ConsoleError {
     /// SHOW ROUTE without FOR, where several databases are configured.
     #[error("several databases are configured, use SHOW ROUTE FOR database ...")]
     RouteDatabaseNeeded,
+    /// A cancel request came while the command waited.
+    #[error("canceling statement due to user request")]
+    Cancelled,
     /// Anything else, in one line.
     #[error("{0}")]
     Failed(String),
@@ -80,6 +83,7 @@ impl ConsoleError {
         match self {
             Self::ReloadFailed => "F0000",
             Self::NotSupported => "0A000",
+            Self::Cancelled => "57014",
             Self::Invalid(_)
             | Self::BadArguments
             | Self::AdminNeeded

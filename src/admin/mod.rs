@@ -12,6 +12,8 @@ mod table;
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use self::{
     command::{Command, Show},
     rows::PauseState,
@@ -96,18 +98,21 @@ impl Console {
         }
     }
 
-    /// Reads and carries out one command.
-    ///
-    /// PAUSE and WAIT_CLOSE answer only when they are done. Dropping the future of a PAUSE takes
-    /// it back, as ^C does in PgBouncer.
-    pub async fn run(&self, text: &str, privilege: Privilege) -> Outcome {
+    /// Reads and carries out one command. What waits, as PAUSE and WAIT_CLOSE do, is given up when `cancelled` is
+    /// notified, as by ^C in psql; a PAUSE is taken back then. Dropping the future takes nothing back.
+    pub async fn run(&self, text: &str, privilege: Privilege, cancelled: &Notify) -> Outcome {
         match command::parse(text) {
-            Ok(command) => self.carry_out(command, privilege).await.unwrap_or_else(Outcome::Failed),
+            Ok(command) => self.carry_out(command, privilege, cancelled).await.unwrap_or_else(Outcome::Failed),
             Err(error) => Outcome::Failed(error),
         }
     }
 
-    async fn carry_out(&self, command: Command, privilege: Privilege) -> Result<Outcome, ConsoleError> {
+    async fn carry_out(
+        &self,
+        command: Command,
+        privilege: Privilege,
+        cancelled: &Notify,
+    ) -> Result<Outcome, ConsoleError> {
         match command {
             Command::Show(Show::Help) => Ok(done("SHOW", Some(HELP))),
             Command::Show(Show::Fds) => {
@@ -119,9 +124,23 @@ impl Console {
             command => {
                 require_admin(privilege)?;
                 tracing::info!(command = command.verb(), "console command issued");
-                self.control(command).await
+                self.control_until(command, cancelled).await
             }
         }
+    }
+
+    async fn control_until(&self, command: Command, cancelled: &Notify) -> Result<Outcome, ConsoleError> {
+        let paused = if let Command::Pause(database) = &command { Some(database.clone()) } else { None };
+        // Both branches are cancel safe: what was begun goes on, only the wait for it ends.
+        tokio::select! {
+            biased;
+            outcome = self.control(command) => return outcome,
+            () = cancelled.notified() => {}
+        }
+        if let Some(database) = paused {
+            self.state.abandon_pause(database.as_deref());
+        }
+        Err(ConsoleError::Cancelled)
     }
 
     async fn control(&self, command: Command) -> Result<Outcome, ConsoleError> {
@@ -170,31 +189,13 @@ impl Console {
     async fn pause(&self, database: Option<&str>) -> Result<(), ConsoleError> {
         self.not_while_paused()?;
         refuse_console("pause", database)?;
-        let mut wait = PauseWait { state: &*self.state, database, is_over: false };
-        let result = self.state.pause(database).await;
-        wait.is_over = true;
-        result
+        self.state.pause(database).await
     }
 
     fn not_while_paused(&self) -> Result<(), ConsoleError> {
         match self.state.pause_state() {
             PauseState::Active => Ok(()),
             PauseState::Paused | PauseState::Suspended => Err(ConsoleError::AlreadyPaused),
-        }
-    }
-}
-
-/// A console waiting for PAUSE. If it goes away first, nobody would know to RESUME.
-struct PauseWait<'a> {
-    state: &'a dyn ConsoleState,
-    database: Option<&'a str>,
-    is_over: bool,
-}
-
-impl Drop for PauseWait<'_> {
-    fn drop(&mut self) {
-        if !self.is_over {
-            self.state.abandon_pause(self.database);
         }
     }
 }
@@ -234,7 +235,7 @@ const HELP: Notice = Notice {
         "
 \tSHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION
 \tSHOW PEERS|PEER_POOLS
-\tSHOW SOCKETS|ACTIVE_SOCKETS|LISTS|MEM|STATE
+\tSHOW FDS|SOCKETS|ACTIVE_SOCKETS|LISTS|MEM|STATE
 \tSHOW DNS_HOSTS|DNS_ZONES
 \tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS
 \tSHOW REPLICAS|CACHE|CACHE TABLES|PINS
@@ -245,11 +246,18 @@ const HELP: Notice = Notice {
 \tRELOAD
 \tPAUSE [<db>]
 \tRESUME [<db>]
+\tDISABLE <db>
+\tENABLE <db>
+\tRECONNECT [<db>]
+\tKILL [<db>]
+\tKILL_CLIENT <client_id>
+\tSUSPEND
 \tFLUSH CACHE [<db>[.<schema>.<table>]]
 \tBAN <member>
 \tUNBAN <member>
 \tSHUTDOWN
-\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS",
+\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS
+\tWAIT_CLOSE [<db>]",
     ),
 };
 

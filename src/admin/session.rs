@@ -3,7 +3,7 @@
 
 mod fields;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::BytesMut;
 use pgwire::{
@@ -15,6 +15,7 @@ use pgwire::{
         response::{ReadyForQuery, TransactionStatus},
     },
 };
+use tokio::sync::Notify;
 
 use self::fields::Fields;
 use super::{
@@ -42,6 +43,7 @@ pub enum Next {
 pub struct ConsoleSession {
     console: Console,
     privilege: Privilege,
+    cancelled: Arc<Notify>,
     statements: HashMap<String, String>,
     portals: HashMap<String, Portal>,
     /// After an error in a pipeline, until Sync.
@@ -79,11 +81,16 @@ type Answered = Result<Next, Refusal>;
 impl ConsoleSession {
     /// After login.
     pub fn new(console: Console, privilege: Privilege) -> Self {
-        Self { console, privilege, statements: HashMap::new(), portals: HashMap::new(), is_skipping: false }
+        let cancelled = Arc::new(Notify::new());
+        Self { console, privilege, cancelled, statements: HashMap::new(), portals: HashMap::new(), is_skipping: false }
     }
 
-    /// Answers one message, given without its tag and length. Dropping the future of a PAUSE that
-    /// waits takes the PAUSE back.
+    /// To be notified when a cancel request comes while a message is being answered.
+    pub fn canceller(&self) -> Arc<Notify> {
+        Arc::clone(&self.cancelled)
+    }
+
+    /// Answers one message, given without its tag and length.
     pub async fn answer(&mut self, tag: u8, body: &[u8], out: &mut BytesMut) -> Next {
         if self.is_skipping && !matches!(tag, b'S' | b'X') {
             return Next::Read;
@@ -138,7 +145,7 @@ impl ConsoleSession {
 
     async fn query(&mut self, body: &[u8], out: &mut BytesMut) -> Answered {
         let text = Fields::new(body).text().ok_or(Refusal::Broken)?;
-        let outcome = self.console.run(&text, self.privilege).await;
+        let outcome = self.console.run(&text, self.privilege, &self.cancelled).await;
         if outcome == Outcome::Silent {
             return Ok(Next::Hold);
         }
@@ -188,7 +195,7 @@ impl ConsoleSession {
     async fn execute(&mut self, body: &[u8], out: &mut BytesMut) -> Answered {
         let name = Fields::new(body).text().ok_or(Refusal::Broken)?;
         let portal = self.portals.get(&name).ok_or_else(unknown)?;
-        match self.console.run(&portal.text, self.privilege).await {
+        match self.console.run(&portal.text, self.privilege, &self.cancelled).await {
             Outcome::Silent => Ok(Next::Hold),
             Outcome::Failed(error) => Err(error.into()),
             outcome => {

@@ -68,7 +68,7 @@ pub trait ConsoleState: PgbouncerView {
     fn set<'a>(&'a self, key: &'a str, value: &'a str) -> Act<'a>;
     /// PAUSE: ready when all server connections of the database, or all, are gone.
     fn pause<'a>(&'a self, database: Option<&'a str>) -> Act<'a>;
-    /// The console that waits for PAUSE was cancelled or closed.
+    /// The console that waits for PAUSE was cancelled.
     fn abandon_pause(&self, database: Option<&str>);
     /// RESUME.
     fn resume<'a>(&'a self, database: Option<&'a str>) -> Act<'a>;
@@ -81,30 +81,18 @@ pub trait ConsoleState: PgbouncerView {
     /// UNBAN.
     fn unban<'a>(&'a self, member: &'a str) -> Act<'a>;
 
-    /// KILL.
-    fn kill<'a>(&'a self, _database: Option<&'a str>) -> Act<'a> {
-        not_supported()
-    }
+    /// KILL: ready when clients and servers have left, or are known not to.
+    fn kill<'a>(&'a self, database: Option<&'a str>) -> Act<'a>;
     /// KILL_CLIENT.
-    fn kill_client(&self, _id: u64) -> Act<'_> {
-        not_supported()
-    }
+    fn kill_client(&self, id: u64) -> Act<'_>;
     /// RECONNECT.
-    fn reconnect<'a>(&'a self, _database: Option<&'a str>) -> Act<'a> {
-        not_supported()
-    }
+    fn reconnect<'a>(&'a self, database: Option<&'a str>) -> Act<'a>;
     /// WAIT_CLOSE: ready when no connection is left that RECONNECT marked.
-    fn wait_close<'a>(&'a self, _database: Option<&'a str>) -> Act<'a> {
-        not_supported()
-    }
+    fn wait_close<'a>(&'a self, database: Option<&'a str>) -> Act<'a>;
     /// DISABLE.
-    fn disable<'a>(&'a self, _database: &'a str) -> Act<'a> {
-        not_supported()
-    }
+    fn disable<'a>(&'a self, database: &'a str) -> Act<'a>;
     /// ENABLE.
-    fn enable<'a>(&'a self, _database: &'a str) -> Act<'a> {
-        not_supported()
-    }
+    fn enable<'a>(&'a self, database: &'a str) -> Act<'a>;
     /// SUSPEND.
     fn suspend(&self) -> Act<'_> {
         not_supported()

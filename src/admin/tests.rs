@@ -2,7 +2,7 @@ use std::{
     future::{Future, pending, ready},
     pin::pin,
     sync::{Arc, Mutex},
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -178,6 +178,24 @@ impl ConsoleState for Process {
     fn resume<'a>(&'a self, database: Option<&'a str>) -> Act<'a> {
         self.act(format!("resume {database:?}"))
     }
+    fn kill<'a>(&'a self, database: Option<&'a str>) -> Act<'a> {
+        self.act(format!("kill {database:?}"))
+    }
+    fn kill_client(&self, id: u64) -> Act<'_> {
+        self.act(format!("kill client {id}"))
+    }
+    fn reconnect<'a>(&'a self, database: Option<&'a str>) -> Act<'a> {
+        self.act(format!("reconnect {database:?}"))
+    }
+    fn wait_close<'a>(&'a self, database: Option<&'a str>) -> Act<'a> {
+        self.act(format!("wait close {database:?}"))
+    }
+    fn disable<'a>(&'a self, database: &'a str) -> Act<'a> {
+        self.act(format!("disable {database}"))
+    }
+    fn enable<'a>(&'a self, database: &'a str) -> Act<'a> {
+        self.act(format!("enable {database}"))
+    }
     fn shutdown(&self, mode: Shutdown) -> Act<'_> {
         self.act(format!("shutdown {mode:?}"))
     }
@@ -194,7 +212,7 @@ impl ConsoleState for Process {
 
 async fn run(process: Process, text: &str, privilege: Privilege) -> (Outcome, Vec<String>) {
     let process = Arc::new(process);
-    let outcome = Console::new(Arc::clone(&process) as _).run(text, privilege).await;
+    let outcome = Console::new(Arc::clone(&process) as _).run(text, privilege, &Notify::new()).await;
     (outcome, process.told())
 }
 
@@ -220,6 +238,13 @@ async fn commands_answer_with_their_own_name() {
     check("SET query_timeout = '5'", "SET query_timeout=5", "set query_timeout to 5").await;
     check("SHUTDOWN WAIT_FOR_SERVERS", "SHUTDOWN", "shutdown WaitForServers").await;
     check("FLUSH CACHE shop", "FLUSH CACHE", "flush Database(\"shop\")").await;
+    check("KILL", "KILL", "kill None").await;
+    check("KILL shop", "KILL", "kill Some(\"shop\")").await;
+    check("KILL_CLIENT 7", "KILL_CLIENT", "kill client 7").await;
+    check("RECONNECT \"my shop\"", "RECONNECT", "reconnect Some(\"my shop\")").await;
+    check("WAIT_CLOSE", "WAIT_CLOSE", "wait close None").await;
+    check("DISABLE shop", "DISABLE", "disable shop").await;
+    check("ENABLE shop", "ENABLE", "enable shop").await;
     check("BAN shop.r1", "BAN", "ban shop.r1").await;
     check("UNBAN shop.r1", "UNBAN", "unban shop.r1").await;
 }
@@ -233,7 +258,23 @@ async fn a_shutdown_at_once_is_not_answered() {
 
 #[tokio::test]
 async fn a_stats_user_may_look_but_not_touch() {
-    for text in ["RELOAD", "PAUSE", "SET x = y", "SHUTDOWN", "KILL", "BAN shop.r1", "SHOW FDS", "FLUSH CACHE"] {
+    for text in [
+        "RELOAD",
+        "PAUSE",
+        "RESUME",
+        "SET x = y",
+        "SHUTDOWN",
+        "KILL",
+        "KILL_CLIENT 1",
+        "RECONNECT",
+        "WAIT_CLOSE",
+        "DISABLE shop",
+        "ENABLE shop",
+        "SUSPEND",
+        "SHOW FDS",
+        "BAN shop.r1",
+        "FLUSH CACHE",
+    ] {
         let (outcome, told) = run(Process::default(), text, Privilege::Stats).await;
         assert_eq!(outcome, Outcome::Failed(ConsoleError::AdminNeeded), "{text}");
         assert!(told.is_empty(), "{text}");
@@ -248,17 +289,7 @@ async fn a_stats_user_may_look_but_not_touch() {
 
 #[tokio::test]
 async fn what_is_not_built_says_so() {
-    for text in [
-        "KILL",
-        "KILL shop",
-        "KILL_CLIENT 7",
-        "RECONNECT",
-        "WAIT_CLOSE",
-        "DISABLE shop",
-        "ENABLE shop",
-        "SUSPEND",
-        "SHOW FDS",
-    ] {
+    for text in ["SUSPEND", "SHOW FDS"] {
         check_error(Process::default(), text, "0A000", "command not supported").await;
     }
 }
@@ -269,6 +300,12 @@ async fn errors_are_worded_as_pgbouncer_words_them() {
     check_error(fine(), "DISABLE", "08P01", "a database is required").await;
     check_error(fine(), "PAUSE pgbouncer", "08P01", "cannot pause admin db: pgbouncer").await;
     check_error(fine(), "KILL pgweir", "08P01", "cannot kill admin db: pgweir").await;
+    check_error(fine(), "RECONNECT pgbouncer", "08P01", "cannot reconnect admin db: pgbouncer").await;
+    check_error(fine(), "WAIT_CLOSE pgbouncer", "08P01", "cannot wait in admin db: pgbouncer").await;
+    check_error(fine(), "DISABLE pgbouncer", "08P01", "cannot disable admin db: pgbouncer").await;
+    check_error(fine(), "ENABLE pgbouncer", "08P01", "cannot enable admin db: pgbouncer").await;
+    check_error(fine(), "ENABLE", "08P01", "a database is required").await;
+    check_error(fine(), "KILL_CLIENT", "08P01", "invalid client pointer supplied").await;
     check_error(fine(), "KILL_CLIENT x", "08P01", "invalid client pointer supplied").await;
     check_error(fine(), "SELECT 1", "08P01", "invalid command 'SELECT 1', use SHOW HELP;").await;
     let paused = || Process { pause_state: PauseState::Paused, ..Process::default() };
@@ -296,15 +333,22 @@ async fn help_is_a_notice() {
 }
 
 #[test]
-fn a_console_that_stops_waiting_for_pause_takes_it_back() {
-    let process = Arc::new(Process { pause_lasts: true, ..Process::default() });
-    let console = Console::new(Arc::clone(&process) as _);
-    {
-        let mut waiting = pin!(console.run("PAUSE", Privilege::Admin));
-        let mut context = Context::from_waker(Waker::noop());
-        assert!(waiting.as_mut().poll(&mut context).is_pending());
+fn a_pause_that_is_cancelled_is_taken_back_and_one_whose_console_leaves_is_not() {
+    for (is_cancelled, expected) in [(true, &["pause None", "abandon pause None"][..]), (false, &["pause None"])] {
+        let process = Arc::new(Process { pause_lasts: true, ..Process::default() });
+        let (console, cancelled) = (Console::new(Arc::clone(&process) as _), Notify::new());
+        {
+            let mut waiting = pin!(console.run("PAUSE", Privilege::Admin, &cancelled));
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(waiting.as_mut().poll(&mut context).is_pending());
+            if is_cancelled {
+                cancelled.notify_one();
+                let Poll::Ready(outcome) = waiting.as_mut().poll(&mut context) else { panic!("it goes on waiting") };
+                assert_eq!(outcome, Outcome::Failed(ConsoleError::Cancelled));
+            }
+        }
+        assert_eq!(process.told(), expected);
     }
-    assert_eq!(process.told(), ["pause None", "abandon pause None"]);
 }
 
 #[test]

@@ -56,6 +56,11 @@ impl UserList {
         self.broken_line
     }
 
+    /// Their names, in no order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.users.keys().map(|name| &**name)
+    }
+
     /// How many users there are.
     pub fn len(&self) -> usize {
         self.users.len()

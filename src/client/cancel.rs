@@ -57,7 +57,8 @@ impl CancelKeys {
             tracing::info!("cancel request with an unknown key");
             return;
         };
-        if client.activity() == Activity::Waiting {
+        let is_console = crate::admin::DATABASES.contains(&&*client.database);
+        if is_console || client.activity() == Activity::Waiting {
             client.send(Signal::CancelWait);
             return;
         }

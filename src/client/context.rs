@@ -30,6 +30,8 @@ pub trait Directory: Send + Sync {
     fn logged_in(&self, database: &Arc<Database>, user: &str) -> bool;
     /// What a SCRAM login has shown opens servers that hold the same secret.
     fn remember_keys(&self, user: &str, keys: ClientKeys);
+    /// Are logins to this database refused? (DISABLE)
+    fn is_disabled(&self, name: &str) -> bool;
     /// The pool of a member, as clients of this database and user share it.
     fn pool(&self, database: &Arc<Database>, user: &Arc<str>, member: MemberId) -> Option<Arc<Pool>>;
 }

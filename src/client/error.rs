@@ -49,9 +49,15 @@ pub enum ClientError {
     /// The process stops.
     #[error("server shutting down")]
     ShuttingDown,
-    /// The console ended it.
+    /// KILL_CLIENT.
     #[error("admin forced disconnect")]
-    Killed,
+    Disconnected,
+    /// KILL, or a RELOAD without the database.
+    #[error("database removed")]
+    DatabaseRemoved,
+    /// DISABLE.
+    #[error("database \"{0}\" is disabled")]
+    DatabaseDisabled(String),
     /// The descriptor could not be used.
     #[error(transparent)]
     Socket(std::io::Error),
@@ -99,7 +105,9 @@ impl ClientError {
             Self::LoginTimeout => (SqlState::PROTOCOL_VIOLATION, "client_login_timeout".to_owned()),
             Self::Refused(message) => (SqlState::PROTOCOL_VIOLATION, message.clone()),
             Self::ShuttingDown => (SqlState::ADMIN_SHUTDOWN, "server shutting down".to_owned()),
-            Self::Killed => (SqlState::PROTOCOL_VIOLATION, "admin forced disconnect".to_owned()),
+            Self::Disconnected => (SqlState::ADMIN_SHUTDOWN, "admin forced disconnect".to_owned()),
+            Self::DatabaseRemoved => (SqlState::ADMIN_SHUTDOWN, "database removed".to_owned()),
+            Self::DatabaseDisabled(name) => (SqlState::PROTOCOL_VIOLATION, format!("database \"{name}\" is disabled")),
         };
         LastWords::Ours(ErrorResponse::fatal(sqlstate, message))
     }

@@ -7,6 +7,7 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
+use super::ClientError;
 use crate::{
     net::{Local, Peer},
     server::ServerInfo,
@@ -35,8 +36,24 @@ pub enum Signal {
     CancelWait = 1,
     /// The process stops: leave as soon as no transaction is open.
     Drain = 2,
-    /// Leave now.
+    /// Leave now: the process ends.
     Kill = 3,
+    /// Leave now: KILL_CLIENT.
+    Disconnect = 4,
+    /// Leave now: KILL, or the database is no longer configured.
+    Remove = 5,
+}
+
+impl Signal {
+    /// The end of the session that it asks for at once.
+    pub(super) fn end(self) -> Option<ClientError> {
+        match self {
+            Self::None | Self::CancelWait | Self::Drain => None,
+            Self::Kill => Some(ClientError::ShuttingDown),
+            Self::Disconnect => Some(ClientError::Disconnected),
+            Self::Remove => Some(ClientError::DatabaseRemoved),
+        }
+    }
 }
 
 /// Shared between a client's task and everybody else.
@@ -152,6 +169,8 @@ impl ClientInfo {
             1 => Signal::CancelWait,
             2 => Signal::Drain,
             3 => Signal::Kill,
+            4 => Signal::Disconnect,
+            5 => Signal::Remove,
             _ => Signal::None,
         }
     }

@@ -46,6 +46,8 @@ pub(super) enum Welcome {
 /// A client of the console, logged in.
 pub(super) struct ConsoleGuest {
     pub info: Arc<ClientInfo>,
+    pub account: Arc<Account>,
+    pub key: super::cancel::OwnKey,
     pub privilege: admin::Privilege,
 }
 
@@ -268,10 +270,17 @@ async fn console(
     }
     backend::put_backend_key_data(out, key.pid, key.secret);
     out.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
-    let flushed = io.flush().await;
-    context.cancel_keys.revoke(key);
-    flushed.map_err(ClientError::Gone)?;
-    Ok(ConsoleGuest { info, privilege })
+    if let Err(error) = io.flush().await {
+        context.cancel_keys.revoke(key);
+        return Err(ClientError::Gone(error));
+    }
+    // Its traffic counts under one name, whichever it was called by.
+    let account = context.insight.account("pgbouncer", &request.user);
+    account.stats().login();
+    if main.log_connections {
+        tracing::info!(client = info.id, db = %request.database, user = %request.user, peer = %info.peer, "login attempt");
+    }
+    Ok(ConsoleGuest { info, account, key, privilege })
 }
 
 fn draws() -> impl FnMut() -> u64 {
@@ -297,6 +306,11 @@ async fn welcome(
     let unknown = || ClientError::Refused(format!("no such database: {}", request.database));
     let section = settings.config.database(&request.database).ok_or_else(unknown)?;
     let database = context.directory.database(&request.database).ok_or_else(unknown)?;
+    if context.directory.is_disabled(&request.database) {
+        return Err(ClientError::DatabaseDisabled(request.database));
+    }
+    // As in PgBouncer, before the server's that it may cause to be opened.
+    let id = context.next_id();
     let user: Arc<str> = request.user.as_str().into();
     let server_user: Arc<str> = section.user.as_deref().unwrap_or(&request.user).into();
     let pool = context.directory.pool(&database, &server_user, database.primary()).ok_or_else(unknown)?;
@@ -310,7 +324,7 @@ async fn welcome(
 
     let own = own_settings(&request)?;
     let info = Arc::new(ClientInfo::new(
-        context.next_id(),
+        id,
         request.database.as_str().into(),
         user,
         peer,

@@ -236,10 +236,11 @@ impl Client {
 
     fn poll_wait(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), ClientError>> {
         let signal = self.poll_signal(cx);
-        match signal {
-            Signal::Kill => return Poll::Ready(Err(ClientError::Killed)),
-            Signal::CancelWait => _ = self.info.take_cancel(),
-            Signal::Drain | Signal::None => {}
+        if let Some(end) = signal.end() {
+            return Poll::Ready(Err(end));
+        }
+        if signal == Signal::CancelWait {
+            self.info.take_cancel();
         }
         let reads_client =
             self.blocked.is_none() && !self.waits_for_name && self.io.inbox.unread().len() < UNREAD_LIMIT_BYTES;

@@ -254,9 +254,10 @@ impl Client {
                         info.take_cancel();
                         break Ok(None);
                     }
-                    Signal::Kill => break Err(ClientError::Killed),
                     Signal::Drain => break Err(ClientError::ShuttingDown),
-                    Signal::None => {}
+                    other => if let Some(end) = other.end() {
+                        break Err(end);
+                    },
                 },
                 read = io.read(), if has_room => if let Err(error) = read {
                     break Err(ClientError::Gone(error));

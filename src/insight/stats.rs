@@ -57,6 +57,15 @@ impl Statistics {
         totals.xact_time += micros(duration);
     }
 
+    /// A command of the console was answered: a request and a transaction without a server.
+    pub fn command(&self, duration: Duration) {
+        let totals = &mut self.periods().totals;
+        totals.query_count += 1;
+        totals.query_time += micros(duration);
+        totals.xact_count += 1;
+        totals.xact_time += micros(duration);
+    }
+
     /// A client logged in.
     pub fn login(&self) {
         self.periods().totals.client_login_count += 1;

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
@@ -168,11 +168,14 @@ pub struct Pool {
     state: Mutex<State>,
     servers: DashMap<u64, Arc<ServerInfo>>,
     pins: [AtomicU32; PinSet::LABELS.len()],
-    greeting: OnceLock<Arc<Greeting>>,
+    /// Of the newest connection: a server may have been upgraded meanwhile.
+    greeting: Mutex<Option<Arc<Greeting>>>,
     spellings: DashMap<(String, String), Box<str>>,
     in_flight: AtomicU32,
     clock: Clock,
     ids: Arc<AtomicU64>,
+    /// Connections with a lower id are to be replaced.
+    first_wanted: AtomicU64,
 }
 
 impl std::fmt::Debug for Pool {
@@ -238,11 +241,12 @@ impl Pool {
             state: Mutex::new(state),
             servers: DashMap::new(),
             pins: Default::default(),
-            greeting: OnceLock::new(),
+            greeting: Mutex::default(),
             spellings: DashMap::new(),
             in_flight: AtomicU32::new(0),
             clock,
             ids,
+            first_wanted: AtomicU64::new(0),
         })
     }
 
@@ -341,7 +345,8 @@ impl Pool {
         self.servers.insert(id, Arc::clone(&server.core().info));
         server.set_lease(Box::new(Lease { pool: Arc::clone(self), id }));
         let parameters = server.core().parameters.clone();
-        self.greeting.get_or_init(|| Arc::new(Greeting::new(parameters, &reported)));
+        let greeting = Arc::new(Greeting::new(parameters, &reported));
+        *self.greeting.lock().unwrap_or_else(PoisonError::into_inner) = Some(greeting);
         self.change(WaitQueue::opened);
         Ok(server)
     }
@@ -360,7 +365,7 @@ impl Pool {
             let state = self.state();
             state.is_closed || state.queue.is_paused() || state.queue.is_oversized()
         };
-        if server.core().is_tainted || age >= limits.lifetime || is_unwanted {
+        if server.core().is_tainted || self.is_worn(&server.core().info) || age >= limits.lifetime || is_unwanted {
             return;
         }
         server.core().info.client.store(0, Ordering::Relaxed);
@@ -420,7 +425,7 @@ impl Pool {
     /// What servers of this pool report at login; `None` before the first login.
     #[must_use]
     pub fn greeting(&self) -> Option<Arc<Greeting>> {
-        self.greeting.get().cloned()
+        self.greeting.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// PostgreSQL's spelling of a parameter's value, if a server has been asked.
@@ -472,6 +477,19 @@ impl Pool {
         self.change(|_| {});
     }
 
+    /// Replaces every connection there is now: idle ones close at once, others as they are handed back.
+    pub fn renew(&self) {
+        self.first_wanted.store(self.ids.load(Ordering::Relaxed), Ordering::Relaxed);
+        let worn = self.state().queue.take_idle(|rested| self.is_worn(&rested.server.core().info));
+        drop(worn);
+    }
+
+    /// Is it to be closed instead of lent again? (`close_needed`)
+    #[must_use]
+    pub fn is_worn(&self, server: &ServerInfo) -> bool {
+        server.id < self.first_wanted.load(Ordering::Relaxed)
+    }
+
     /// Lends nothing any more; those who wait are told so.
     pub fn close(&self) {
         let (idle, waiters) = {
@@ -494,6 +512,12 @@ impl Pool {
             login,
             waiting: state.queue.waiting(),
         }
+    }
+
+    /// Has it no connections, nor any being opened?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.state().queue.open() == 0
     }
 
     /// Its connections, for the console.

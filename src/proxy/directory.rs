@@ -2,14 +2,14 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak, atomic::AtomicU64},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, Weak, atomic::AtomicU64},
     time::Duration,
 };
 
 use dashmap::DashMap;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{ProcessError, control_plane::ControlPlane};
+use super::{ProcessError, control_plane::ControlPlane, switches::Switches};
 use crate::{
     auth::{Secret, scram::ClientKeys},
     cache::{Cells, ResultCache},
@@ -57,15 +57,9 @@ pub(super) struct Installation {
     databases: RwLock<BTreeMap<String, Arc<Served>>>,
     real: Mutex<HashMap<(Address, String), Weak<RealDatabase>>>,
     cache: Mutex<Option<Arc<ResultCache>>>,
-    paused: RwLock<Paused>,
+    switches: RwLock<Switches>,
     /// What the last SCRAM login of each user has shown.
     keys: Arc<DashMap<String, ClientKeys>>,
-}
-
-#[derive(Default)]
-struct Paused {
-    all: bool,
-    databases: Vec<String>,
 }
 
 /// Members of a database in order of their ids: the configured primary, then its replicas.
@@ -121,7 +115,7 @@ impl Installation {
             databases: RwLock::default(),
             real: Mutex::default(),
             cache: Mutex::default(),
-            paused: RwLock::default(),
+            switches: RwLock::default(),
             keys: Arc::default(),
         });
         installation.install(settings)?;
@@ -155,6 +149,7 @@ impl Installation {
                 old.stop();
             }
         }
+        self.switch(|switches| switches.retain(|name| self.find(name).is_some()));
         self.refresh_pools(&settings);
         Ok(())
     }
@@ -300,28 +295,19 @@ impl Installation {
         }
     }
 
-    /// Stops or goes on lending server connections; all databases without a name.
-    pub(super) fn pause(&self, database: Option<&str>, is_paused: bool) {
-        {
-            let mut paused = self.paused.write().unwrap_or_else(PoisonError::into_inner);
-            match database {
-                None => {
-                    paused.all = is_paused;
-                    paused.databases.clear();
-                }
-                Some(name) => {
-                    paused.databases.retain(|paused| paused != name);
-                    if is_paused {
-                        paused.databases.push(name.to_owned());
-                    }
-                }
-            }
-        }
+    /// Reads what the operator has switched off.
+    pub(super) fn switches(&self) -> RwLockReadGuard<'_, Switches> {
+        self.switches.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes it. Pools stop or go on lending accordingly.
+    pub(super) fn switch<T>(&self, change: impl FnOnce(&mut Switches) -> T) -> T {
+        let changed = change(&mut self.switches.write().unwrap_or_else(PoisonError::into_inner));
         for pool in self.shared.pools.all() {
-            if database.is_none_or(|name| *pool.key().database == *name) {
-                pool.pause(is_paused);
-            }
+            let is_paused = self.switches().is_paused(&pool.key().database);
+            pool.pause(is_paused);
         }
+        changed
     }
 
     /// The names of servers that have been looked up.
@@ -329,19 +315,9 @@ impl Installation {
         self.shared.resolver.names()
     }
 
-    /// Is everything paused, or this database?
-    pub(super) fn is_paused(&self, database: Option<&str>) -> bool {
-        let paused = self.paused.read().unwrap_or_else(PoisonError::into_inner);
-        match database {
-            None => paused.all,
-            Some(name) => paused.all || paused.databases.iter().any(|paused| paused == name),
-        }
-    }
-
-    /// Has this database been paused by its name?
-    pub(super) fn is_paused_by_name(&self, database: &str) -> bool {
-        let paused = self.paused.read().unwrap_or_else(PoisonError::into_inner);
-        paused.databases.iter().any(|paused| paused == database)
+    /// PAUSE and RESUME of all.
+    pub(super) fn pause_all(&self, is_paused: bool) {
+        self.switch(|switches| switches.all_paused = is_paused);
     }
 
     fn make_pool(&self, key: &PoolKey, served: &Served) -> Option<Arc<Pool>> {
@@ -359,7 +335,7 @@ impl Installation {
             login(&settings, &section, &user, keys, dialer)
         });
         let pool = Pool::new(key.clone(), login, limits, self.shared.clock, Arc::clone(&self.shared.ids));
-        pool.pause(self.is_paused(Some(&key.database)));
+        pool.pause(self.switches().is_paused(&key.database));
         Some(pool)
     }
 }
@@ -445,6 +421,10 @@ impl Directory for Installation {
                 false
             }
         }
+    }
+
+    fn is_disabled(&self, name: &str) -> bool {
+        self.switches().is_disabled(name)
     }
 
     fn remember_keys(&self, user: &str, keys: ClientKeys) {

@@ -6,16 +6,30 @@ use super::{Proxy, directory};
 use crate::{
     admin,
     client::Activity,
+    config::DatabaseConfig,
     net::Address,
     pool::PoolCounts,
     routing::MemberId,
     telemetry::figures::{DatabaseRow, ListRow, PoolRow, StatsRow},
 };
 
-fn host_of(address: &Address) -> Option<String> {
-    match address {
-        Address::Tcp(host, _) => Some(host.clone()),
-        Address::Unix(path) => path.parent().map(|directory| directory.display().to_string()),
+/// The console's database, and who owns it.
+const CONSOLE: &str = "pgbouncer";
+
+/// Shown only where there is a list.
+fn load_balance_hosts(section: &DatabaseConfig) -> Option<String> {
+    section.host.contains(',').then(|| section.load_balance_hosts.label().to_owned())
+}
+
+/// The console has a pool of its own, without servers.
+fn console_pool(proxy: &Proxy) -> PoolRow {
+    let clients = proxy.context.clients.iter();
+    PoolRow {
+        database: CONSOLE.to_owned(),
+        user: CONSOLE.to_owned(),
+        cl_active: clients.filter(|client| admin::DATABASES.contains(&&*client.database)).count() as u64,
+        pool_mode: "statement".to_owned(),
+        ..PoolRow::default()
     }
 }
 
@@ -34,6 +48,7 @@ pub(super) fn pools(proxy: &Proxy) -> Vec<PoolRow> {
                 .database(database)
                 .map(|section| settings.config.pool_mode(&section, user).label().to_owned())
                 .unwrap_or_default(),
+            load_balance_hosts: settings.config.database(database).and_then(|section| load_balance_hosts(&section)),
             ..PoolRow::default()
         });
         let PoolCounts { active, idle, login, waiting } = pool.counts();
@@ -53,6 +68,7 @@ pub(super) fn pools(proxy: &Proxy) -> Vec<PoolRow> {
             row.cl_active += 1;
         }
     }
+    rows.insert((CONSOLE.to_owned(), CONSOLE.to_owned()), console_pool(proxy));
     rows.into_values().collect()
 }
 
@@ -70,7 +86,6 @@ pub(super) fn databases(proxy: &Proxy) -> Vec<DatabaseRow> {
         for (index, name) in served.database.member_names.iter().enumerate() {
             let member = MemberId(index as u16);
             let Some(section) = directory::member_section(&served.section, member) else { continue };
-            let address = directory::address(section, config);
             let connections = pools
                 .iter()
                 .filter(|pool| pool.key().database == served.database.name && pool.key().member == member)
@@ -79,7 +94,7 @@ pub(super) fn databases(proxy: &Proxy) -> Vec<DatabaseRow> {
             let clients = proxy.context.clients.iter().filter(|client| *client.database == *served.database.name);
             rows.push(DatabaseRow {
                 name: name.to_string(),
-                host: host_of(&address),
+                host: Some(section.host.clone()).filter(|host| !host.is_empty()),
                 port: section.port,
                 database: section.server_dbname().to_owned(),
                 force_user: section.user.clone(),
@@ -88,25 +103,32 @@ pub(super) fn databases(proxy: &Proxy) -> Vec<DatabaseRow> {
                 reserve_pool_size: u64::from(config.reserve_pool_size(section, "")),
                 server_lifetime: config.server_lifetime(section).as_secs(),
                 pool_mode: section.pool_mode.map(|mode| mode.label().to_owned()),
-                load_balance_hosts: None,
+                load_balance_hosts: load_balance_hosts(section),
                 max_connections: u64::from(config.max_db_connections(section)),
                 current_connections: connections,
                 max_client_connections: u64::from(config.max_db_client_connections(section)),
                 current_client_connections: if index == 0 { clients.count() as u64 } else { 0 },
-                paused: proxy.installation.is_paused(Some(&served.database.name)),
-                disabled: false,
+                paused: proxy.installation.switches().is_paused_by_name(&served.database.name),
+                disabled: proxy.installation.switches().is_disabled(&served.database.name),
             });
         }
     }
     rows.push(DatabaseRow {
-        name: "pgbouncer".to_owned(),
+        name: CONSOLE.to_owned(),
         port: config.pgbouncer.listen_port,
-        database: "pgbouncer".to_owned(),
-        force_user: Some("pgbouncer".to_owned()),
+        database: CONSOLE.to_owned(),
+        force_user: Some(CONSOLE.to_owned()),
         pool_size: 2,
+        min_pool_size: u64::from(config.pgbouncer.min_pool_size),
+        reserve_pool_size: u64::from(config.pgbouncer.reserve_pool_size),
+        server_lifetime: config.pgbouncer.server_lifetime.as_secs(),
         pool_mode: Some("statement".to_owned()),
+        max_connections: u64::from(config.pgbouncer.max_db_connections),
+        max_client_connections: u64::from(config.pgbouncer.max_db_client_connections),
+        current_client_connections: console_pool(proxy).cl_active,
         ..DatabaseRow::default()
     });
+    rows.sort_by(|one, other| one.name.cmp(&other.name));
     rows
 }
 
@@ -115,27 +137,26 @@ pub(super) fn stats(proxy: &Proxy) -> Vec<StatsRow> {
     proxy.context.insight.stats(Instant::now())
 }
 
-/// SHOW LISTS.
+/// SHOW LISTS. No memory is kept for clients and servers to come, so that none are free.
 pub(super) fn lists(proxy: &Proxy) -> Vec<ListRow> {
     let settings = proxy.context.settings();
     let pools = proxy.context.pools.all();
-    let counts: Vec<_> = pools.iter().map(|pool| pool.counts()).collect();
-    let free: usize = counts.iter().map(|counts| counts.idle).sum();
-    let used: usize = counts.iter().map(|counts| counts.active + counts.login).sum();
+    let servers: usize =
+        pools.iter().map(|pool| pool.counts()).map(|counts| counts.active + counts.idle + counts.login).sum();
     let clients = proxy.context.clients.len() as u64;
     let connected = proxy.context.connected.load(std::sync::atomic::Ordering::Relaxed);
     let row = |list, items| ListRow { list, items };
     vec![
-        row("databases", settings.config.databases.len() as u64 + 1),
-        row("users", settings.users.len() as u64),
+        row("databases", databases(proxy).len() as u64),
+        row("users", super::console::users(proxy).len() as u64),
         row("peers", settings.config.peers.len() as u64),
-        row("pools", pools.len() as u64),
+        row("pools", self::pools(proxy).len() as u64),
         row("peer_pools", 0),
         row("free_clients", 0),
-        row("used_clients", clients),
+        row("used_clients", connected),
         row("login_clients", connected.saturating_sub(clients)),
-        row("free_servers", free as u64),
-        row("used_servers", used as u64),
+        row("free_servers", 0),
+        row("used_servers", servers as u64),
         row("dns_names", proxy.installation.dns_hosts().len() as u64),
         row("dns_zones", 0),
         row("dns_queries", 0),

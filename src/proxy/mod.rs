@@ -8,6 +8,7 @@ mod http;
 mod listen;
 mod process;
 mod signals;
+mod switches;
 mod workers;
 
 use std::{
@@ -326,7 +327,7 @@ impl Proxy {
         for client in self.context.clients.iter() {
             let is_console = crate::admin::DATABASES.contains(&&*client.database);
             if !is_console && settings.config.database(&client.database).is_none() {
-                client.value().send(Signal::Kill);
+                client.value().send(Signal::Remove);
             }
         }
         self.context.set_settings(settings);

@@ -28,11 +28,11 @@ pub(super) fn watch(proxy: &Arc<Proxy>) -> Result<(), ProcessError> {
     })?;
     on(proxy, SignalKind::user_defined1(), |proxy| {
         tracing::info!("got SIGUSR1, pausing all activity");
-        proxy.installation.pause(None, true);
+        proxy.installation.pause_all(true);
     })?;
     on(proxy, SignalKind::user_defined2(), |proxy| {
         tracing::info!("got SIGUSR2, continuing from PAUSE");
-        proxy.installation.pause(None, false);
+        proxy.installation.pause_all(false);
     })
 }
 

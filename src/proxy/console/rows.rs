@@ -1,0 +1,188 @@
+//! Rows of the console that are put together from several parts of the process.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::atomic::Ordering,
+};
+
+use crate::{
+    admin::rows::{BufferFigures, CacheRow, ConnectionRow, ReplicaRow, UserRow},
+    client::{Activity, ClientInfo},
+    cluster::Database,
+    config::{CacheMode, ReadYourWrites},
+    net::Peer,
+    pool::Pool,
+    proxy::{Proxy, directory, figures},
+    routing::MemberId,
+    server::ServerInfo,
+};
+
+pub(super) fn client_row(proxy: &Proxy, client: &ClientInfo) -> ConnectionRow {
+    let clock = proxy.context.clock;
+    let requested = client.requested_at.load(Ordering::Relaxed);
+    let (addr, port, remote_pid) = match client.peer {
+        Peer::Tcp(address) => (address.ip().to_string(), address.port(), 0),
+        Peer::Unix { pid, .. } => ("unix".to_owned(), 0, u32::try_from(pid).unwrap_or(0)),
+    };
+    let (local_addr, local_port) = client.local.columns();
+    let is_waiting = client.activity() == Activity::Waiting;
+    ConnectionRow {
+        user: Some(client.user.to_string()),
+        database: Some(client.database.to_string()),
+        replication: "none",
+        state: match client.activity() {
+            Activity::Idle => "idle",
+            Activity::Active => "active",
+            Activity::Waiting => "waiting",
+        },
+        addr,
+        port,
+        local_addr,
+        local_port,
+        connect_time: clock.wall(client.connected_at),
+        request_time: clock.wall(requested),
+        wait_us: if is_waiting { clock.now().saturating_sub(requested) / 1000 } else { 0 },
+        close_needed: false,
+        ptr: client.id,
+        link: client.server().map(|server| server.id),
+        remote_pid,
+        tls: String::new(),
+        application_name: client.application_name.clone(),
+        prepared_statements: client.statements.load(Ordering::Relaxed),
+        id: client.id,
+        buffers: BufferFigures::default(),
+    }
+}
+
+pub(super) fn server_row(proxy: &Proxy, pool: &Pool, server: &ServerInfo) -> ConnectionRow {
+    let clock = proxy.context.clock;
+    let client = server.client.load(Ordering::Relaxed);
+    let (addr, port) = figures::peer(&server.address);
+    let (local_addr, local_port) = server.local.columns();
+    ConnectionRow {
+        user: Some(pool.key().user.to_string()),
+        database: Some(pool.key().database.to_string()),
+        replication: "none",
+        state: if client == 0 { "idle" } else { "active" },
+        addr,
+        port,
+        local_addr,
+        local_port,
+        connect_time: clock.wall(server.connected_at),
+        request_time: clock.wall(server.requested_at.load(Ordering::Relaxed)),
+        wait_us: 0,
+        close_needed: pool.is_worn(server),
+        ptr: server.id,
+        link: (client != 0).then_some(client),
+        remote_pid: server.remote_pid,
+        tls: String::new(),
+        application_name: String::new(),
+        prepared_statements: server.statements.load(Ordering::Relaxed),
+        id: server.id,
+        buffers: BufferFigures::default(),
+    }
+}
+
+/// Everybody whom the files name, whom a database logs in as, or who is here.
+pub(in crate::proxy) fn users(proxy: &Proxy) -> Vec<UserRow> {
+    let settings = proxy.context.settings();
+    let config = &settings.config;
+    let mut names: BTreeSet<String> =
+        settings.users.names().chain(config.users.keys().map(String::as_str)).map(str::to_owned).collect();
+    names.extend(config.databases.values().chain(&config.fallback).filter_map(|database| database.user.clone()));
+    names.insert("pgbouncer".to_owned());
+    let (mut clients, mut servers) = (HashMap::<String, u64>::new(), HashMap::<String, u64>::new());
+    for client in proxy.context.clients.iter() {
+        *clients.entry(client.user.to_string()).or_default() += 1;
+    }
+    for pool in proxy.context.pools.all() {
+        *servers.entry(pool.key().user.to_string()).or_default() += pool.servers().len() as u64;
+    }
+    names.extend(clients.keys().chain(servers.keys()).cloned());
+    let row = |name: String| {
+        let own = config.users.get(&name);
+        UserRow {
+            pool_size: own.and_then(|user| user.pool_size).map(u64::from),
+            reserve_pool_size: own.and_then(|user| user.reserve_pool_size).map(u64::from),
+            pool_mode: own.and_then(|user| user.pool_mode).map(|mode| mode.label().to_owned()),
+            max_user_connections: u64::from(config.max_user_connections(&name)),
+            max_user_client_connections: u64::from(config.max_user_client_connections(&name)),
+            current_client_connections: clients.get(&name).copied().unwrap_or_default(),
+            current_connections: servers.get(&name).copied().unwrap_or_default(),
+            name,
+        }
+    };
+    names.into_iter().map(row).collect()
+}
+
+pub(super) fn replica_row(proxy: &Proxy, served: &directory::Served, id: MemberId) -> Option<ReplicaRow> {
+    let database = &served.database;
+    let member = database.topology.member(id)?;
+    let section = directory::member_section(&served.section, id)?;
+    let address = directory::address(section, &proxy.context.settings().config);
+    let (host, port) = figures::peer(&address);
+    let now = proxy.context.clock.now();
+    let is_primary = database.primary() == id;
+    let lag = database.topology.lag(id, now);
+    let lsn = match is_primary {
+        true => database.topology.samples().newest().map(|sample| sample.lsn),
+        false => Some(member.state.replayed()),
+    };
+    let pools = figures::member_pools(proxy, &database.name, id);
+    Some(ReplicaRow {
+        database: database.name.to_string(),
+        member: member.name.to_string(),
+        host,
+        port,
+        role: match (is_primary, member.state.in_recovery()) {
+            (true, _) => "primary",
+            (false, Some(true)) => "replica",
+            (false, _) => "unknown",
+        },
+        state: if member.state.is_banned(now) { "banned" } else { member.state.health().label() },
+        reason: None,
+        weight: u64::from(member.weight),
+        lag_seconds: if is_primary { None } else { lag.map(|nanos| nanos as f64 / 1e9) },
+        lsn: lsn.map(|lsn| lsn.to_string()),
+        in_flight: u64::from(member.state.in_flight()),
+        connections: pools.iter().map(|pool| pool.servers().len() as u64).sum(),
+        requests: member.state.requests(),
+        errors: member.state.errors(),
+    })
+}
+
+fn guarantee(database: &Database) -> String {
+    let promise = match database.settings.read_your_writes {
+        ReadYourWrites::Database => "G1: reads include every write acknowledged through this process",
+        ReadYourWrites::Session => "G1 for cached answers; other reads include the session's own writes",
+        ReadYourWrites::Off => "G1 for cached answers; other reads as fresh as max_replica_lag",
+    };
+    format!("{promise}; writes that bypass it: ttl")
+}
+
+pub(super) fn cache_row(database: &Database) -> CacheRow {
+    let closure = database.cells.closure();
+    let Some(cache) = &database.cache else {
+        let state = if database.settings.cache == CacheMode::Observe { "observe" } else { "off" };
+        return CacheRow { database: database.name.to_string(), state, ..CacheRow::default() };
+    };
+    let stats = cache.stats();
+    let asked = stats.hits + stats.misses;
+    CacheRow {
+        database: database.name.to_string(),
+        state: closure.map_or("on", |closure| closure.label()),
+        guarantee: guarantee(database),
+        entries: stats.entries,
+        bytes: stats.bytes,
+        max_bytes: stats.capacity_bytes,
+        hits: stats.hits,
+        shared_hits: 0,
+        misses: stats.misses,
+        bypasses: 0,
+        hit_ratio: (asked > 0).then(|| stats.hits as f64 / asked as f64),
+        fills: stats.stored,
+        void_fills: stats.overtaken,
+        invalidations: database.cells.report().iter().map(|cell| u64::from(cell.bumps)).sum(),
+        evictions: 0,
+    }
+}
