@@ -29,9 +29,6 @@ fn carry_out(invocation: Invocation) -> ExitCode {
         Invocation::Check { config } => ExitCode::from(check::run(&config)),
         Invocation::Demo { duration, port } => ExitCode::from(demo::run(&demo::Options { duration, port })),
         Invocation::Report { .. } => refuse("report is not available in this version"),
-        Invocation::Run(options) if options.daemon => {
-            refuse("-d is not available in this version, use a service manager")
-        }
         Invocation::Run(options) if options.reboot => refuse("-R is not available in this version"),
         Invocation::Run(options) => run(options),
     }
@@ -50,13 +47,13 @@ fn refuse(message: &str) -> ExitCode {
 }
 
 fn run(options: cli::RunOptions) -> ExitCode {
-    let options =
-        proxy::Options { config: options.config, quiet: options.quiet, verbose: options.verbose, user: options.user };
-    match proxy::run(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("FATAL {error}");
-            ExitCode::FAILURE
-        }
+    let cli::RunOptions { config, quiet, verbose, user, daemon, .. } = options;
+    proxy::run(&proxy::Options { config, quiet, verbose, user, daemon, forked: restart_allocator })
+}
+
+/// The allocator's thread that gives memory back is not there after a fork.
+fn restart_allocator() {
+    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
+        tracing::warn!(%error, "memory of a burst is given back only under load");
     }
 }

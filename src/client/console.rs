@@ -21,6 +21,7 @@ const COMMAND_LIMIT_BYTES: usize = 1024 * 1024;
 /// Serves the console until the client leaves.
 pub(super) async fn serve(mut io: Endpoint, guest: ConsoleGuest, context: &Arc<Context>) {
     let id = guest.info.id;
+    let visitor = super::visitor::Visitor::of(&guest.info);
     context.clients.insert(id, Arc::clone(&guest.info));
     let session = ConsoleSession::new((*context.console).clone(), guest.privilege);
     let key = guest.key;
@@ -28,13 +29,11 @@ pub(super) async fn serve(mut io: Endpoint, guest: ConsoleGuest, context: &Arc<C
     let end = conversation.hold().await;
     context.clients.remove(&id);
     context.cancel_keys.revoke(key);
-    match end {
-        // As in PgBouncer, the console sees the process end by its connection.
-        Ok(()) | Err(ClientError::ShuttingDown) => {}
-        Err(error) => {
-            tracing::debug!(%error, "console connection ended");
-            super::say_farewell(&mut io, &error).await;
-        }
+    let error = end.err().unwrap_or(ClientError::Terminated);
+    visitor.log_end(context, &error);
+    // As in PgBouncer, the console sees the process end by its connection.
+    if !matches!(error, ClientError::ShuttingDown) {
+        super::say_farewell(&mut io, &error).await;
     }
 }
 

@@ -84,6 +84,23 @@ pub(super) enum LastWords {
 }
 
 impl ClientError {
+    /// What the client is told by us, for the log; `None` where it is told nothing, or the server's own words.
+    pub(super) fn told(&self) -> Option<String> {
+        match self.last_words() {
+            LastWords::Ours(response) => Some(response.message.into_owned()),
+            LastWords::Silence | LastWords::Servers(_) => None,
+        }
+    }
+
+    /// Why the connection ends, as PgBouncer words it where it says the same of it.
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Self::Gone(_) => "client unexpected eof".to_owned(),
+            Self::ServerGone(_) | Self::ServerProtocol(_) => "server conn crashed?".to_owned(),
+            _ => self.told().unwrap_or_else(|| self.to_string()),
+        }
+    }
+
     /// In PgBouncer's words where it has them; `Display` is for the log.
     pub(super) fn last_words(&self) -> LastWords {
         let (sqlstate, message) = match self {

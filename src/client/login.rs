@@ -12,6 +12,7 @@ use super::{
     authenticate::authenticate,
     context::{Context, Settings},
     session::OwnSettings,
+    visitor::Visitor,
 };
 use crate::{
     admin,
@@ -29,6 +30,7 @@ use crate::{
         Parameters,
         parameters::{TRACKED, push_literal, tracked},
     },
+    telemetry::logging::CONNECTIONS,
 };
 
 /// The first client of a database waits this long for its catalog: until then every function call is suspect.
@@ -81,13 +83,13 @@ struct Request {
 /// Runs the whole login within `client_login_timeout`.
 pub(super) async fn login(
     io: &mut Endpoint,
-    peer: Peer,
+    visitor: &mut Visitor,
     context: &Arc<Context>,
     worker: usize,
 ) -> Result<Welcome, ClientError> {
     let settings = context.settings();
     let deadline = settings.config.pgbouncer.client_login_timeout;
-    let logging_in = Box::pin(log_in(io, peer, context, &settings, worker));
+    let logging_in = Box::pin(log_in(io, visitor, context, &settings, worker));
     if deadline.is_zero() {
         return logging_in.await;
     }
@@ -96,7 +98,7 @@ pub(super) async fn login(
 
 async fn log_in(
     io: &mut Endpoint,
-    peer: Peer,
+    visitor: &mut Visitor,
     context: &Arc<Context>,
     settings: &Arc<Settings>,
     worker: usize,
@@ -115,6 +117,11 @@ async fn log_in(
             StartupPacket::Startup { minor, parameters } => break understand(minor, parameters, settings)?,
         }
     };
+    visitor.database = Some(parameters.database.as_str().into());
+    visitor.user = Some(parameters.user.as_str().into());
+    let origin = visitor.origin(context);
+    let Request { database: db, user, .. } = &parameters;
+    tracing::info!(target: CONNECTIONS, %origin, %db, %user, tls = "no", replication = "no", "login attempt");
     let limit = u64::from(settings.config.pgbouncer.max_client_conn);
     let is_console = admin::DATABASES.contains(&parameters.database.as_str());
     if !is_console && context.connected.load(Ordering::Relaxed) > limit {
@@ -124,10 +131,10 @@ async fn log_in(
         return Err(ClientError::Refused("pooler is shutting down".to_owned()));
     }
     if is_console {
-        return console(io, peer, context, settings, &parameters).await.map(Welcome::Console);
+        return console(io, visitor, context, settings, &parameters).await.map(Welcome::Console);
     }
     authenticate(io, context, settings, &parameters.user).await?;
-    welcome(io, peer, context, settings, parameters, worker).await.map(|guest| Welcome::Client(Box::new(guest)))
+    welcome(io, visitor, context, settings, parameters, worker).await.map(|guest| Welcome::Client(Box::new(guest)))
 }
 
 async fn read_startup(io: &mut Endpoint) -> Result<StartupPacket, ClientError> {
@@ -234,13 +241,13 @@ fn split_options(options: &str) -> Result<Vec<(String, String)>, ClientError> {
 /// Admins and those who may look; their names are checked before any password is asked for.
 async fn console(
     io: &mut Endpoint,
-    peer: Peer,
+    visitor: &Visitor,
     context: &Arc<Context>,
     settings: &Settings,
     request: &Request,
 ) -> Result<ConsoleGuest, ClientError> {
     let main = &settings.config.pgbouncer;
-    let is_self = matches!(peer, Peer::Unix { uid, .. } if uid == nix::unistd::geteuid().as_raw());
+    let is_self = matches!(visitor.peer, Peer::Unix { uid, .. } if uid == nix::unistd::geteuid().as_raw());
     let privilege = if request.user == "pgbouncer" && is_self {
         admin::Privilege::Admin
     } else if main.admin_users.contains(&request.user) {
@@ -253,12 +260,12 @@ async fn console(
         return Err(ClientError::Refused("not allowed".to_owned()));
     };
     let info = Arc::new(ClientInfo::new(
-        context.next_id(),
+        visitor.id,
         request.database.as_str().into(),
         request.user.as_str().into(),
-        peer,
+        visitor.peer,
         io.stream.local(),
-        context.clock.now(),
+        visitor.accepted_at,
         request.application_name.clone(),
     ));
     let key = context.cancel_keys.issue(&info, draws());
@@ -297,7 +304,7 @@ fn negotiate(out: &mut Vec<u8>, request: &Request) {
 
 async fn welcome(
     io: &mut Endpoint,
-    peer: Peer,
+    visitor: &Visitor,
     context: &Arc<Context>,
     settings: &Settings,
     request: Request,
@@ -309,8 +316,6 @@ async fn welcome(
     if context.directory.is_disabled(&request.database) {
         return Err(ClientError::DatabaseDisabled(request.database));
     }
-    // As in PgBouncer, before the server's that it may cause to be opened.
-    let id = context.next_id();
     let user: Arc<str> = request.user.as_str().into();
     let server_user: Arc<str> = section.user.as_deref().unwrap_or(&request.user).into();
     let pool = context.directory.pool(&database, &server_user, database.primary()).ok_or_else(unknown)?;
@@ -324,12 +329,12 @@ async fn welcome(
 
     let own = own_settings(&request)?;
     let info = Arc::new(ClientInfo::new(
-        id,
+        visitor.id,
         request.database.as_str().into(),
         user,
-        peer,
+        visitor.peer,
         io.stream.local(),
-        context.clock.now(),
+        visitor.accepted_at,
         request.application_name.clone(),
     ));
     let key = context.cancel_keys.issue(&info, draws());
@@ -351,9 +356,6 @@ async fn welcome(
     let account = context.insight.account(&request.database, &request.user);
     account.stats().login();
     let main = &settings.config.pgbouncer;
-    if main.log_connections {
-        tracing::info!(client = info.id, db = %request.database, user = %request.user, %peer, "login attempt");
-    }
     Ok(Guest {
         account,
         pool_mode: settings.config.pool_mode(&section, &server_user),

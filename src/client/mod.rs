@@ -17,6 +17,7 @@ mod pending;
 mod request;
 mod route;
 mod session;
+mod visitor;
 
 use std::{
     future::Future,
@@ -127,13 +128,15 @@ pub async fn serve(accepted: Accepted, context: Arc<Context>, worker: usize) {
         tracing::warn!(%peer, %error, "socket options of a client not set");
     }
     let mut io = Endpoint::new(stream);
-    let login = Box::pin(login::login(&mut io, peer, &context, worker));
-    match login.await {
+    let mut visitor = visitor::Visitor::new(peer, &context);
+    tracing::trace!(%peer, "connection accepted");
+    let login = Box::pin(login::login(&mut io, &mut visitor, &context, worker)).await;
+    match login {
         Ok(login::Welcome::Cancelled) => {}
         Ok(login::Welcome::Console(guest)) => Box::pin(console::serve(io, guest, &context)).await,
         Ok(login::Welcome::Client(guest)) => Box::pin(serve_client(io, guest, Arc::clone(&context), worker)).await,
         Err(error) => {
-            tracing::info!(%peer, %error, "login failed");
+            visitor.log_end(&context, &error);
             say_farewell(&mut io, &error).await;
         }
     }
@@ -276,10 +279,7 @@ impl Client {
         let error = end.err().unwrap_or(ClientError::Terminated);
         let settings = self.context.settings();
         let main = &settings.config.pgbouncer;
-        if main.log_disconnections {
-            let ClientInfo { id, database, user, .. } = &*self.info;
-            tracing::info!(client = id, db = %database, %user, reason = %error, "closing because");
-        }
+        visitor::Visitor::of(&self.info).log_end(&self.context, &error);
         self.context.clients.remove(&self.info.id);
         self.context.cancel_keys.revoke(self.key);
         let mut is_cut = false;
@@ -293,6 +293,10 @@ impl Client {
             link.pool.count_pins(self.session.pins, Default::default());
             self.note_unlinked(link.member);
             let is_server_lost = matches!(error, ClientError::ServerGone(_) | ClientError::ServerProtocol(_));
+            if !is_clean && !is_server_lost {
+                let reason = "client disconnect while server was not ready";
+                _ = link.server.core().info.end.set(reason);
+            }
             if is_clean && !is_server_lost && !link.server.core().is_tainted {
                 let has_state = self.keeps_server || !self.session.pins.is_empty() || self.session.must_probe;
                 match has_state {

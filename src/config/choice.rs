@@ -56,6 +56,16 @@ choice! {
 }
 
 choice! {
+    /// How log lines look.
+    pub enum LogFormat {
+        /// As PgBouncer writes them.
+        Pgbouncer = "pgbouncer",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+choice! {
     /// How clients prove who they are.
     pub enum AuthType {
         /// Anybody, under the user that the database is configured with.

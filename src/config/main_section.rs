@@ -1,9 +1,9 @@
-//! The settings of `[pgbouncer]`: PgBouncer's, with its names, units and defaults, and two of ours at the end.
+//! The settings of `[pgbouncer]`: PgBouncer's, with its names, units and defaults, and a few of ours at the end.
 
 use std::time::Duration;
 
 use super::{
-    choice::{AuthType, PoolMode, SslMode},
+    choice::{AuthType, LogFormat, PoolMode, SslMode},
     setting::settings,
     supported,
     text::{FileMode, NameList},
@@ -221,5 +221,7 @@ settings! {
         shutdown_timeout: Duration = seconds(0), OnReload;
         /// Threads that serve clients; 0 is one for each core.
         workers: u32 = 0, AtStart;
+        /// How log lines look: as PgBouncer writes them, or one JSON object each.
+        log_format: LogFormat = LogFormat::Pgbouncer, AtStart;
     }
 }

@@ -27,8 +27,8 @@ use std::collections::BTreeMap;
 
 pub use self::{
     choice::{
-        AuthType, CacheMode, Coherence, LoadBalanceHosts, PoolMode, ReadYourWrites, ReplicaRole, RoleDetection,
-        RowSecurity, Share, SslMode,
+        AuthType, CacheMode, Coherence, LoadBalanceHosts, LogFormat, PoolMode, ReadYourWrites, ReplicaRole,
+        RoleDetection, RowSecurity, Share, SslMode,
     },
     entries::{DatabaseConfig, Host, MemberSection, PeerConfig, ReplicaConfig, UserConfig},
     environment::Environment,

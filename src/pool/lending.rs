@@ -20,6 +20,7 @@ use crate::{
     routing::MemberId,
     server::{Busy, ConnectError, Idle, Login, ServerConnection, ServerInfo, connect, reset},
     session::{Parameters, PinSet},
+    telemetry::logging::{CONNECTIONS, DISCONNECTIONS, Origin, Side},
 };
 
 /// Logins of one pool that may be under way at the same time: enough to fill a pool fast, too few to storm a server.
@@ -128,6 +129,13 @@ impl Rested {
     }
 }
 
+/// Closes connections that nobody holds.
+fn close(idle: Vec<Rested>, reason: &'static str) {
+    for rested in idle {
+        _ = rested.server.core().info.end.set(reason);
+    }
+}
+
 /// Counts for the console.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolCounts {
@@ -188,12 +196,16 @@ impl std::fmt::Debug for Pool {
 #[derive(Debug)]
 struct Lease {
     pool: Arc<Pool>,
-    id: u64,
+    info: Arc<ServerInfo>,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.pool.servers.remove(&self.id);
+        self.pool.servers.remove(&self.info.id);
+        let age = self.pool.clock.now().saturating_sub(self.info.connected_at) / 1_000_000_000;
+        let reason = self.info.end.get().copied().unwrap_or("server conn crashed?");
+        let origin = self.pool.origin(&self.info);
+        tracing::info!(target: DISCONNECTIONS, %origin, "closing because: {reason} (age={age}s)");
         self.pool.change(WaitQueue::closed);
     }
 }
@@ -338,17 +350,33 @@ impl Pool {
         let login = (self.login)();
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let deadline = self.limits().connect_timeout;
+        tracing::debug!(db = %self.key.database, user = %self.key.user, "launching new connection to server");
         let connecting = Box::pin(connect(&login, id, self.clock.now(), worker));
         let (mut server, reported) =
             timeout(deadline, connecting).await.map_err(|_| ConnectError::Timeout(login.address.clone()))??;
         opening.is_used = true;
-        self.servers.insert(id, Arc::clone(&server.core().info));
-        server.set_lease(Box::new(Lease { pool: Arc::clone(self), id }));
+        let info = Arc::clone(&server.core().info);
+        let (address, port) = info.local.columns();
+        let origin = self.origin(&info);
+        tracing::info!(target: CONNECTIONS, %origin, "new connection to server (from {address}:{port})");
+        self.servers.insert(id, Arc::clone(&info));
+        server.set_lease(Box::new(Lease { pool: Arc::clone(self), info }));
         let parameters = server.core().parameters.clone();
         let greeting = Arc::new(Greeting::new(parameters, &reported));
         *self.greeting.lock().unwrap_or_else(PoisonError::into_inner) = Some(greeting);
         self.change(WaitQueue::opened);
         Ok(server)
+    }
+
+    /// How log lines begin that are about one of its connections.
+    fn origin(&self, server: &ServerInfo) -> Origin {
+        Origin {
+            side: Side::Server,
+            id: server.id,
+            database: Some(Arc::clone(&self.key.database)),
+            user: Some(Arc::clone(&self.key.user)),
+            peer: server.address.to_string().into(),
+        }
     }
 
     /// The time on the process clock.
@@ -366,6 +394,8 @@ impl Pool {
             state.is_closed || state.queue.is_paused() || state.queue.is_oversized()
         };
         if server.core().is_tainted || self.is_worn(&server.core().info) || age >= limits.lifetime || is_unwanted {
+            let reason = if age >= limits.lifetime { "server lifetime over" } else { "close_needed" };
+            _ = server.core().info.end.set(reason);
             return;
         }
         server.core().info.client.store(0, Ordering::Relaxed);
@@ -450,9 +480,17 @@ impl Pool {
             state.queue.take_idle(|rested| {
                 let idle = Duration::from_nanos(now.saturating_sub(rested.since));
                 let age = Duration::from_nanos(now.saturating_sub(rested.server.core().info.connected_at));
-                (!limits.idle_timeout.is_zero() && idle >= limits.idle_timeout)
-                    || age >= limits.lifetime
-                    || !rested.server.is_reusable()
+                let reason = if age >= limits.lifetime {
+                    "server lifetime over"
+                } else if !limits.idle_timeout.is_zero() && idle >= limits.idle_timeout {
+                    "server idle timeout"
+                } else if !rested.server.is_reusable() {
+                    "server conn crashed?"
+                } else {
+                    return false;
+                };
+                _ = rested.server.core().info.end.set(reason);
+                true
             })
         };
         drop(worn);
@@ -462,7 +500,7 @@ impl Pool {
     pub fn set_limits(&self, limits: PoolLimits) {
         *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
         let surplus = self.state().queue.resize(limits.size);
-        drop(surplus);
+        close(surplus, "pool size changed");
         self.change(|_| {});
     }
 
@@ -473,7 +511,7 @@ impl Pool {
             state.queue.pause(is_paused);
             if is_paused { state.queue.take_idle(|_| true) } else { Vec::new() }
         };
-        drop(idle);
+        close(idle, "pause mode");
         self.change(|_| {});
     }
 
@@ -497,7 +535,7 @@ impl Pool {
             state.is_closed = true;
             (state.queue.take_idle(|_| true), std::mem::take(&mut state.waiters))
         };
-        drop(idle);
+        close(idle, "connect string changed");
         drop(waiters);
     }
 

@@ -23,6 +23,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) fn open(config: &Config) -> Result<Vec<Listener>, ProcessError> {
     let main = &config.pgbouncer;
     let mut listeners = Vec::new();
+    // First, as PgBouncer does: that another process has it is the plainer word.
+    if !main.unix_socket_dir.is_empty() {
+        let path = PathBuf::from(format!("{}/.s.PGSQL.{}", main.unix_socket_dir, main.listen_port));
+        let address = path.display().to_string();
+        let listener = Listener::unix(path, main.unix_socket_mode.0);
+        listeners.push(listener.map_err(|source| ProcessError::Listen { address, source })?);
+    }
+    let unix = listeners.len();
     let mut last_error = None;
     for address in addresses(config)? {
         match Listener::tcp(address, main.listen_backlog as i32, main.so_reuseport) {
@@ -32,16 +40,10 @@ pub(super) fn open(config: &Config) -> Result<Vec<Listener>, ProcessError> {
     }
     // As PgBouncer: some address must work, not each of them.
     if let Some(error) = last_error {
-        if listeners.is_empty() {
+        if listeners.len() == unix {
             return Err(error);
         }
         tracing::warn!(%error, "address skipped");
-    }
-    if !main.unix_socket_dir.is_empty() {
-        let path = PathBuf::from(format!("{}/.s.PGSQL.{}", main.unix_socket_dir, main.listen_port));
-        let address = path.display().to_string();
-        let listener = Listener::unix(path, main.unix_socket_mode.0);
-        listeners.push(listener.map_err(|source| ProcessError::Listen { address, source })?);
     }
     if listeners.is_empty() {
         return Err(ProcessError::NowhereToListen);

@@ -13,6 +13,7 @@ mod workers;
 
 use std::{
     path::PathBuf,
+    process::ExitCode,
     sync::{Arc, Weak, atomic::AtomicU64},
     time::{Duration, Instant},
 };
@@ -21,18 +22,19 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::process::ProcessError;
-use self::{directory::Installation, workers::Workers};
+use self::{directory::Installation, signals::HeldBack, workers::Workers};
 use crate::{
     admin::Console,
     auth::UserList,
     client::{Context, Parts, Settings, Signal},
     clock::Clock,
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, LogFormat},
     insight::{Insight, InsightSettings},
+    net::Listener,
     pool::Pools,
     server::Resolver,
     telemetry::{
-        logging::{LogSettings, Logging},
+        logging::{self, LogForm, LogSettings, Logging, SyslogSettings},
         metrics::{Metrics, SharedMetrics},
     },
 };
@@ -48,6 +50,10 @@ pub struct Options {
     pub verbose: u8,
     /// Whom to become.
     pub user: Option<String>,
+    /// Go to the background.
+    pub daemon: bool,
+    /// Called there first: what a fork does not copy, such as threads of the allocator, begins again.
+    pub forked: fn(),
 }
 
 /// How the process stops.
@@ -78,7 +84,7 @@ pub(crate) struct Proxy {
     installation: Arc<Installation>,
     metrics: SharedMetrics,
     logging: Logging,
-    path: PathBuf,
+    options: Options,
     stop: watch::Sender<Stop>,
     started: Instant,
     tracker: TaskTracker,
@@ -87,7 +93,11 @@ pub(crate) struct Proxy {
 
 /// Reads the configuration and the files that it names.
 pub(crate) fn load(path: &std::path::Path) -> Result<Settings, ConfigError> {
-    let config = Config::load(path)?;
+    Ok(with_files(Config::load(path)?))
+}
+
+/// Reads the files that a configuration names.
+fn with_files(config: Config) -> Settings {
     let users = match &config.pgbouncer.auth_file {
         None => UserList::default(),
         Some(file) => match std::fs::read_to_string(file) {
@@ -101,44 +111,72 @@ pub(crate) fn load(path: &std::path::Path) -> Result<Settings, ConfigError> {
     if let Some(line) = users.broken_line() {
         tracing::error!(line, "broken auth file");
     }
-    Ok(Settings { config, users })
+    Settings { config, users }
 }
 
-/// Runs until it is told to stop.
-///
-/// # Errors
-/// The configuration is wrong, or an address cannot be listened on.
-pub fn run(options: &Options) -> Result<(), ProcessError> {
-    let settings = load(&options.config)?;
-    process::become_user(options, &settings.config)?;
-    let main = &settings.config.pgbouncer;
-    let logging = Logging::install(&LogSettings {
-        logfile: path_of(&main.logfile),
-        quiet: options.quiet,
-        verbose: main.verbose.map_or(options.verbose, |verbose| verbose as u8),
-        ..LogSettings::default()
-    })
-    .map_err(ProcessError::Log)?;
+/// Runs until it is told to stop. Why it could not start, or go on, is in the log, or on standard error where there is
+/// no log yet.
+pub fn run(options: &Options) -> ExitCode {
+    let outcome = begin(options).map(|(config, logging)| {
+        let outcome = start(options, config, logging);
+        if let Err(error) = &outcome {
+            tracing::error!(fatal = true, "{error}");
+        }
+        outcome.is_ok()
+    });
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("FATAL {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What is done before there is a log.
+fn begin(options: &Options) -> Result<(Config, Logging), ProcessError> {
+    let config = Config::load(&options.config)?;
+    process::become_user(options, &config)?;
+    let logging = Logging::install(&log_settings(&config, options)).map_err(ProcessError::Log)?;
+    Ok((config, logging))
+}
+
+/// Whatever can be wrong with the surroundings is found out in the foreground, where somebody looks.
+fn start(options: &Options, config: Config, logging: Logging) -> Result<(), ProcessError> {
+    let settings = with_files(config);
+    process::check_pidfile(&settings.config)?;
+    let held_back = signals::HeldBack::new()?;
+    let listeners = listen::open(&settings.config)?;
+    if options.daemon {
+        process::daemonise(options, &settings.config)?;
+        logging.leave_stderr();
+    }
+    let pidfile = process::PidFile::create(&settings.config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("pgweir-control")
         .enable_all()
         .build()
         .map_err(ProcessError::Runtime)?;
-    let pidfile = process::PidFile::create(&settings.config)?;
-    let outcome = runtime.block_on(serve(settings, logging, options.config.clone()));
+    let outcome = runtime.block_on(serve(settings, logging, options.clone(), listeners, held_back));
     runtime.shutdown_timeout(Duration::from_millis(200));
     drop(pidfile);
     outcome
 }
 
-async fn serve(settings: Settings, logging: Logging, path: PathBuf) -> Result<(), ProcessError> {
-    let proxy = build(settings, logging, path)?;
+async fn serve(
+    settings: Settings,
+    logging: Logging,
+    options: Options,
+    listeners: Vec<Listener>,
+    held_back: HeldBack,
+) -> Result<(), ProcessError> {
+    let proxy = build(settings, logging, options)?;
+    signals::watch(&proxy, held_back)?;
     let settings = proxy.context.settings();
-    let listeners = listen::open(&settings.config)?;
     let workers = Arc::new(Workers::start(&settings.config, &proxy.context)?);
     http::start(&proxy, &settings.config).await?;
-    signals::watch(&proxy)?;
     maintain(&proxy);
     proxy.installation.wait_for_catalogs(FIRST_CATALOGS).await;
     warn_of_settings_without_effect(&settings.config);
@@ -157,7 +195,7 @@ async fn serve(settings: Settings, logging: Logging, path: PathBuf) -> Result<()
     Ok(())
 }
 
-fn build(settings: Settings, logging: Logging, path: PathBuf) -> Result<Arc<Proxy>, ProcessError> {
+fn build(settings: Settings, logging: Logging, options: Options) -> Result<Arc<Proxy>, ProcessError> {
     let clock = Clock::start();
     let metrics: SharedMetrics = Arc::new(Metrics::new());
     let insight =
@@ -194,7 +232,7 @@ fn build(settings: Settings, logging: Logging, path: PathBuf) -> Result<Arc<Prox
             mock_key,
             clock,
         });
-        Proxy { context, installation, metrics, logging, path, stop, started: Instant::now(), tracker, cancel }
+        Proxy { context, installation, metrics, logging, options, stop, started: Instant::now(), tracker, cancel }
     }))
 }
 
@@ -208,6 +246,29 @@ fn warn_of_settings_without_effect(config: &Config) {
 /// A path, where one is configured.
 fn path_of(text: &str) -> Option<PathBuf> {
     Some(text).filter(|text| !text.is_empty()).map(PathBuf::from)
+}
+
+/// What the configuration says of the log, and the command line where it says nothing.
+fn log_settings(config: &Config, options: &Options) -> LogSettings {
+    let main = &config.pgbouncer;
+    let switches = [
+        (main.log_connections, logging::CONNECTIONS),
+        (main.log_disconnections, logging::DISCONNECTIONS),
+        (main.log_pooler_errors, logging::POOLER_ERRORS),
+    ];
+    LogSettings {
+        logfile: path_of(&main.logfile),
+        quiet: options.quiet,
+        verbose: main.verbose.map_or(options.verbose, |verbose| u8::try_from(verbose).unwrap_or(u8::MAX)),
+        form: match main.log_format {
+            LogFormat::Pgbouncer => LogForm::Pgbouncer,
+            LogFormat::Json => LogForm::Json,
+        },
+        syslog: main
+            .syslog
+            .then(|| SyslogSettings { ident: main.syslog_ident.clone(), facility: main.syslog_facility.clone() }),
+        silent: switches.into_iter().filter(|(is_wanted, _)| !is_wanted).map(|(_, target)| target).collect(),
+    }
 }
 
 fn stats_period(config: &Config) -> Duration {
@@ -302,20 +363,29 @@ impl Proxy {
         self.context.is_shutting_down.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// A second signal of the same kind means at once.
-    pub(crate) fn stop_or_hurry(&self, wish: Stop) {
-        let already = *self.stop.borrow() != Stop::No;
-        self.stop(if already { Stop::Now } else { wish });
+    /// Is it on its way out?
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stop.borrow() != Stop::No
+    }
+
+    /// A signal that stops, and what it then waits for; while stopping it means at once.
+    pub(crate) fn stop_or_hurry(&self, wish: Stop, signal: &'static str, waiting: &'static str) {
+        if self.is_stopping() {
+            tracing::info!("got {signal} while shutting down, fast exit");
+            self.stop(Stop::Now);
+        } else {
+            tracing::info!("got {signal}, {waiting}");
+            self.stop(wish);
+        }
     }
 
     /// Reads the files again. What is wrong is logged, and the running configuration stays.
     pub(crate) fn reload(&self) -> Result<(), ProcessError> {
-        let mut settings = load(&self.path)?;
+        let mut settings = load(&self.options.config)?;
         settings.config.keep_start_values(&self.context.settings().config);
         warn_of_settings_without_effect(&settings.config);
         self.install(settings)?;
         self.context.insight.reopen_slow_log();
-        self.logging.reopen().map_err(ProcessError::Log)?;
         Ok(())
     }
 
@@ -330,7 +400,8 @@ impl Proxy {
                 client.value().send(Signal::Remove);
             }
         }
+        let logged = self.logging.apply(&log_settings(&settings.config, &self.options));
         self.context.set_settings(settings);
-        Ok(())
+        logged.map_err(ProcessError::Log)
     }
 }

@@ -1,11 +1,12 @@
 //! What a process has to do with its surroundings: user, pidfile, errors at start.
 
 use std::{
-    fs, io,
-    path::{Path, PathBuf},
+    fs::{self, File},
+    io::{self, Write},
+    path::PathBuf,
 };
 
-use nix::unistd::{Uid, User, initgroups, setgid, setuid};
+use nix::unistd::{Pid, Uid, User, initgroups, setgid, setuid};
 
 use super::Options;
 use crate::config::{Config, ConfigError};
@@ -32,8 +33,14 @@ pub enum ProcessError {
         source: nix::Error,
     },
     /// Another process has the pidfile.
-    #[error("pidfile {0} exists, another instance running?")]
+    #[error("pidfile '{0}' exists, another instance running?")]
     PidFileTaken(PathBuf),
+    /// `-d` without one: nobody could find the process again.
+    #[error("daemon needs pidfile configured")]
+    PidFileNeeded,
+    /// Going to the background.
+    #[error("cannot become a daemon: {0}")]
+    Daemon(#[source] nix::Error),
     /// The pidfile cannot be written.
     #[error("pidfile {path}: {source}")]
     PidFile {
@@ -104,28 +111,50 @@ pub(super) fn become_user(options: &Options, config: &Config) -> Result<(), Proc
     setuid(user.uid).map_err(denied)
 }
 
+/// Goes to the background: nobody waits for it, no terminal belongs to it, its three standard descriptors lead nowhere.
+/// The working directory stays, because relative names are meant from there. Only before any thread runs: a fork copies
+/// none but the calling one.
+pub(super) fn daemonise(options: &Options, config: &Config) -> Result<(), ProcessError> {
+    if config.pgbouncer.pidfile.is_empty() {
+        return Err(ProcessError::PidFileNeeded);
+    }
+    nix::unistd::daemon(true, false).map_err(ProcessError::Daemon)?;
+    (options.forked)();
+    Ok(())
+}
+
+/// Whether a process of this number runs, whosever it is.
+fn runs(pid: i32) -> bool {
+    pid <= 0 || nix::sys::signal::kill(Pid::from_raw(pid), None) != Err(nix::Error::ESRCH)
+}
+
+/// Refuses to start beside a running process; what a dead one has left is removed. A file that names no process is
+/// taken for one that is being written.
+pub(super) fn check_pidfile(config: &Config) -> Result<(), ProcessError> {
+    let Some(path) = super::path_of(&config.pgbouncer.pidfile) else { return Ok(()) };
+    let failed = |source| ProcessError::PidFile { path: path.clone(), source };
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        text => text.map_err(failed)?,
+    };
+    if text.trim().parse().map_or(true, runs) {
+        return Err(ProcessError::PidFileTaken(path));
+    }
+    tracing::info!("stale pidfile, removing");
+    fs::remove_file(&path).map_err(failed)
+}
+
 /// Removed when the process ends.
 pub(super) struct PidFile(Option<PathBuf>);
 
 impl PidFile {
+    /// Writes the number of the calling process into a file that is not there yet.
     pub(super) fn create(config: &Config) -> Result<Self, ProcessError> {
-        if config.pgbouncer.pidfile.is_empty() {
-            return Ok(Self(None));
-        }
-        let path = PathBuf::from(&config.pgbouncer.pidfile);
-        if is_alive(&path) {
-            return Err(ProcessError::PidFileTaken(path));
-        }
-        let written = fs::write(&path, format!("{}\n", std::process::id()));
+        let Some(path) = super::path_of(&config.pgbouncer.pidfile) else { return Ok(Self(None)) };
+        let written = File::create_new(&path).and_then(|mut file| writeln!(file, "{}", std::process::id()));
         written.map_err(|source| ProcessError::PidFile { path: path.clone(), source })?;
         Ok(Self(Some(path)))
     }
-}
-
-/// Does the process whose number the file holds still run?
-fn is_alive(path: &Path) -> bool {
-    let pid = fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<i32>().ok());
-    pid.is_some_and(|pid| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None) != Err(nix::Error::ESRCH))
 }
 
 impl Drop for PidFile {

@@ -4,7 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64},
     },
 };
@@ -186,6 +186,7 @@ pub async fn connect(
         statements: AtomicU64::new(0),
         close_needed: AtomicBool::new(false),
         gate: CancelGate::new(CancelKey { pid, secret: secret.into() }),
+        end: OnceLock::new(),
     };
     let core = Core {
         endpoint,

@@ -18,7 +18,7 @@ use std::{
     marker::PhantomData,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -72,6 +72,8 @@ pub struct ServerInfo {
     pub close_needed: AtomicBool,
     /// Cancel requests under way.
     pub gate: CancelGate,
+    /// Why it is closed, for the log; the first reason holds.
+    pub end: OnceLock<&'static str>,
 }
 
 /// Everything that a connection owns.

@@ -164,7 +164,7 @@ impl Builder {
         self.write_to(&home);
         let log = File::create(home.join("log")).unwrap();
         let mut command = programs::command(&scratch().reachable(&binary()));
-        command.args(&self.arguments).arg(home.join("pgweir.ini"));
+        command.current_dir(&home).args(&self.arguments).arg(home.join("pgweir.ini"));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdout(log.try_clone().unwrap()).stderr(log);
         Proxy { port: self.port, http: self.http, home, process: Owned::spawn(command) }
@@ -308,6 +308,11 @@ impl Proxy {
         let path = self.home.join("pgweir.ini");
         let text = change(fs::read_to_string(&path).unwrap());
         scratch().write(&path, &text);
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Sends it a signal.

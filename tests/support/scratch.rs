@@ -138,6 +138,35 @@ impl Drop for Owned {
     }
 }
 
+/// A process that is nobody's child: the watchdog ends it, too.
+pub struct Adopted(u32);
+
+impl Adopted {
+    /// Takes charge of it.
+    pub fn new(pid: u32) -> Self {
+        fs::write(pid_file(pid), "").unwrap();
+        Self(pid)
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.0
+    }
+
+    /// Sends a signal to it; false if it is gone.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) -> bool {
+        let pid = nix::unistd::Pid::from_raw(self.0.try_into().unwrap());
+        nix::sys::signal::kill(pid, signal).is_ok()
+    }
+}
+
+impl Drop for Adopted {
+    fn drop(&mut self) {
+        self.signal(nix::sys::signal::Signal::SIGKILL);
+        drop(fs::remove_file(pid_file(self.0)));
+    }
+}
+
 fn pid_file(pid: u32) -> PathBuf {
     scratch().root.join("pids").join(pid.to_string())
 }

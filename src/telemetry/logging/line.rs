@@ -17,22 +17,8 @@ use tracing_subscriber::{
 use crate::telemetry::timestamp::Utc;
 
 /// `2026-11-21 11:42:21.793 UTC [PID] LOG C-0x..: db/user@addr:port message: field=value`
-pub struct PgbouncerLine {
-    process: u32,
-}
-
-impl Default for PgbouncerLine {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl PgbouncerLine {
-    /// For this process.
-    pub fn new() -> Self {
-        Self { process: std::process::id() }
-    }
-}
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PgbouncerLine;
 
 impl<S, N> FormatEvent<S, N> for PgbouncerLine
 where
@@ -40,11 +26,11 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut parts = Parts::default();
-        event.record(&mut parts);
+        let parts = Parts::of(event);
         let level = level(*event.metadata().level(), parts.fatal);
         let time = Utc::new(SystemTime::now());
-        writeln!(writer, "{} [{}] {level} {}", time.log(), self.process, parts.text())
+        // Asked for each line: with -d the process becomes another one after the log is open.
+        writeln!(writer, "{} [{}] {level} {}", time.log(), std::process::id(), parts.text())
     }
 }
 
@@ -61,7 +47,7 @@ fn level(level: Level, fatal: bool) -> &'static str {
 
 /// An event's fields, sorted by what a line does with them.
 #[derive(Default)]
-struct Parts {
+pub(super) struct Parts {
     origin: String,
     message: String,
     fields: String,
@@ -69,8 +55,19 @@ struct Parts {
 }
 
 impl Parts {
+    pub(super) fn of(event: &Event<'_>) -> Self {
+        let mut parts = Self::default();
+        event.record(&mut parts);
+        parts
+    }
+
+    /// Is it the end of the process?
+    pub(super) fn is_fatal(&self) -> bool {
+        self.fatal
+    }
+
     /// A line is one line, whatever a peer put into a name or an error text.
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let mut text = String::new();
         for part in [&self.origin, &self.message].into_iter().filter(|part| !part.is_empty()) {
             if !text.is_empty() {

@@ -7,6 +7,7 @@
 mod line;
 mod origin;
 mod output;
+mod syslog;
 
 use std::{io, path::PathBuf};
 
@@ -18,11 +19,20 @@ use tracing_subscriber::{
     reload::{self, Handle},
 };
 
+use self::syslog::Syslog;
 pub use self::{
     line::PgbouncerLine,
     origin::{Origin, Side},
     output::{LogFile, LogOutput},
+    syslog::SyslogSettings,
 };
+
+/// Target of lines about connections that begin: `log_connections`.
+pub const CONNECTIONS: &str = "pgweir::connections";
+/// Target of lines about connections that end: `log_disconnections`.
+pub const DISCONNECTIONS: &str = "pgweir::disconnections";
+/// Target of lines about errors that clients are told: `log_pooler_errors`.
+pub const POOLER_ERRORS: &str = "pgweir::pooler_errors";
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,11 +55,16 @@ pub struct LogSettings {
     pub verbose: u8,
     /// Lines of PgBouncer or JSON.
     pub form: LogForm,
+    /// Lines also go to the system's log.
+    pub syslog: Option<SyslogSettings>,
+    /// Targets whose lines nobody wants, such as [`CONNECTIONS`].
+    pub silent: Vec<&'static str>,
 }
 
 /// The running log: what RELOAD and SIGHUP may do to it.
 pub struct Logging {
     output: LogOutput,
+    syslog: Syslog,
     filter: Handle<Targets, Registry>,
 }
 
@@ -64,41 +79,45 @@ impl Logging {
     /// The subscriber and its control, for tests and for `install`.
     pub fn build(settings: &LogSettings) -> io::Result<(impl Subscriber + Send + Sync + use<>, Self)> {
         let output = LogOutput::open(settings.logfile.as_deref(), settings.quiet)?;
-        let (filter, handle) = reload::Layer::new(filter(settings.verbose));
+        let (filter, handle) = reload::Layer::new(filter(settings));
+        let syslog = Syslog::default();
+        syslog.set(settings.syslog.as_ref());
         let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(output.clone());
         let lines: Box<dyn Layer<_> + Send + Sync> = match settings.form {
-            LogForm::Pgbouncer => Box::new(lines.event_format(PgbouncerLine::new())),
+            LogForm::Pgbouncer => Box::new(lines.event_format(PgbouncerLine)),
             LogForm::Json => Box::new(lines.json().flatten_event(true).with_current_span(false)),
         };
-        let subscriber = Registry::default().with(filter).with(lines);
-        Ok((subscriber, Self { output, filter: handle }))
+        let subscriber = Registry::default().with(filter).with(lines).with(syslog.clone());
+        Ok((subscriber, Self { output, syslog, filter: handle }))
     }
 
-    /// Closes the file and opens it again, after a rotation moved it away.
-    pub fn reopen(&self) -> io::Result<()> {
-        self.output.reopen()
-    }
-
-    /// Another file, or none; the old one stays where the new one cannot be opened.
-    pub fn set_logfile(&self, path: Option<PathBuf>) -> io::Result<()> {
-        self.output.set_file(path)
-    }
-
-    /// `verbose` of the configuration.
-    pub fn set_verbose(&self, verbose: u8) {
+    /// Puts other settings in force, but for form and standard error, which stay. The file is opened again in any
+    /// case: a rotation may have moved it away.
+    ///
+    /// # Errors
+    /// The file cannot be opened; the old one stays in use, and the rest holds.
+    pub fn apply(&self, settings: &LogSettings) -> io::Result<()> {
         // Fails only after the subscriber is gone, and then nobody listens.
-        let _ = self.filter.reload(filter(verbose));
+        let _ = self.filter.reload(filter(settings));
+        self.syslog.set(settings.syslog.as_ref());
+        self.output.set_file(settings.logfile.as_deref())
+    }
+
+    /// Nothing more to standard error: there is none any more.
+    pub fn leave_stderr(&self) {
+        self.output.leave_stderr();
     }
 }
 
 /// Libraries speak only when something is wrong.
-fn filter(verbose: u8) -> Targets {
-    let ours = match verbose {
+fn filter(settings: &LogSettings) -> Targets {
+    let ours = match settings.verbose {
         0 => LevelFilter::INFO,
         1 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    Targets::new().with_default(LevelFilter::WARN).with_target("pgweir", ours)
+    let all = Targets::new().with_default(LevelFilter::WARN).with_target("pgweir", ours);
+    settings.silent.iter().fold(all, |all, target| all.with_target(*target, LevelFilter::OFF))
 }
 
 #[cfg(test)]

@@ -4,7 +4,10 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tracing_subscriber::fmt::MakeWriter;
@@ -43,7 +46,7 @@ impl Write for LogFile {
 /// The outputs of the process' log; clones share them.
 #[derive(Clone, Debug)]
 pub struct LogOutput {
-    stderr: bool,
+    stderr: Arc<AtomicBool>,
     file: Arc<Mutex<Option<LogFile>>>,
 }
 
@@ -51,17 +54,17 @@ impl LogOutput {
     /// Fails where the file cannot be opened.
     pub fn open(path: Option<&Path>, quiet: bool) -> io::Result<Self> {
         let file = path.map(LogFile::open).transpose()?;
-        Ok(Self { stderr: !quiet, file: Arc::new(Mutex::new(file)) })
+        Ok(Self { stderr: Arc::new(AtomicBool::new(!quiet)), file: Arc::new(Mutex::new(file)) })
     }
 
-    /// Opens the file again, if there is one.
-    pub fn reopen(&self) -> io::Result<()> {
-        self.file().as_mut().map_or(Ok(()), LogFile::reopen)
+    /// Lines go to standard error no more.
+    pub(super) fn leave_stderr(&self) {
+        self.stderr.store(false, Ordering::Relaxed);
     }
 
-    /// Another file, or none.
-    pub fn set_file(&self, path: Option<PathBuf>) -> io::Result<()> {
-        let file = path.as_deref().map(LogFile::open).transpose()?;
+    /// Another file, the same one opened again, or none.
+    pub fn set_file(&self, path: Option<&Path>) -> io::Result<()> {
+        let file = path.map(LogFile::open).transpose()?;
         *self.file() = file;
         Ok(())
     }
@@ -77,7 +80,7 @@ impl Write for LogOutput {
         if let Some(file) = self.file().as_mut() {
             let _ = file.write_all(line);
         }
-        if self.stderr {
+        if self.stderr.load(Ordering::Relaxed) {
             let _ = io::stderr().lock().write_all(line);
         }
         Ok(line.len())

@@ -1,0 +1,15 @@
+//! How an operator runs it: in the background, with its log, its signals, its service manager, in several processes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails loudly"
+)]
+
+mod support;
+
+#[path = "operations/background.rs"]
+mod background;
+#[path = "operations/logging.rs"]
+mod logging;
