@@ -504,7 +504,7 @@ impl Client {
         self.io.inbox.discard_approved();
         let ambiguous = link.replies.is_ambiguous();
         let core = link.server.core_mut();
-        let is_unsent = is_unsent || !core.endpoint.outbox.unsent().is_empty();
+        let is_unsent = is_unsent || !core.endpoint.is_flushed();
         core.is_tainted |= is_unsent || ambiguous || !core.endpoint.inbox.unread().is_empty();
         core.endpoint.inbox.hand_over(&mut self.io.outbox);
         self.note_unlinked(link.member);

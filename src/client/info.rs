@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::ClientError;
 use crate::{
-    net::{Local, Peer},
+    net::{Local, Peer, Stream, tls::TlsFacts},
     server::ServerInfo,
     session::PinSet,
 };
@@ -69,6 +69,8 @@ pub struct ClientInfo {
     pub peer: Peer,
     /// Our end.
     pub local: Local,
+    /// What is known of the encryption; `None` in clear.
+    pub tls: Option<Arc<TlsFacts>>,
     /// Nanoseconds on the process clock.
     pub connected_at: u64,
     /// When its last request began.
@@ -93,7 +95,7 @@ impl ClientInfo {
         database: Arc<str>,
         user: Arc<str>,
         peer: Peer,
-        local: Local,
+        stream: &Stream,
         now: u64,
         application_name: String,
     ) -> Self {
@@ -102,7 +104,8 @@ impl ClientInfo {
             database,
             user,
             peer,
-            local,
+            local: stream.local(),
+            tls: stream.tls().cloned(),
             connected_at: now,
             requested_at: AtomicU64::new(now),
             statements: AtomicU64::new(0),

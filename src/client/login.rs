@@ -264,7 +264,7 @@ async fn console(
         request.database.as_str().into(),
         request.user.as_str().into(),
         visitor.peer,
-        io.stream.local(),
+        &io.stream,
         visitor.accepted_at,
         request.application_name.clone(),
     ));
@@ -333,7 +333,7 @@ async fn welcome(
         request.database.as_str().into(),
         user,
         visitor.peer,
-        io.stream.local(),
+        &io.stream,
         visitor.accepted_at,
         request.application_name.clone(),
     ));

@@ -251,7 +251,7 @@ impl Client {
         match poll_pump(&mut self.io, server, reads_client, cx) {
             Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-            Poll::Pending if signal == Signal::Drain && self.link.is_none() && self.io.outbox.unsent().is_empty() => {
+            Poll::Pending if signal == Signal::Drain && self.link.is_none() && self.io.is_flushed() => {
                 Poll::Ready(Err(ClientError::ShuttingDown))
             }
             Poll::Pending => Poll::Pending,
@@ -287,7 +287,7 @@ impl Client {
             let from_server = &mut link.server.core_mut().endpoint.inbox;
             is_cut = from_server.is_inside_message();
             from_server.hand_over(&mut self.io.outbox);
-            let is_sent = self.io.inbox.approved_len() == 0 && link.server.core().endpoint.outbox.unsent().is_empty();
+            let is_sent = self.io.inbox.approved_len() == 0 && link.server.core().endpoint.is_flushed();
             let is_whole = is_sent && !self.io.inbox.is_inside_message();
             let is_clean = link.is_idle() && !link.replies.is_ambiguous() && self.pending.is_empty() && is_whole;
             link.pool.count_pins(self.session.pins, Default::default());

@@ -281,6 +281,12 @@ impl Endpoint {
         std::future::poll_fn(|cx| poll_send(&mut self.stream, &mut self.outbox, None, cx)).await
     }
 
+    /// Has everything that was to be sent left, as far as the operating system is concerned?
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
+        self.outbox.unsent().is_empty() && !self.stream.has_unsent()
+    }
+
     /// As [`Self::poll_read`], for a task that comes again and again: it does not register twice for one event.
     fn poll_read_armed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.is_armed && !self.stream.may_be_readable() {
@@ -338,7 +344,7 @@ fn poll_send(
         let own = out.unsent();
         let passed = from.as_ref().map_or(&[][..], |inbox| inbox.approved());
         let sent = match (own.is_empty(), passed.is_empty()) {
-            (true, true) => return Poll::Ready(Ok(())),
+            (true, true) => return Pin::new(stream).poll_flush(cx),
             (false, true) => poll_write(stream, own, cx),
             (true, false) => poll_write(stream, passed, cx),
             (false, false) => {
@@ -394,7 +400,7 @@ pub fn poll_pump(
 
     let waiting_before = to_client(client, server.as_deref());
     let mut to_client_now = waiting_before;
-    if waiting_before > 0 {
+    if waiting_before > 0 || client.stream.has_unsent() {
         let from = server.as_mut().map(|server| &mut server.inbox);
         if let Poll::Ready(sent) = poll_send(&mut client.stream, &mut client.outbox, from, cx) {
             sent.map_err(client_error)?;
@@ -406,7 +412,7 @@ pub fn poll_pump(
     let mut to_server_now = 0;
     if let Some(server) = server.as_mut() {
         let before = server.outbox.unsent().len() + client.inbox.approved;
-        if before > 0 {
+        if before > 0 || server.stream.has_unsent() {
             if let Poll::Ready(sent) = poll_send(&mut server.stream, &mut server.outbox, Some(&mut client.inbox), cx) {
                 sent.map_err(server_error)?;
             }

@@ -5,6 +5,7 @@ mod endpoint;
 mod listener;
 mod socket_options;
 mod stream;
+pub mod tls;
 
 pub use endpoint::{Endpoint, HIGH_WATER_BYTES, Inbox, Outbox, PeerError, Pumped, Side, poll_pump};
 pub use listener::{Accepted, Acceptor, Listener};

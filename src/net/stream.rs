@@ -1,17 +1,21 @@
-//! A byte stream: TCP or a unix socket.
+//! A byte stream: TCP, TLS over it, or a unix socket.
 
 use std::{
     fmt, io,
     net::SocketAddr,
+    os::fd::AsFd,
     path::{Path, PathBuf},
     pin::Pin,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, ready},
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
 };
+
+use super::tls::{TlsFacts, TlsStream};
 
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -97,6 +101,13 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Unix domain.
     Unix(UnixStream),
+    /// TCP, encrypted.
+    Tls(Box<TlsStream>),
+}
+
+/// Moves a socket to the runtime of the calling thread.
+pub(super) fn register_here(socket: TcpStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(socket.into_std()?)
 }
 
 impl Stream {
@@ -124,9 +135,69 @@ impl Stream {
     /// The operating system refuses to register the descriptor again.
     pub fn rehome(self) -> io::Result<Self> {
         Ok(match self {
-            Self::Tcp(stream) => Self::Tcp(TcpStream::from_std(stream.into_std()?)?),
+            Self::Tcp(stream) => Self::Tcp(register_here(stream)?),
             Self::Unix(stream) => Self::Unix(UnixStream::from_std(stream.into_std()?)?),
+            Self::Tls(stream) => Self::Tls(Box::new(stream.rehome()?)),
         })
+    }
+
+    /// Lays an encrypted session over a TCP socket, its handshake to come. What has been read already is `arrived`.
+    ///
+    /// # Errors
+    /// It is no TCP socket, or the operating system gives no descriptor.
+    pub(super) fn encrypt(
+        &mut self,
+        session: rustls::Connection,
+        arrived: &[u8],
+        own_end_point: Option<Box<[u8]>>,
+    ) -> io::Result<&mut TlsStream> {
+        let Self::Tcp(plain) = self else { return Err(io::ErrorKind::Unsupported.into()) };
+        // A second descriptor of the same socket: the first goes with what stood here.
+        let socket = std::net::TcpStream::from(plain.as_fd().try_clone_to_owned()?);
+        let socket = TcpStream::from_std(socket)?;
+        *self = Self::Tls(Box::new(TlsStream::new(socket, session, arrived, own_end_point)));
+        match self {
+            Self::Tls(stream) => Ok(stream),
+            Self::Tcp(_) | Self::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// What is known of the encryption; `None` for a connection in clear.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Arc<TlsFacts>> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => None,
+            Self::Tls(stream) => stream.facts(),
+        }
+    }
+
+    /// The protocol that the peer has asked for by ALPN, once the handshake is done.
+    #[must_use]
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => None,
+            Self::Tls(stream) => stream.alpn(),
+        }
+    }
+
+    /// Does something that was taken from us wait for the socket?
+    #[must_use]
+    pub fn has_unsent(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Tls(stream) => stream.has_unsent(),
+        }
+    }
+
+    /// Ends the session in order where the peer would otherwise think that it was cut.
+    ///
+    /// # Errors
+    /// The socket failed.
+    pub fn hang_up(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Ok(()),
+            Self::Tls(stream) => stream.hang_up(),
+        }
     }
 
     /// Has the kernel said that there is something to read, or that the peer has closed? Costs no system call; may be
@@ -137,6 +208,9 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.try_io(Interest::READABLE, nothing_to_do).is_ok(),
             Self::Unix(stream) => stream.try_io(Interest::READABLE, nothing_to_do).is_ok(),
+            Self::Tls(stream) => {
+                !stream.is_drained() || stream.socket().try_io(Interest::READABLE, nothing_to_do).is_ok()
+            }
         }
     }
 
@@ -144,10 +218,11 @@ impl Stream {
     ///
     /// # Errors
     /// `WouldBlock` where [`AsyncWrite::poll_write`] would wait.
-    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+    pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_write(bytes),
             Self::Unix(stream) => stream.try_write(bytes),
+            Self::Tls(stream) => stream.try_write_vectored(&[io::IoSlice::new(bytes)]),
         }
     }
 
@@ -155,10 +230,11 @@ impl Stream {
     ///
     /// # Errors
     /// See there.
-    pub fn try_write_vectored(&self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize> {
+    pub fn try_write_vectored(&mut self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_write_vectored(pieces),
             Self::Unix(stream) => stream.try_write_vectored(pieces),
+            Self::Tls(stream) => stream.try_write_vectored(pieces),
         }
     }
 
@@ -168,6 +244,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.local_addr().map_or(Local::Unknown, Local::Tcp),
             Self::Unix(_) => Local::Unix,
+            Self::Tls(stream) => stream.socket().local_addr().map_or(Local::Unknown, Local::Tcp),
         }
     }
 }
@@ -177,6 +254,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => stream.poll_read(cx, buf),
         }
     }
 }
@@ -186,6 +264,10 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => {
+                ready!(stream.poll_send(cx))?;
+                Poll::Ready(stream.try_write_vectored(&[io::IoSlice::new(buf)]))
+            }
         }
     }
 
@@ -197,6 +279,10 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => {
+                ready!(stream.poll_send(cx))?;
+                Poll::Ready(stream.try_write_vectored(bufs))
+            }
         }
     }
 
@@ -204,14 +290,21 @@ impl AsyncWrite for Stream {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => stream.poll_send(cx),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => {
+                stream.hang_up()?;
+                stream.poll_send(cx)
+            }
         }
     }
 }

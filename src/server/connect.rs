@@ -179,6 +179,7 @@ pub async fn connect(
         address: login.address.clone(),
         peer,
         local: endpoint.stream.local(),
+        tls: endpoint.stream.tls().cloned(),
         connected_at: now,
         remote_pid: pid,
         client: AtomicU64::new(0),

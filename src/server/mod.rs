@@ -29,7 +29,7 @@ pub use dns::{CachedName, Gone, Resolver};
 pub use reset::{ExecuteError, execute, reset};
 
 use crate::{
-    net::{Address, Endpoint, Local},
+    net::{Address, Endpoint, Local, tls::TlsFacts},
     protocol::TransactionStatus,
     session::{Parameters, prepared::ServerStatements},
 };
@@ -58,6 +58,8 @@ pub struct ServerInfo {
     pub peer: Option<SocketAddr>,
     /// Our end.
     pub local: Local,
+    /// What is known of the encryption; `None` in clear.
+    pub tls: Option<Arc<TlsFacts>>,
     /// Nanoseconds on the process clock.
     pub connected_at: u64,
     /// The process that serves it.

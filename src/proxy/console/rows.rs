@@ -10,12 +10,16 @@ use crate::{
     client::{Activity, ClientInfo},
     cluster::Database,
     config::{CacheMode, ReadYourWrites},
-    net::Peer,
+    net::{Peer, tls::TlsFacts},
     pool::Pool,
     proxy::{Proxy, directory, figures},
     routing::MemberId,
     server::ServerInfo,
 };
+
+fn described(tls: Option<&TlsFacts>) -> String {
+    tls.map(|tls| tls.description.to_string()).unwrap_or_default()
+}
 
 pub(super) fn client_row(proxy: &Proxy, client: &ClientInfo) -> ConnectionRow {
     let clock = proxy.context.clock;
@@ -46,7 +50,7 @@ pub(super) fn client_row(proxy: &Proxy, client: &ClientInfo) -> ConnectionRow {
         ptr: client.id,
         link: client.server().map(|server| server.id),
         remote_pid,
-        tls: String::new(),
+        tls: described(client.tls.as_deref()),
         application_name: client.application_name.clone(),
         prepared_statements: client.statements.load(Ordering::Relaxed),
         id: client.id,
@@ -75,7 +79,7 @@ pub(super) fn server_row(proxy: &Proxy, pool: &Pool, server: &ServerInfo) -> Con
         ptr: server.id,
         link: (client != 0).then_some(client),
         remote_pid: server.remote_pid,
-        tls: String::new(),
+        tls: described(server.tls.as_deref()),
         application_name: String::new(),
         prepared_statements: server.statements.load(Ordering::Relaxed),
         id: server.id,
