@@ -13,3 +13,9 @@ mod support;
 mod background;
 #[path = "operations/logging.rs"]
 mod logging;
+#[path = "operations/peering.rs"]
+mod peering;
+#[path = "operations/service_manager.rs"]
+mod service_manager;
+#[path = "operations/shutdown.rs"]
+mod shutdown;

@@ -3,57 +3,47 @@
 use std::{sync::Arc, time::Duration};
 
 use dashmap::DashMap;
-use subtle::ConstantTimeEq;
 
-use super::info::{Activity, ClientInfo, Signal};
+pub(super) use super::cancel_key::OwnKey;
+use super::{
+    cancel_key::Destination,
+    context::{Context, Settings},
+    info::{Activity, ClientInfo, Signal},
+};
 use crate::server::{CancelPermit, send_cancel};
 
-/// A client's own key: the server's would tell it how to cancel other clients.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct OwnKey {
-    /// Looks like a process id; the first bit is clear.
-    pub pid: i32,
-    /// Random.
-    pub secret: i32,
-}
-
-/// Keys of all clients.
+/// Keys of all clients. Who guesses learns nothing from the time that a look-up takes: the map's hash is seeded with a
+/// random number.
 #[derive(Default)]
 pub struct CancelKeys {
-    clients: DashMap<u32, (i32, Arc<ClientInfo>), foldhash::fast::RandomState>,
+    clients: DashMap<OwnKey, Arc<ClientInfo>, foldhash::fast::RandomState>,
 }
 
 impl CancelKeys {
     /// Gives a client its key. `draw` makes random numbers.
-    pub fn issue(&self, client: &Arc<ClientInfo>, mut draw: impl FnMut() -> u64) -> OwnKey {
+    pub fn issue(&self, client: &Arc<ClientInfo>, peer_id: u16, mut draw: impl FnMut() -> u64) -> OwnKey {
         loop {
-            let random = draw();
-            let (pid, secret) = ((random >> 33) as u32, random as i32);
-            if pid == 0 {
-                continue;
-            }
-            if let dashmap::Entry::Vacant(vacant) = self.clients.entry(pid) {
-                vacant.insert((secret, Arc::clone(client)));
-                return OwnKey { pid: pid as i32, secret };
+            let key = OwnKey::new(draw(), peer_id);
+            if key.pid() != 0 && self.adopt(client, key) {
+                return key;
             }
         }
     }
 
+    /// A client keeps the key that another process has given it; false if it is taken.
+    pub fn adopt(&self, client: &Arc<ClientInfo>, key: OwnKey) -> bool {
+        let dashmap::Entry::Vacant(vacant) = self.clients.entry(key) else { return false };
+        vacant.insert(Arc::clone(client));
+        true
+    }
+
     /// The client has gone.
     pub fn revoke(&self, key: OwnKey) {
-        self.clients.remove(&(key.pid as u32));
+        self.clients.remove(&key);
     }
 
-    fn find(&self, pid: u32, secret: &[u8]) -> Option<Arc<ClientInfo>> {
-        let entry = self.clients.get(&pid)?;
-        let (expected, client) = entry.value();
-        let is_equal = bool::from(expected.to_be_bytes().ct_eq(secret));
-        is_equal.then(|| Arc::clone(client))
-    }
-
-    /// Acts on a cancel request; nobody is ever told whether it found anything.
-    pub async fn cancel(&self, pid: u32, secret: &[u8], deadline: Duration) {
-        let Some(client) = self.find(pid, secret) else {
+    async fn cancel(&self, key: OwnKey, deadline: Duration) {
+        let Some(client) = self.clients.get(&key).map(|client| Arc::clone(&client)) else {
             tracing::info!("cancel request with an unknown key");
             return;
         };
@@ -67,6 +57,22 @@ impl CancelKeys {
             && let Err(error) = send_cancel(permit, deadline).await
         {
             tracing::info!(%error, "cancel request not delivered");
+        }
+    }
+}
+
+/// Acts on a cancel request; nobody is ever told whether it found anything.
+pub(super) async fn request(context: &Context, settings: &Settings, pid: u32, secret: &[u8]) {
+    let main = &settings.config.pgbouncer;
+    let Some(key) = OwnKey::from_request(pid, secret) else {
+        tracing::info!("cancel request with an unknown key");
+        return;
+    };
+    match key.destination(main.peer_id as u16) {
+        Destination::Here(key) => context.cancel_keys.cancel(key, main.cancel_wait_timeout).await,
+        Destination::Peer(peer_id, key) => context.peers.forward(&settings.config, peer_id, key).await,
+        Destination::NoHopsLeft => {
+            tracing::info!("failed to forward cancel request because its TTL was exhausted");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{
 
 use dashmap::DashMap;
 
-use super::{cancel::CancelKeys, info::ClientInfo};
+use super::{cancel::CancelKeys, info::ClientInfo, peers::Peers};
 use crate::{
     admin::Console,
     auth::{UserList, scram::ClientKeys},
@@ -61,6 +61,8 @@ pub struct Context {
     pub insight: Arc<Insight>,
     /// Who may cancel whom.
     pub cancel_keys: CancelKeys,
+    /// Cancel requests for clients of other processes.
+    pub peers: Peers,
     /// Every logged-in client.
     pub clients: DashMap<u64, Arc<ClientInfo>, foldhash::fast::RandomState>,
     /// The admin console.
@@ -111,6 +113,7 @@ impl Context {
             statements: StatementRegistry::default(),
             insight: parts.insight,
             cancel_keys: CancelKeys::default(),
+            peers: Peers::default(),
             clients: DashMap::default(),
             console: parts.console,
             ids: parts.ids,

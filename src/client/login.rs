@@ -110,8 +110,7 @@ async fn log_in(
                 io.flush().await.map_err(ClientError::Gone)?;
             }
             StartupPacket::CancelRequest { pid, key } => {
-                let deadline = settings.config.pgbouncer.cancel_wait_timeout;
-                context.cancel_keys.cancel(pid, &key, deadline).await;
+                super::cancel::request(context, settings, pid, &key).await;
                 return Ok(Welcome::Cancelled);
             }
             StartupPacket::Startup { minor, parameters } => break understand(minor, parameters, settings)?,
@@ -268,14 +267,14 @@ async fn console(
         visitor.accepted_at,
         request.application_name.clone(),
     ));
-    let key = context.cancel_keys.issue(&info, draws());
+    let key = context.cancel_keys.issue(&info, settings.config.pgbouncer.peer_id as u16, draws());
     let out = io.outbox.buffer();
     negotiate(out, request);
     out.extend_from_slice(backend::AUTHENTICATION_OK);
     for (name, value) in admin::LOGIN_PARAMETERS {
         backend::put_parameter_status(out, name, value);
     }
-    backend::put_backend_key_data(out, key.pid, key.secret);
+    backend::put_backend_key_data(out, key.pid() as i32, key.secret() as i32);
     out.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
     if let Err(error) = io.flush().await {
         context.cancel_keys.revoke(key);
@@ -337,7 +336,7 @@ async fn welcome(
         visitor.accepted_at,
         request.application_name.clone(),
     ));
-    let key = context.cancel_keys.issue(&info, draws());
+    let key = context.cancel_keys.issue(&info, settings.config.pgbouncer.peer_id as u16, draws());
     let out = io.outbox.buffer();
     negotiate(out, &request);
     out.extend_from_slice(backend::AUTHENTICATION_OK);
@@ -345,7 +344,7 @@ async fn welcome(
     for (name, value) in parameters.iter() {
         backend::put_parameter_status(out, name, value);
     }
-    backend::put_backend_key_data(out, key.pid, key.secret);
+    backend::put_backend_key_data(out, key.pid() as i32, key.secret() as i32);
     out.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
     if let Err(error) = io.flush().await {
         context.cancel_keys.revoke(key);

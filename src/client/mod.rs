@@ -4,6 +4,7 @@ mod authenticate;
 mod backend;
 mod cached;
 mod cancel;
+mod cancel_key;
 mod console;
 mod context;
 mod error;
@@ -13,6 +14,7 @@ mod info;
 mod link;
 mod login;
 mod own_settings;
+mod peers;
 mod pending;
 mod request;
 mod route;
@@ -30,6 +32,7 @@ use std::{
 pub use context::{Context, Directory, Parts, Settings};
 pub use error::ClientError;
 pub use info::{Activity, ClientInfo, Signal};
+pub use peers::{PeerFigures, Peers};
 use tokio::sync::{Notify, futures::OwnedNotified};
 
 use self::{error::LastWords, facts::Facts, link::Link, pending::PendingRequests, session::Session};

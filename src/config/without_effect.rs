@@ -20,7 +20,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "max_user_client_connections",
     "max_user_connections",
     "min_pool_size",
-    "peer_id",
     "pkt_buf",
     "pool_idle_timeout",
     "query_timeout",

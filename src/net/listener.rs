@@ -11,8 +11,8 @@ use super::{Peer, Stream};
 pub enum Listener {
     /// A TCP port.
     Tcp(std::net::TcpListener),
-    /// A unix socket.
-    Unix(std::os::unix::net::UnixListener, SocketFile),
+    /// A unix socket, with its file if that is ours to remove.
+    Unix(std::os::unix::net::UnixListener, Option<SocketFile>),
 }
 
 /// The file of a unix socket; it goes when nobody listens any more.
@@ -26,7 +26,7 @@ pub struct Acceptor(Watched);
 #[derive(Debug)]
 enum Watched {
     Tcp(TcpListener),
-    Unix(UnixListener, #[expect(dead_code, reason = "removed when dropped")] SocketFile),
+    Unix(UnixListener, #[expect(dead_code, reason = "removed when dropped")] Option<SocketFile>),
 }
 
 /// A client at the door. The runtime that has accepted it watches its socket.
@@ -115,7 +115,7 @@ impl Listener {
         let listener = std::os::unix::net::UnixListener::bind(&path)?;
         listener.set_nonblocking(true)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
-        Ok(Self::Unix(listener, SocketFile(path)))
+        Ok(Self::Unix(listener, Some(SocketFile(path))))
     }
 
     /// Is this the unix socket?

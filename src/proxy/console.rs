@@ -20,8 +20,8 @@ use crate::{
         Act, ConsoleError, ConsoleState,
         command::{FlushTarget, RouteTarget, Shutdown},
         rows::{
-            CacheRow, CacheTableRow, ConfigRow, ConnectionRow, DnsHostRow, PauseState, PinRow, QueryRow, ReplicaRow,
-            RouteRow, SlowRow, UserRow,
+            CacheRow, CacheTableRow, ConfigRow, ConnectionRow, DnsHostRow, PauseState, PeerPoolRow, PeerRow, PinRow,
+            QueryRow, ReplicaRow, RouteRow, SlowRow, UserRow,
         },
     },
     routing::MemberId,
@@ -114,6 +114,34 @@ impl ConsoleState for View {
                 addrs: known.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
             };
             proxy.installation.dns_hosts().into_iter().map(row).collect()
+        })
+    }
+
+    fn peers(&self) -> Vec<PeerRow> {
+        self.read(|proxy| {
+            let settings = proxy.context.settings();
+            let default_size = settings.config.pgbouncer.default_pool_size;
+            let rows = settings.config.peers.iter().map(|(peer_id, peer)| PeerRow {
+                peer_id: u64::from(*peer_id),
+                host: Some(peer.host.clone()),
+                port: peer.port,
+                pool_size: u64::from(peer.pool_size.unwrap_or(default_size)),
+            });
+            rows.collect()
+        })
+    }
+
+    fn peer_pools(&self) -> Vec<PeerPoolRow> {
+        self.read(|proxy| {
+            let figures = proxy.context.peers.figures(&proxy.context.settings().config).into_iter();
+            let rows = figures.map(|figures| PeerPoolRow {
+                peer_id: u64::from(figures.peer_id),
+                cl_active_cancel_req: figures.active,
+                cl_waiting_cancel_req: figures.waiting,
+                sv_active_cancel: figures.active,
+                sv_login: figures.connecting,
+            });
+            rows.collect()
         })
     }
 

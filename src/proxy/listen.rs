@@ -10,7 +10,7 @@ use std::{
 use tokio::{runtime::Handle, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::{ProcessError, Proxy, Stop, workers::Workers};
+use super::{ProcessError, Proxy, Stop, service_manager, workers::Workers};
 use crate::{
     config::Config,
     net::{Acceptor, Listener},
@@ -19,10 +19,13 @@ use crate::{
 /// After a failed accept (out of descriptors), the next is tried no sooner.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Opens every address of the configuration.
+/// Takes the sockets that a service manager has opened, or opens every address of the configuration.
 pub(super) fn open(config: &Config) -> Result<Vec<Listener>, ProcessError> {
     let main = &config.pgbouncer;
-    let mut listeners = Vec::new();
+    let mut listeners = service_manager::listeners()?;
+    if !listeners.is_empty() {
+        return Ok(listeners);
+    }
     // First, as PgBouncer does: that another process has it is the plainer word.
     if !main.unix_socket_dir.is_empty() {
         let path = PathBuf::from(format!("{}/.s.PGSQL.{}", main.unix_socket_dir, main.listen_port));

@@ -7,6 +7,7 @@ mod figures;
 mod http;
 mod listen;
 mod process;
+mod service_manager;
 mod signals;
 mod switches;
 mod workers;
@@ -181,6 +182,7 @@ async fn serve(
     proxy.installation.wait_for_catalogs(FIRST_CATALOGS).await;
     warn_of_settings_without_effect(&settings.config);
     tracing::info!(version = crate::admin::VERSION, workers = workers.len(), "process up");
+    service_manager::ready();
     listen::accept_until_stopped(&proxy, listeners, &workers).await?;
     proxy.cancel.cancel();
     proxy.tracker.close();
@@ -305,9 +307,11 @@ fn maintain(proxy: &Arc<Proxy>) {
             if rolled.elapsed() >= stats_period(&settings.config) {
                 rolled = Instant::now();
                 let averages = context.insight.roll(rolled);
+                let line = crate::insight::log_line(&averages);
                 if settings.config.pgbouncer.log_stats {
-                    tracing::info!("{}", crate::insight::log_line(&averages));
+                    tracing::info!("{line}");
                 }
+                service_manager::status(&line);
             }
         }
     });
@@ -355,6 +359,9 @@ impl Proxy {
 
     /// Asks the process to stop; a weaker wish than before changes nothing.
     pub(crate) fn stop(&self, wish: Stop) {
+        if !self.is_stopping() {
+            service_manager::stopping();
+        }
         self.stop.send_if_modified(|stop| {
             let is_stronger = wish > *stop;
             *stop = wish.max(*stop);
@@ -381,6 +388,13 @@ impl Proxy {
 
     /// Reads the files again. What is wrong is logged, and the running configuration stays.
     pub(crate) fn reload(&self) -> Result<(), ProcessError> {
+        service_manager::reloading();
+        let outcome = self.read_again();
+        service_manager::ready();
+        outcome
+    }
+
+    fn read_again(&self) -> Result<(), ProcessError> {
         let mut settings = load(&self.options.config)?;
         settings.config.keep_start_values(&self.context.settings().config);
         warn_of_settings_without_effect(&settings.config);

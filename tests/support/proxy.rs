@@ -111,6 +111,12 @@ impl Builder {
         self
     }
 
+    /// Listens on this port, which `so_reuseport` lets it share.
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self.set("listen_port", port)
+    }
+
     /// A command line argument before the configuration file.
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
