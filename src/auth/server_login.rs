@@ -4,11 +4,11 @@
 
 use std::mem;
 
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256};
 
 use super::{
     md5,
-    scram::{ClientExchange, ClientKeys, ClientProof, ScramError},
+    scram::{Binding, ClientExchange, ClientKeys, ClientProof, ScramError},
     secret::Secret,
 };
 
@@ -18,7 +18,7 @@ pub enum ServerLoginError {
     /// The stored form of the password is of no use for what the server asks.
     #[error("server login failed: wrong password type")]
     WrongPasswordType,
-    /// SCRAM-SHA-256-PLUS only, or something else.
+    /// SCRAM-SHA-256-PLUS only where there is nothing to bind to, or something else.
     #[error("server login failed: none of the server's SASL authentication mechanisms are supported")]
     Mechanism,
     /// GSSAPI, SSPI, Kerberos or something unheard of.
@@ -81,6 +81,8 @@ pub struct ServerLogin {
     secret: Secret,
     /// With a nonce to use them with.
     keys: Option<(ClientKeys, String)>,
+    /// The hash of the server's certificate.
+    end_point: Option<Box<[u8]>>,
     progress: Progress,
 }
 
@@ -88,13 +90,19 @@ impl ServerLogin {
     /// A user without a secret answers with an empty password, and the server says what it thinks of that.
     pub fn new(user: &str, secret: Option<&Secret>) -> ServerLogin {
         let secret = secret.cloned().unwrap_or(Secret::None);
-        ServerLogin { user: user.to_owned(), secret, keys: None, progress: Progress::Nothing }
+        ServerLogin { user: user.to_owned(), secret, keys: None, end_point: None, progress: Progress::Nothing }
     }
 
     /// With what the user's last SCRAM login has shown, a SCRAM secret is enough where the server has the same one.
     /// `nonce` is printable, random, and without comma.
     pub fn with_keys(self, keys: ClientKeys, nonce: &str) -> ServerLogin {
         ServerLogin { keys: Some((keys, nonce.to_owned())), ..self }
+    }
+
+    /// The connection is encrypted, and this is the hash of the server's certificate: SCRAM binds to it, if the server
+    /// can do that.
+    pub fn bound_to(self, end_point: &[u8]) -> ServerLogin {
+        ServerLogin { end_point: Some(end_point.into()), ..self }
     }
 
     /// Takes an Authentication message: its code and what follows. Gives the body of the `p` message to send, if any.
@@ -134,22 +142,34 @@ impl ServerLogin {
 
     /// `data` lists mechanisms, each ended by a zero, the list by another.
     fn begin(&mut self, data: &[u8]) -> Result<Vec<u8>, ServerLoginError> {
-        if !data.split(|byte| *byte == 0).any(|mechanism| mechanism == SCRAM_SHA_256.as_bytes()) {
-            return Err(ServerLoginError::Mechanism);
-        }
-        let (begun, first) = self.first_message()?;
+        let offers = |name: &str| data.split(|byte| *byte == 0).any(|mechanism| mechanism == name.as_bytes());
+        let (mechanism, binding) = match &self.end_point {
+            Some(_) if offers(SCRAM_SHA_256_PLUS) => (SCRAM_SHA_256_PLUS, Binding::EndPoint),
+            Some(_) if offers(SCRAM_SHA_256) => (SCRAM_SHA_256, Binding::NotOffered),
+            None if offers(SCRAM_SHA_256) => (SCRAM_SHA_256, Binding::Unsupported),
+            Some(_) | None => return Err(ServerLoginError::Mechanism),
+        };
+        let (begun, first) = self.first_message(binding)?;
         let length = u32::try_from(first.len()).map_err(|_| ServerLoginError::Protocol)?;
-        let body = [terminated(SCRAM_SHA_256), length.to_be_bytes().to_vec(), first].concat();
+        let body = [terminated(mechanism), length.to_be_bytes().to_vec(), first].concat();
         self.progress = Progress::Begun(begun);
         Ok(body)
     }
 
-    fn first_message(&mut self) -> Result<(Begun, Vec<u8>), ServerLoginError> {
+    fn first_message(&mut self, binding: Binding) -> Result<(Begun, Vec<u8>), ServerLoginError> {
+        let end_point = self.end_point.as_deref().unwrap_or_default();
         if let (Secret::Scram(_), Some((keys, nonce))) = (&self.secret, self.keys.take()) {
-            let (exchange, first) = ClientExchange::start(keys, &nonce);
+            let (exchange, first) = ClientExchange::start(keys, &nonce, binding, end_point);
             return Ok((Begun::Keys(exchange), first.into_bytes()));
         }
-        let scram = ScramSha256::new(self.password()?.as_bytes(), ChannelBinding::unsupported());
+        let scram = ScramSha256::new(
+            self.password()?.as_bytes(),
+            match binding {
+                Binding::EndPoint => ChannelBinding::tls_server_end_point(end_point.to_vec()),
+                Binding::NotOffered => ChannelBinding::unrequested(),
+                Binding::Unsupported => ChannelBinding::unsupported(),
+            },
+        );
         let first = scram.message().to_vec();
         Ok((Begun::Password(scram), first))
     }

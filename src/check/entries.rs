@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use super::locate::Lines;
 use crate::{
     auth::{Secret, UserList},
-    config::{CacheMode, Config, DatabaseConfig, Host, Location, ReplicaRole},
+    config::{CacheMode, Config, DatabaseConfig, Host, Lines, Location, ReplicaRole},
 };
 
 /// One host of one entry.

@@ -1,6 +1,6 @@
 //! Logging in to one server.
 
-use std::{fmt, path::Path, time::Duration};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpStream, UnixStream},
@@ -8,7 +8,10 @@ use tokio::{
 };
 
 use super::entries::{Entry, Whom};
-use crate::control::{ControlError, Deadlines, Session, Target};
+use crate::{
+    control::{ControlError, Deadlines, Session, Target},
+    net::tls::ConnectTls,
+};
 
 const LONGEST_STATEMENT: Duration = Duration::from_secs(5);
 
@@ -42,22 +45,29 @@ pub(super) enum Login {
     Failed(String),
 }
 
-pub(super) async fn attempt(entry: &Entry, longest: Duration) -> Login {
+pub(super) async fn attempt(entry: &Entry, tls: &Arc<ConnectTls>, longest: Duration) -> Login {
     let outcome = match &entry.whom {
-        Whom::User(user, password) => look(entry, user, password.clone(), longest).await.map(Login::In),
+        Whom::User(user, password) => look(entry, user, password.clone(), tls, longest).await.map(Login::In),
         Whom::Nobody => reach(entry, longest).await.map(|()| Login::Listens),
         Whom::HashOnly(user) => Err(format!("auth_file has only a hash for {user}: set its password in [control]")),
     };
     outcome.unwrap_or_else(Login::Failed)
 }
 
-async fn look(entry: &Entry, user: &str, password: Option<String>, longest: Duration) -> Result<Member, String> {
+async fn look(
+    entry: &Entry,
+    user: &str,
+    password: Option<String>,
+    tls: &Arc<ConnectTls>,
+    longest: Duration,
+) -> Result<Member, String> {
     let target = Target {
         host: entry.host.clone(),
         port: entry.port,
         database: entry.dbname.clone(),
         user: user.to_owned(),
         password,
+        tls: Arc::clone(tls),
     };
     let asked = ask(&target, Deadlines { connect: longest, statement: LONGEST_STATEMENT });
     match timeout(longest + LONGEST_STATEMENT, asked).await {

@@ -3,7 +3,6 @@
 //! Loads the configuration, logs in to every server it names and says what is wrong, with the line to change.
 
 mod entries;
-mod locate;
 mod login;
 
 use std::{fmt, io::Write, path::Path, sync::Arc, time::Duration};
@@ -16,7 +15,8 @@ use self::{
 };
 use crate::{
     auth::UserList,
-    config::{Config, Location},
+    config::{Config, ConfigError, Lines, Location},
+    net::tls::{ConnectTls, TlsSetup},
 };
 
 /// Logins at the same time; a server that does not answer costs `server_connect_timeout`.
@@ -58,8 +58,13 @@ pub fn run(file: &Path) -> u8 {
 }
 
 fn check(file: &Path, config: &Config) -> Vec<Problem> {
-    let lines = locate::Lines::read(file);
+    let lines = Lines::read(file);
     let (users, mut problems) = users(config, &lines);
+    let tls = TlsSetup::load(&config.pgbouncer).unwrap_or_else(|error| {
+        let location = error.key.as_deref().and_then(|key| lines.of_main_key(key));
+        problems.push(Problem { place: None, what: ConfigError { location, ..error }.to_string() });
+        TlsSetup::default()
+    });
     let entries = entries(config, &users, &lines);
     if entries.is_empty() && config.fallback.is_none() {
         problems.push(Problem { place: lines.file(), what: "no database in [databases]".to_owned() });
@@ -72,16 +77,21 @@ fn check(file: &Path, config: &Config) -> Vec<Problem> {
         let note = Problem { place, what: format!("note: {key} has no effect in this version") };
         print(&mut std::io::stderr().lock(), format_args!("pgweir: {note}"));
     }
+    for key in config.pgbouncer.asks_for_old_tls() {
+        let what = format!("note: {key}: TLS 1.0 and 1.1 are not built, the newer versions are used");
+        let note = Problem { place: lines.of_main_key(key), what };
+        print(&mut std::io::stderr().lock(), format_args!("pgweir: {note}"));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime {
-        Ok(runtime) => problems.extend(runtime.block_on(log_in_everywhere(config, entries))),
+        Ok(runtime) => problems.extend(runtime.block_on(log_in_everywhere(config, entries, tls.connect))),
         Err(error) => problems.push(Problem { place: None, what: format!("cannot start a runtime: {error}") }),
     }
     problems
 }
 
 /// `auth_file`, and what is wrong with it.
-fn users(config: &Config, lines: &locate::Lines) -> (UserList, Vec<Problem>) {
+fn users(config: &Config, lines: &Lines) -> (UserList, Vec<Problem>) {
     let Some(name) = &config.pgbouncer.auth_file else {
         return (UserList::default(), Vec::new());
     };
@@ -101,18 +111,18 @@ fn users(config: &Config, lines: &locate::Lines) -> (UserList, Vec<Problem>) {
 }
 
 /// Every server in turn of the file, a few at the same time.
-async fn log_in_everywhere(config: &Config, entries: Vec<Entry>) -> Vec<Problem> {
+async fn log_in_everywhere(config: &Config, entries: Vec<Entry>, tls: Arc<ConnectTls>) -> Vec<Problem> {
     let deadline = config.pgbouncer.server_connect_timeout;
     // 0 waits forever, and a check must come to an end.
     let deadline = if deadline.is_zero() { LONGEST_LOGIN } else { deadline };
     let turns = Arc::new(Semaphore::new(LOGINS_AT_ONCE));
     let mut logins = JoinSet::new();
     for (number, entry) in entries.into_iter().enumerate() {
-        let turns = Arc::clone(&turns);
+        let (turns, tls) = (Arc::clone(&turns), Arc::clone(&tls));
         logins.spawn(async move {
             // The semaphore is never closed; without a turn the login would only be one more at the same time.
             let _turn = turns.acquire().await.ok();
-            let login = login::attempt(&entry, deadline).await;
+            let login = login::attempt(&entry, &tls, deadline).await;
             (number, entry, login)
         });
     }

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     auth::{Challenge, challenge, scram, verify_clear, verify_md5},
+    config::AuthType,
     net::Endpoint,
     protocol::{FrameError, backend, frame, frontend},
 };
@@ -51,6 +52,11 @@ pub(super) async fn authenticate(
     user: &str,
 ) -> Result<(), ClientError> {
     let secret = settings.users.secret(user);
+    if settings.config.pgbouncer.auth_type == AuthType::Cert {
+        let is_named = io.stream.tls().is_some_and(|tls| tls.names.iter().any(|name| name == user));
+        let failed = ClientError::Authentication("certificate authentication failed");
+        return if secret.is_some() && is_named { Ok(()) } else { Err(failed) };
+    }
     let without_zero = |answer: &[u8]| answer.strip_suffix(b"\0").unwrap_or(answer).to_vec();
     let is_right = match challenge(settings.config.pgbouncer.auth_type, secret) {
         Challenge::None => true,
@@ -77,13 +83,23 @@ async fn scram_exchange(
     user: &str,
 ) -> Result<(), ClientError> {
     let failed = ClientError::Authentication("SASL authentication failed");
-    let answer = ask(io, &Authentication::SASL(vec![scram::MECHANISM.to_owned()])).await?;
-    let Some(client_first) = sasl_initial_response(&answer) else { return Err(failed) };
+    let tls = io.stream.tls().cloned();
+    let end_point = tls.as_ref().and_then(|tls| tls.end_point.as_deref());
+    let answer = ask(io, &Authentication::SASL(scram::mechanisms(end_point))).await?;
+    let Some((channel, client_first)) = sasl_initial_response(&answer, end_point) else { return Err(failed) };
     let mut random = [0; 18];
     getrandom::fill(&mut random).map_err(|_| ClientError::Authentication("no random numbers"))?;
     let nonce = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, random);
     let secret = settings.users.scram_secret(user, &context.mock_key);
-    let (exchange, server_first) = scram::ServerExchange::start(secret, user, &context.mock_key, &nonce, client_first)?;
+    let (exchange, server_first) = scram::ServerExchange::start_on(
+        channel,
+        scram::DEFAULT_ITERATIONS,
+        secret,
+        user,
+        &context.mock_key,
+        &nonce,
+        client_first,
+    )?;
     let client_final = ask(io, &Authentication::SASLContinue(server_first.into())).await?;
     let (server_final, keys) = exchange.finish_with_keys(&client_final)?;
     context.directory.remember_keys(user, keys);
@@ -91,13 +107,14 @@ async fn scram_exchange(
     Ok(())
 }
 
-/// Mechanism, length, data.
-fn sasl_initial_response(answer: &[u8]) -> Option<&[u8]> {
+/// Mechanism, length, data; PLUS where it was offered.
+fn sasl_initial_response<'a>(answer: &'a [u8], end_point: Option<&'a [u8]>) -> Option<(scram::Channel<'a>, &'a [u8])> {
     let end = memchr::memchr(0, answer)?;
     let (mechanism, rest) = answer.split_at_checked(end)?;
     let (length, data) = rest.get(1..)?.split_first_chunk::<4>()?;
     let length = usize::try_from(i32::from_be_bytes(*length)).ok()?;
-    (mechanism == scram::MECHANISM.as_bytes() && data.len() == length).then_some(data)
+    let channel = scram::Channel::of(mechanism, end_point)?;
+    (data.len() == length).then_some((channel, data))
 }
 
 #[cfg(test)]
@@ -106,8 +123,9 @@ mod tests {
 
     #[test]
     fn a_sasl_response_that_lies_about_its_length_is_none() {
-        assert_eq!(sasl_initial_response(b"SCRAM-SHA-256\0\0\0\0\x02n,"), Some(&b"n,"[..]));
-        assert_eq!(sasl_initial_response(b"SCRAM-SHA-256\0\0\0\0\x03n,"), None);
-        assert_eq!(sasl_initial_response(b"SCRAM-SHA-1\0\0\0\0\x02n,"), None);
+        let channel = scram::Channel::Unbindable;
+        assert_eq!(sasl_initial_response(b"SCRAM-SHA-256\0\0\0\0\x02n,", None), Some((channel, &b"n,"[..])));
+        assert_eq!(sasl_initial_response(b"SCRAM-SHA-256\0\0\0\0\x03n,", None), None);
+        assert_eq!(sasl_initial_response(b"SCRAM-SHA-1\0\0\0\0\x02n,", None), None);
     }
 }

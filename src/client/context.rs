@@ -15,6 +15,7 @@ use crate::{
     cluster::Database,
     config::Config,
     insight::Insight,
+    net::tls::TlsSetup,
     pool::{Pool, Pools},
     routing::MemberId,
     session::StatementRegistry,
@@ -43,6 +44,8 @@ pub struct Settings {
     pub config: Config,
     /// `auth_file`.
     pub users: UserList,
+    /// How connections are encrypted.
+    pub tls: TlsSetup,
 }
 
 /// Shared by every client.

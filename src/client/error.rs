@@ -34,6 +34,12 @@ pub enum ClientError {
     /// Wrong password, unknown user.
     #[error("{0}")]
     Authentication(&'static str),
+    /// The TLS handshake failed.
+    #[error("TLS handshake failed: {0}")]
+    Handshake(#[source] std::io::Error),
+    /// It asked for TLS where there can be none.
+    #[error("{0}")]
+    Encryption(&'static str),
     /// The SCRAM exchange failed.
     #[error(transparent)]
     Scram(#[from] ScramError),
@@ -104,7 +110,9 @@ impl ClientError {
     /// In PgBouncer's words where it has them; `Display` is for the log.
     pub(super) fn last_words(&self) -> LastWords {
         let (sqlstate, message) = match self {
-            Self::Terminated | Self::Gone(_) | Self::Socket(_) => return LastWords::Silence,
+            Self::Terminated | Self::Gone(_) | Self::Socket(_) | Self::Handshake(_) | Self::Encryption(_) => {
+                return LastWords::Silence;
+            }
             Self::InvalidParameter(frame) => return LastWords::Servers(frame.clone()),
             Self::Checkout(CheckoutError::Connect(crate::server::ConnectError::Refused { frame, .. })) => {
                 return LastWords::Servers(frame.clone());

@@ -11,6 +11,7 @@ use super::{
     ClientError, ClientInfo, Draw,
     authenticate::authenticate,
     context::{Context, Settings},
+    encryption::first_packet,
     session::OwnSettings,
     visitor::Visitor,
 };
@@ -104,11 +105,8 @@ async fn log_in(
     worker: usize,
 ) -> Result<Welcome, ClientError> {
     let parameters = loop {
-        match read_startup(io).await? {
-            StartupPacket::SslRequest | StartupPacket::GssEncRequest => {
-                io.outbox.buffer().push(b'N');
-                io.flush().await.map_err(ClientError::Gone)?;
-            }
+        match first_packet(io, settings).await? {
+            StartupPacket::SslRequest | StartupPacket::GssEncRequest => {}
             StartupPacket::CancelRequest { pid, key } => {
                 super::cancel::request(context, settings, pid, &key).await;
                 return Ok(Welcome::Cancelled);
@@ -120,7 +118,8 @@ async fn log_in(
     visitor.user = Some(parameters.user.as_str().into());
     let origin = visitor.origin(context);
     let Request { database: db, user, .. } = &parameters;
-    tracing::info!(target: CONNECTIONS, %origin, %db, %user, tls = "no", replication = "no", "login attempt");
+    let tls = io.stream.tls().map_or("no", |tls| &*tls.description);
+    tracing::info!(target: CONNECTIONS, %origin, %db, %user, tls, replication = "no", "login attempt");
     let limit = u64::from(settings.config.pgbouncer.max_client_conn);
     let is_console = admin::DATABASES.contains(&parameters.database.as_str());
     if !is_console && context.connected.load(Ordering::Relaxed) > limit {
@@ -134,16 +133,6 @@ async fn log_in(
     }
     authenticate(io, context, settings, &parameters.user).await?;
     welcome(io, visitor, context, settings, parameters, worker).await.map(|guest| Welcome::Client(Box::new(guest)))
-}
-
-async fn read_startup(io: &mut Endpoint) -> Result<StartupPacket, ClientError> {
-    loop {
-        if let Some((packet, bytes)) = startup::decode(io.inbox.unread())? {
-            io.inbox.skip(bytes, &mut Default::default());
-            return Ok(packet);
-        }
-        io.read().await.map_err(ClientError::Gone)?;
-    }
 }
 
 fn understand(minor: u16, given: Vec<(String, String)>, settings: &Settings) -> Result<Request, ClientError> {

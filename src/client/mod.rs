@@ -7,6 +7,7 @@ mod cancel;
 mod cancel_key;
 mod console;
 mod context;
+mod encryption;
 mod error;
 mod facts;
 mod forward;
@@ -154,13 +155,22 @@ async fn serve_client(io: Endpoint, guest: Box<login::Guest>, context: Arc<Conte
 }
 
 async fn say_farewell(io: &mut Endpoint, error: &ClientError) {
-    match error.last_words() {
-        LastWords::Silence => return,
-        LastWords::Ours(response) => response.put(io.outbox.buffer()),
-        LastWords::Servers(frame) => io.outbox.buffer().extend_from_slice(&frame),
-    }
-    if tokio::time::timeout(FAREWELL, io.flush()).await.is_err() {
+    let has_words = match error.last_words() {
+        LastWords::Silence => false,
+        LastWords::Ours(response) => {
+            response.put(io.outbox.buffer());
+            true
+        }
+        LastWords::Servers(frame) => {
+            io.outbox.buffer().extend_from_slice(&frame);
+            true
+        }
+    };
+    if has_words && tokio::time::timeout(FAREWELL, io.flush()).await.is_err() {
         tracing::debug!("client did not read its last words");
+    }
+    if let Err(error) = io.stream.hang_up() {
+        tracing::debug!(%error, "client did not hear the end of its session");
     }
 }
 

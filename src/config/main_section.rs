@@ -7,6 +7,7 @@ use super::{
     setting::settings,
     supported,
     text::{FileMode, NameList},
+    tls,
 };
 
 const fn seconds(seconds: u64) -> Duration {
@@ -44,24 +45,24 @@ settings! {
         client_idle_timeout: Duration = seconds(0), OnReload;
         /// Clients that take longer to log in are disconnected; 0 never.
         client_login_timeout: Duration = seconds(60), OnReload;
-        /// Ciphers offered to clients with TLS 1.3.
-        client_tls13_ciphers: Option<String> = None, OnReload;
+        /// Ciphers offered to clients with TLS 1.3, by OpenSSL's names; not set: all.
+        client_tls13_ciphers: Option<String> = None, OnReload, tls::check_ciphers_13;
         /// Issuers of client certificates.
         client_tls_ca_file: String = String::new(), OnReload;
         /// Certificate shown to clients.
         client_tls_cert_file: String = String::new(), OnReload;
-        /// Ciphers offered to clients up to TLS 1.2.
-        client_tls_ciphers: String = "default".to_owned(), OnReload;
-        /// Parameters of DHE key exchange.
-        client_tls_dheparams: String = "auto".to_owned(), OnReload;
-        /// Curve of ECDH key exchange.
-        client_tls_ecdhcurve: String = "auto".to_owned(), OnReload;
+        /// Ciphers offered to clients with TLS 1.2, by OpenSSL's names; default: all that are built.
+        client_tls_ciphers: String = "default".to_owned(), OnReload, tls::check_ciphers;
+        /// Parameters of DHE key exchange, which is not built. Accepted without effect.
+        client_tls_dheparams: String = "auto".to_owned(), OnReload, tls::check_dheparams;
+        /// Curve of ECDH key exchange: auto, X25519, prime256v1 or secp384r1.
+        client_tls_ecdhcurve: String = "auto".to_owned(), OnReload, tls::check_curve;
         /// Private key of client_tls_cert_file.
         client_tls_key_file: String = String::new(), OnReload;
-        /// TLS versions offered to clients: secure, all, or a list.
-        client_tls_protocols: String = "secure".to_owned(), OnReload;
+        /// TLS versions offered to clients: secure, all, or a list of tlsv1.2 and tlsv1.3. Older ones are not built.
+        client_tls_protocols: String = "secure".to_owned(), OnReload, tls::check_versions;
         /// Whether clients may or must use TLS.
-        client_tls_sslmode: SslMode = SslMode::Disable, OnReload, supported::client_tls;
+        client_tls_sslmode: SslMode = SslMode::Disable, OnReload;
         /// The configuration file that the next RELOAD reads; the one of the command line if not set.
         conffile: Option<String> = None, OnReload;
         /// Server connections one user may hold to one database; 0 is unlimited.
@@ -160,20 +161,20 @@ settings! {
         server_reset_query_always: bool = false, OnReload;
         /// Use the server connection that has been idle longest, not shortest.
         server_round_robin: bool = false, OnReload;
-        /// Ciphers offered to servers with TLS 1.3.
-        server_tls13_ciphers: Option<String> = None, OnReload;
+        /// Ciphers offered to servers with TLS 1.3, by OpenSSL's names; not set: all.
+        server_tls13_ciphers: Option<String> = None, OnReload, tls::check_ciphers_13;
         /// Issuers of server certificates.
         server_tls_ca_file: String = String::new(), OnReload;
         /// Certificate shown to servers.
         server_tls_cert_file: String = String::new(), OnReload;
-        /// Ciphers offered to servers up to TLS 1.2.
-        server_tls_ciphers: String = "default".to_owned(), OnReload;
+        /// Ciphers offered to servers with TLS 1.2, by OpenSSL's names; default: all that are built.
+        server_tls_ciphers: String = "default".to_owned(), OnReload, tls::check_ciphers;
         /// Private key of server_tls_cert_file.
         server_tls_key_file: String = String::new(), OnReload;
-        /// TLS versions offered to servers: secure, all, or a list.
-        server_tls_protocols: String = "secure".to_owned(), OnReload;
+        /// TLS versions offered to servers: secure, all, or a list of tlsv1.2 and tlsv1.3. Older ones are not built.
+        server_tls_protocols: String = "secure".to_owned(), OnReload, tls::check_versions;
         /// Whether connections to servers use TLS.
-        server_tls_sslmode: SslMode = SslMode::Prefer, OnReload, supported::server_tls;
+        server_tls_sslmode: SslMode = SslMode::Prefer, OnReload;
         /// Let several processes listen on the same port.
         so_reuseport: bool = false, AtStart;
         /// Seconds over which averages are taken.

@@ -12,6 +12,7 @@ mod environment;
 mod error;
 mod ini;
 mod load;
+mod locate;
 mod main_section;
 mod reader;
 mod reference;
@@ -20,6 +21,7 @@ pub mod setting;
 mod show;
 mod supported;
 mod text;
+pub mod tls;
 pub mod value;
 mod without_effect;
 
@@ -34,6 +36,7 @@ pub use self::{
     environment::Environment,
     error::{ConfigError, Location},
     ini::ReadInclude,
+    locate::Lines,
     main_section::MainSection,
     reference::reference,
     sections::{CacheSection, ControlSection, HttpSection, InsightSection, RoutingSection, SessionsSection},

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::choice::{AuthType, SslMode};
+use super::choice::AuthType;
 
 /// Names of the console, which no database can have.
 const CONSOLE: [&str; 2] = ["pgbouncer", "pgweir"];
@@ -24,17 +24,9 @@ pub(super) fn no_console_database(name: &Option<String>) -> Check {
 }
 
 pub(super) fn auth_type(auth_type: &AuthType) -> Check {
-    let built = matches!(auth_type, AuthType::Trust | AuthType::Plain | AuthType::Md5 | AuthType::ScramSha256);
-    expect(built, "trust, plain, md5 or scram-sha-256 (others are not supported yet)")
-}
-
-pub(super) fn client_tls(mode: &SslMode) -> Check {
-    expect(*mode == SslMode::Disable, "disable (TLS is not supported yet)")
-}
-
-pub(super) fn server_tls(mode: &SslMode) -> Check {
-    let optional = matches!(mode, SslMode::Disable | SslMode::Allow | SslMode::Prefer);
-    expect(optional, "disable, allow or prefer (TLS is not supported yet)")
+    let built =
+        matches!(auth_type, AuthType::Trust | AuthType::Plain | AuthType::Md5 | AuthType::ScramSha256 | AuthType::Cert);
+    expect(built, "trust, plain, md5, scram-sha-256 or cert (others are not supported yet)")
 }
 
 pub(super) fn peer_id(id: &u32) -> Check {

@@ -10,6 +10,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "auth_query",
     "autodb_idle_timeout",
     "client_idle_timeout",
+    "client_tls_dheparams",
     "disable_pqexec",
     "dns_zone_check_period",
     "idle_transaction_timeout",

@@ -7,12 +7,14 @@ mod error;
 mod lease;
 mod session;
 mod target;
+mod tls;
 
 use std::{fmt, time::Duration};
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
-use tokio_postgres::{NoTls, Row, types::ToSql};
+use tokio_postgres::{Row, types::ToSql};
 
+use self::tls::Connector;
 pub use self::{
     error::{Act, ControlError, FailureKind},
     lease::Lease,
@@ -82,7 +84,11 @@ impl fmt::Debug for Control {
 
 fn pool(target: &Target, deadlines: Deadlines) -> Result<Pool, ControlError> {
     let recycling_method = RecyclingMethod::Fast;
-    let manager = Manager::from_config(target.client_config(deadlines), NoTls, ManagerConfig { recycling_method });
+    let manager = Manager::from_config(
+        target.client_config(deadlines),
+        Connector::new(&target.tls),
+        ManagerConfig { recycling_method },
+    );
     Pool::builder(manager)
         .max_size(CONNECTIONS_PER_MEMBER)
         .runtime(Runtime::Tokio1)

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
-use super::{Act, ControlError, Deadlines, Target};
+use super::{Act, ControlError, Deadlines, Target, tls::Connector};
 
 /// A logged-in connection; dropping it closes the socket at once, even where the server hangs.
 pub struct Session {
@@ -17,7 +17,7 @@ impl Session {
     /// Logs in to `target` on the caller's runtime.
     pub async fn open(target: &Target, deadlines: Deadlines) -> Result<Self, ControlError> {
         let config = target.client_config(deadlines);
-        let login = within(Act::Connect, deadlines.connect, config.connect(NoTls));
+        let login = within(Act::Connect, deadlines.connect, Box::pin(config.connect(Connector::new(&target.tls))));
         let (client, connection) = login.await??;
         let driver = tokio::spawn(async move {
             // Whoever waits for an answer on `client` is told of the same error.

@@ -1,10 +1,11 @@
 //! Where a member is and whom the control plane is there.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio_postgres::Config;
 
-use super::APPLICATION_NAME;
+use super::{APPLICATION_NAME, tls};
+use crate::net::tls::ConnectTls;
 
 /// One member as the control plane sees it.
 #[derive(Clone, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Target {
     pub user: String,
     /// Its password; `None` where the server trusts or maps us.
     pub password: Option<String>,
+    /// How connections are encrypted.
+    pub tls: Arc<ConnectTls>,
 }
 
 /// How long the control plane waits for a peer.
@@ -46,6 +49,7 @@ impl Target {
             .user(&self.user)
             .application_name(APPLICATION_NAME)
             .options(format!("-c statement_timeout={}", deadlines.statement.as_millis().max(1)))
+            .ssl_mode(tls::mode(&self.tls, &self.host))
             .connect_timeout(deadlines.connect)
             .tcp_user_timeout(deadlines.statement);
         if let Some(password) = &self.password {
@@ -79,6 +83,7 @@ mod tests {
             database: "shop".to_owned(),
             user: "pgweir".to_owned(),
             password: Some("geheim".to_owned()),
+            tls: Arc::default(),
         }
     }
 

@@ -131,6 +131,7 @@ impl Server {
 
     async fn session(&self, database: &str) -> Result<Session, DemoError> {
         let target = Target {
+            tls: std::sync::Arc::default(),
             host: "127.0.0.1".to_owned(),
             port: self.port,
             database: database.to_owned(),

@@ -6,6 +6,8 @@ use super::frame::put;
 
 const CANCEL_REQUEST: u32 = 80_877_102;
 const SSL_REQUEST: u32 = 80_877_103;
+/// Asks a server for TLS.
+pub const SSL_REQUEST_BYTES: [u8; 8] = *b"\0\0\0\x08\x04\xd2\x16\x2f";
 const GSSENC_REQUEST: u32 = 80_877_104;
 /// Longest start-up packet that PostgreSQL reads.
 pub const MAX_STARTUP_BYTES: usize = 10_000;

@@ -24,6 +24,7 @@ use crate::{
             QueryRow, ReplicaRow, RouteRow, SlowRow, UserRow,
         },
     },
+    net::tls::TlsSetup,
     routing::MemberId,
     server::CachedName,
     telemetry::figures::{DatabaseRow, ListRow, PgbouncerView, PoolRow, StatsRow},
@@ -267,7 +268,14 @@ impl ConsoleState for View {
             let running = proxy.context.settings();
             let mut config = running.config.clone();
             config.set(key, value).map_err(|_| ConsoleError::SetFailed)?;
-            let settings = crate::client::Settings { config, users: running.users.clone() };
+            let tls = match key.contains("_tls") || key == "auth_type" {
+                true => TlsSetup::load(&config.pgbouncer).map_err(|error| {
+                    tracing::error!(%error, "TLS settings could not be applied");
+                    ConsoleError::SetFailed
+                })?,
+                false => running.tls.clone(),
+            };
+            let settings = crate::client::Settings { config, users: running.users.clone(), tls };
             proxy.install(settings).map_err(|_| ConsoleError::SetFailed)
         })
     }

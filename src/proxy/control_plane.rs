@@ -79,7 +79,8 @@ fn target(
             (path.parent().map(|directory| directory.display().to_string()).unwrap_or_default(), section.port)
         }
     };
-    Ok(Target { host, port, database: section.server_dbname().to_owned(), user, password })
+    let tls = Arc::clone(&settings.tls.connect);
+    Ok(Target { host, port, database: section.server_dbname().to_owned(), user, password, tls })
 }
 
 impl ControlPlane {

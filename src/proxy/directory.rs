@@ -170,7 +170,8 @@ impl Installation {
         let wanted = database_settings(&settings.config);
         if let Some(known) = self.find(&section.name) {
             let same_control = self.settings().config.control == settings.config.control;
-            if known.section == *section && known.database.settings == wanted && same_control {
+            let same_tls = self.settings().tls.connect == settings.tls.connect;
+            if known.section == *section && known.database.settings == wanted && same_control && same_tls {
                 return Ok(known);
             }
         }
@@ -367,6 +368,7 @@ fn login(settings: &Settings, section: &DatabaseConfig, user: &str, keys: Option
         database: section.server_dbname().to_owned(),
         parameters: parameters.collect(),
         dialer,
+        tls: Arc::clone(&settings.tls.connect),
     }
 }
 

@@ -29,9 +29,9 @@ use crate::{
     auth::UserList,
     client::{Context, Parts, Settings, Signal},
     clock::Clock,
-    config::{Config, ConfigError, LogFormat},
+    config::{Config, ConfigError, Lines, LogFormat},
     insight::{Insight, InsightSettings},
-    net::Listener,
+    net::{Listener, tls::TlsSetup},
     pool::Pools,
     server::Resolver,
     telemetry::{
@@ -94,11 +94,20 @@ pub(crate) struct Proxy {
 
 /// Reads the configuration and the files that it names.
 pub(crate) fn load(path: &std::path::Path) -> Result<Settings, ConfigError> {
-    Ok(with_files(Config::load(path)?))
+    with_files(path, Config::load(path)?)
+}
+
+/// The files that `client_tls_*` and `server_tls_*` name.
+fn load_tls(path: &std::path::Path, config: &Config) -> Result<TlsSetup, ConfigError> {
+    TlsSetup::load(&config.pgbouncer).map_err(|error| {
+        let location = error.key.as_deref().and_then(|key| Lines::read(path).of_main_key(key));
+        ConfigError { location, ..error }
+    })
 }
 
 /// Reads the files that a configuration names.
-fn with_files(config: Config) -> Settings {
+fn with_files(path: &std::path::Path, config: Config) -> Result<Settings, ConfigError> {
+    let tls = load_tls(path, &config)?;
     let users = match &config.pgbouncer.auth_file {
         None => UserList::default(),
         Some(file) => match std::fs::read_to_string(file) {
@@ -112,7 +121,7 @@ fn with_files(config: Config) -> Settings {
     if let Some(line) = users.broken_line() {
         tracing::error!(line, "broken auth file");
     }
-    Settings { config, users }
+    Ok(Settings { config, users, tls })
 }
 
 /// Runs until it is told to stop. Why it could not start, or go on, is in the log, or on standard error where there is
@@ -145,7 +154,7 @@ fn begin(options: &Options) -> Result<(Config, Logging), ProcessError> {
 
 /// Whatever can be wrong with the surroundings is found out in the foreground, where somebody looks.
 fn start(options: &Options, config: Config, logging: Logging) -> Result<(), ProcessError> {
-    let settings = with_files(config);
+    let settings = with_files(&options.config, config)?;
     process::check_pidfile(&settings.config)?;
     let held_back = signals::HeldBack::new()?;
     let listeners = listen::open(&settings.config)?;
@@ -240,6 +249,9 @@ fn build(settings: Settings, logging: Logging, options: Options) -> Result<Arc<P
 
 /// Nobody shall rely on what is not there.
 fn warn_of_settings_without_effect(config: &Config) {
+    for key in config.pgbouncer.asks_for_old_tls() {
+        tracing::warn!(key, "TLS 1.0 and 1.1 are not built, the newer versions are used");
+    }
     for key in config.without_effect() {
         tracing::warn!(key, "this setting has no effect in this version");
     }

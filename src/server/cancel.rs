@@ -1,18 +1,15 @@
 //! Cancel requests that reach the right query.
 
 use std::{
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    sync::Notify,
-    time::timeout,
-};
+use tokio::{sync::Notify, time::timeout};
 
 use crate::{
-    net::{Address, Stream},
+    net::{Address, Endpoint, Stream, tls::TlsConnectError},
     protocol::startup,
 };
 
@@ -110,22 +107,35 @@ impl Drop for CancelPermit {
 ///
 /// # Errors
 /// The server cannot be reached, or does not close within `deadline`.
-pub async fn send_cancel(permit: CancelPermit, deadline: Duration) -> std::io::Result<()> {
+pub async fn send_cancel(permit: CancelPermit, deadline: Duration) -> io::Result<()> {
     let info = Arc::clone(&permit.info);
     let key = &info.gate.key;
     let deadline = if deadline.is_zero() { Duration::MAX } else { deadline };
-    timeout(deadline, send(&info, key)).await.map_err(std::io::Error::from)?
+    timeout(deadline, send(&info, key)).await.map_err(io::Error::from)?
 }
 
 /// To the very server that holds the key: by now its name may mean another one.
-async fn send(info: &super::ServerInfo, key: &CancelKey) -> std::io::Result<()> {
-    let mut stream = match (&info.address, info.peer) {
+async fn send(info: &super::ServerInfo, key: &CancelKey) -> io::Result<()> {
+    let stream = match (&info.address, info.peer) {
         (Address::Unix(path), _) => Stream::connect_unix(path).await?,
         (_, Some(peer)) => Stream::connect_tcp(peer).await?,
-        (Address::Tcp(..), None) => return Err(std::io::ErrorKind::AddrNotAvailable.into()),
+        (Address::Tcp(..), None) => return Err(io::ErrorKind::AddrNotAvailable.into()),
     };
-    stream.write_all(&startup::cancel_request_bytes(key.pid, &key.secret)).await?;
-    let mut nothing = [0; 16];
-    while stream.read(&mut nothing).await? > 0 {}
-    Ok(())
+    let mut endpoint = Endpoint::new(stream);
+    if let (Some(tls), Address::Tcp(host, _)) = (&info.cancel_by, &info.address) {
+        tls.connect(&mut endpoint, host).await.map_err(io::Error::other)?;
+        if endpoint.stream.tls().is_none() {
+            return Err(io::Error::other(TlsConnectError::Refused));
+        }
+    }
+    endpoint.outbox.buffer().extend_from_slice(&startup::cancel_request_bytes(key.pid, &key.secret));
+    endpoint.flush().await?;
+    loop {
+        match endpoint.read().await {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            read => read?,
+        }
+        let said = endpoint.inbox.len();
+        endpoint.inbox.skip(said, &mut Default::default());
+    }
 }

@@ -15,7 +15,10 @@ use crate::{
         Secret,
         server_login::{ServerLogin, ServerLoginError},
     },
-    net::{Address, Endpoint, SocketOptions, Stream},
+    net::{
+        Address, Endpoint, SocketOptions, Stream,
+        tls::{ConnectTls, TlsConnectError},
+    },
     protocol::{FrameError, SqlState, backend, backend::tag, error_response, frame, frontend, startup},
     session::{Parameters, prepared::ServerStatements},
 };
@@ -80,6 +83,8 @@ pub struct Login {
     pub parameters: Vec<(String, String)>,
     /// How to get there.
     pub dialer: Dialer,
+    /// How the connection is encrypted.
+    pub tls: Arc<ConnectTls>,
 }
 
 /// Why there is no connection.
@@ -93,6 +98,15 @@ pub enum ConnectError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// `server_tls_sslmode` wants more than the server gives, or the handshake failed.
+    #[error("{address}: {source}")]
+    Tls {
+        /// Where.
+        address: Address,
+        /// Why.
+        #[source]
+        source: TlsConnectError,
     },
     /// `server_connect_timeout`.
     #[error("{0}: connect timeout")]
@@ -149,11 +163,19 @@ pub async fn connect(
     let io_error = |source| ConnectError::Io { address: login.address.clone(), source };
     let (stream, peer) = login.dialer.dial(&login.address).await.map_err(io_error)?;
     let mut endpoint = Endpoint::new(stream);
+    if let Address::Tcp(host, _) = &login.address {
+        let tls_error = |source| ConnectError::Tls { address: login.address.clone(), source };
+        login.tls.connect(&mut endpoint, host).await.map_err(tls_error)?;
+    }
+    let encryption = endpoint.stream.tls().cloned();
     let mut parameters = vec![("user", login.user.as_str()), ("database", login.database.as_str())];
     parameters.extend(login.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     startup::put_startup(endpoint.outbox.buffer(), &parameters);
 
     let mut exchange = ServerLogin::new(&login.user, login.secret.as_ref());
+    if let Some(end_point) = encryption.as_ref().and_then(|tls| tls.end_point.as_deref()) {
+        exchange = exchange.bound_to(end_point);
+    }
     if let Some(keys) = &login.keys {
         exchange = exchange.with_keys(keys.clone(), &nonce());
     }
@@ -179,7 +201,8 @@ pub async fn connect(
         address: login.address.clone(),
         peer,
         local: endpoint.stream.local(),
-        tls: endpoint.stream.tls().cloned(),
+        cancel_by: encryption.is_some().then(|| Arc::clone(&login.tls)),
+        tls: encryption,
         connected_at: now,
         remote_pid: pid,
         client: AtomicU64::new(0),

@@ -29,7 +29,10 @@ pub use dns::{CachedName, Gone, Resolver};
 pub use reset::{ExecuteError, execute, reset};
 
 use crate::{
-    net::{Address, Endpoint, Local, tls::TlsFacts},
+    net::{
+        Address, Endpoint, Local,
+        tls::{ConnectTls, TlsFacts},
+    },
     protocol::TransactionStatus,
     session::{Parameters, prepared::ServerStatements},
 };
@@ -60,6 +63,8 @@ pub struct ServerInfo {
     pub local: Local,
     /// What is known of the encryption; `None` in clear.
     pub tls: Option<Arc<TlsFacts>>,
+    /// A cancel request is encrypted as the connection is.
+    pub cancel_by: Option<Arc<ConnectTls>>,
     /// Nanoseconds on the process clock.
     pub connected_at: u64,
     /// The process that serves it.

@@ -14,6 +14,7 @@
     reason = "a test fails loudly"
 )]
 
+pub mod certificates;
 pub mod cluster;
 pub mod fake_server;
 pub mod frames;
@@ -25,6 +26,7 @@ pub mod scratch;
 pub mod sessions;
 pub mod wait;
 
+pub use certificates::{Authority, Pair};
 pub use cluster::{Cluster, Member, cluster};
 pub use fake_server::{FakeServer, FakeSession};
 pub use frames::Frame;

@@ -5,6 +5,7 @@ use std::{
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream},
     os::unix::net::UnixStream,
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,6 +13,8 @@ use postgres_protocol::authentication::{
     md5_hash,
     sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256},
 };
+
+use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::CertificateDer};
 
 use super::frames::{self, Frame};
 
@@ -30,12 +33,14 @@ pub enum Address {
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
             Self::Unix(stream) => stream.read(buffer),
         }
     }
@@ -65,6 +70,10 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.write_all(bytes),
             Self::Unix(stream) => stream.write_all(bytes),
+            Self::Tls(stream) => {
+                stream.write_all(bytes)?;
+                stream.flush()
+            }
         }
     }
 
@@ -72,6 +81,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.try_clone().map(Self::Tcp),
             Self::Unix(stream) => stream.try_clone().map(Self::Unix),
+            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -79,6 +89,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.shutdown(how),
             Self::Unix(stream) => stream.shutdown(how),
+            Self::Tls(stream) => stream.sock.shutdown(how),
         }
     }
 
@@ -86,6 +97,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.set_write_timeout(Some(timeout)),
             Self::Unix(stream) => stream.set_write_timeout(Some(timeout)),
+            Self::Tls(stream) => stream.sock.set_write_timeout(Some(timeout)),
         }
     }
 
@@ -93,6 +105,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.set_read_timeout(Some(timeout)),
             Self::Unix(stream) => stream.set_read_timeout(Some(timeout)),
+            Self::Tls(stream) => stream.sock.set_read_timeout(Some(timeout)),
         }
     }
 }
@@ -118,6 +131,35 @@ impl RawClient {
     #[track_caller]
     pub fn connect(address: &Address) -> Self {
         Self::try_connect(address).unwrap_or_else(|error| panic!("{address:?}: {error}"))
+    }
+
+    /// An encrypted connection to localhost: `config` says whom it trusts and what it asks for.
+    pub fn try_encrypt(mut self, config: &Arc<ClientConfig>) -> io::Result<Self> {
+        self.send(&frames::ssl_request());
+        let mut answer = [0];
+        self.read_exact(&mut answer)?;
+        assert_eq!(answer, *b"S");
+        self.try_encrypt_at_once(config)
+    }
+
+    /// As [`Self::try_encrypt`], without asking first.
+    pub fn try_encrypt_at_once(self, config: &Arc<ClientConfig>) -> io::Result<Self> {
+        let Stream::Tcp(mut socket) = self.stream.into_inner() else { panic!("TLS is for TCP") };
+        let name = "localhost".try_into().unwrap();
+        let mut session = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        while session.is_handshaking() {
+            session.complete_io(&mut socket)?;
+        }
+        let stream = Stream::Tls(Box::new(StreamOwned::new(session, socket)));
+        Ok(Self { stream: BufReader::new(stream), ..self })
+    }
+
+    /// What the peer of an encrypted connection has shown.
+    pub fn certificate(&self) -> Option<CertificateDer<'static>> {
+        match self.stream.get_ref() {
+            Stream::Tls(stream) => stream.conn.peer_certificates()?.first().map(|shown| shown.clone().into_owned()),
+            Stream::Tcp(_) | Stream::Unix(_) => None,
+        }
     }
 
     /// A session of a user who needs no password.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
-use super::{Key, ScramError, keys};
+use super::{Key, ScramError, keys, message::Binding};
 
 /// What a client proved to know. It logs in wherever the secret has the same salt and iterations.
 #[derive(Clone, PartialEq, Eq)]
@@ -24,6 +24,8 @@ impl fmt::Debug for ClientKeys {
 pub(in crate::auth) struct ClientExchange {
     keys: ClientKeys,
     nonce: String,
+    /// How the last message begins.
+    binding: String,
 }
 
 /// The proof is sent; the server's is to come.
@@ -33,10 +35,16 @@ pub(in crate::auth) struct ClientProof {
 }
 
 impl ClientExchange {
-    /// `nonce` is printable, random, and without comma. Gives the client's first message.
-    pub(in crate::auth) fn start(keys: ClientKeys, nonce: &str) -> (ClientExchange, String) {
-        let exchange = ClientExchange { keys, nonce: nonce.to_owned() };
-        let first = format!("n,,{}", exchange.bare());
+    /// `nonce` is printable, random, and without comma. Gives the client's first message; `end_point` is what it may
+    /// bind to.
+    pub(in crate::auth) fn start(
+        keys: ClientKeys,
+        nonce: &str,
+        binding: Binding,
+        end_point: &[u8],
+    ) -> (ClientExchange, String) {
+        let exchange = ClientExchange { keys, nonce: nonce.to_owned(), binding: binding.attribute(end_point) };
+        let first = format!("{}{}", binding.header(), exchange.bare());
         (exchange, first)
     }
 
@@ -53,7 +61,7 @@ impl ClientExchange {
         if !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() {
             return Err(ScramError::Mismatch);
         }
-        let without_proof = format!("c=biws,r={nonce}");
+        let without_proof = format!("{},r={nonce}", self.binding);
         let text = format!("{},{server_first},{without_proof}", self.bare());
         let stored_key = keys::hash(&self.keys.client_key);
         let proof = keys::xor(&self.keys.client_key, &keys::hmac(&stored_key, text.as_bytes()));
@@ -98,7 +106,7 @@ mod tests {
 
     #[test]
     fn the_keys_of_one_login_open_another_that_has_the_same_secret() {
-        let (client, first) = ClientExchange::start(keys(), "nonce");
+        let (client, first) = ClientExchange::start(keys(), "nonce", Binding::Unsupported, &[]);
         let (server, server_first) = server(&first);
         let (proof, last) = client.prove(&server_first).unwrap();
         let server_final = server.finish(last.as_bytes()).unwrap();
@@ -107,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_server_that_does_not_know_the_secret_is_found_out() {
-        let (client, _) = ClientExchange::start(keys(), "rOprNGfwEbeRWgbNEkqO");
+        let (client, _) = ClientExchange::start(keys(), "rOprNGfwEbeRWgbNEkqO", Binding::Unsupported, &[]);
         let (proof, _) = client.prove(SERVER_FIRST.as_bytes()).unwrap();
         let other = b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G5=";
         assert!(proof.verify(other).is_err());
@@ -116,7 +124,7 @@ mod tests {
     /// What is wrong with a server's first message.
     #[track_caller]
     fn first(message: &[u8], error: ScramError) {
-        let (client, _) = ClientExchange::start(keys(), "nonce");
+        let (client, _) = ClientExchange::start(keys(), "nonce", Binding::Unsupported, &[]);
         assert_eq!(client.prove(message).err(), Some(error));
     }
 

@@ -10,9 +10,12 @@ pub enum ScramError {
     /// Not what the RFC says; what was to come.
     #[error("malformed SCRAM message: expected {0}")]
     Malformed(&'static str),
-    /// The flag `p`; we offer no mechanism with channel binding.
+    /// The flag `p` where there is nothing to bind to, or another kind of binding than that to the certificate.
     #[error("client requires SCRAM channel binding, but it is not supported")]
     ChannelBinding,
+    /// The flag does not go with what was offered and chosen; somebody may have changed the offer.
+    #[error("SCRAM channel binding negotiation error")]
+    Negotiation,
     /// `a=`: to act as somebody else.
     #[error("client uses authorization identity, but it is not supported")]
     AuthorizationIdentity,
@@ -27,22 +30,31 @@ pub enum ScramError {
     WrongPassword,
 }
 
-/// What the client says about channel binding; neither can have it.
+/// What the client says about channel binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Binding {
+pub(in crate::auth) enum Binding {
     /// `n`: it cannot.
     Unsupported,
     /// `y`: it can, and thinks that we cannot.
     NotOffered,
+    /// `p`: it binds to the server's certificate.
+    EndPoint,
 }
 
 impl Binding {
-    /// base64 of `n,,` and `y,,`.
-    pub(super) fn attribute(self) -> &'static str {
+    /// How the client's first message begins.
+    pub(super) fn header(self) -> &'static str {
         match self {
-            Binding::Unsupported => "c=biws",
-            Binding::NotOffered => "c=eSws",
+            Binding::Unsupported => "n,,",
+            Binding::NotOffered => "y,,",
+            Binding::EndPoint => "p=tls-server-end-point,,",
         }
+    }
+
+    /// How its last message begins; `end_point` counts where it binds to it.
+    pub(super) fn attribute(self, end_point: &[u8]) -> String {
+        let bound = if self == Binding::EndPoint { end_point } else { &[] };
+        format!("c={}", BASE64_STANDARD.encode([self.header().as_bytes(), bound].concat()))
     }
 }
 
@@ -84,6 +96,7 @@ impl<'a> ClientFirst<'a> {
         let binding = match flag {
             "n" => Binding::Unsupported,
             "y" => Binding::NotOffered,
+            "p=tls-server-end-point" => Binding::EndPoint,
             flag if flag.starts_with('p') => return Err(ScramError::ChannelBinding),
             _ => return Err(ScramError::Malformed("a channel binding flag")),
         };

@@ -11,7 +11,7 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use super::{
-    ClientKeys, DEFAULT_ITERATIONS, derive, keys,
+    Channel, ClientKeys, DEFAULT_ITERATIONS, derive, keys,
     message::{Binding, ClientFinal, ClientFirst, ScramError},
     salt_of,
 };
@@ -20,7 +20,8 @@ use crate::auth::secret::{ScramSecret, Secret};
 /// The client's first message is answered; its last is to come.
 #[must_use]
 pub struct ServerExchange {
-    binding: Binding,
+    /// How the client's last message must begin.
+    binding: String,
     client_first_bare: String,
     server_first: String,
     /// The client's and ours.
@@ -53,7 +54,21 @@ impl ServerExchange {
         nonce: &str,
         client_first: &[u8],
     ) -> Result<(ServerExchange, Vec<u8>), ScramError> {
+        ServerExchange::start_on(Channel::Unbindable, iterations, secret, user, mock_key, nonce, client_first)
+    }
+
+    /// As `start_with`, on a connection that the exchange may be bound to.
+    pub fn start_on(
+        channel: Channel<'_>,
+        iterations: u32,
+        secret: Option<&Secret>,
+        user: &str,
+        mock_key: &[u8; 32],
+        nonce: &str,
+        client_first: &[u8],
+    ) -> Result<(ServerExchange, Vec<u8>), ScramError> {
         let first = ClientFirst::parse(client_first)?;
+        let binding = bind(channel, first.binding)?;
         let (stored, is_mock) = match secret {
             Some(Secret::Scram(stored)) => (stored.clone(), false),
             Some(Secret::Plain(password)) => (derive(password, &salt_of(user, mock_key), iterations), false),
@@ -64,7 +79,7 @@ impl ServerExchange {
         let server_first = format!("r={nonce},s={salt},i={}", stored.iterations);
         let answer = server_first.clone().into_bytes();
         let client_first_bare = first.bare.to_owned();
-        Ok((ServerExchange { binding: first.binding, client_first_bare, server_first, nonce, stored, is_mock }, answer))
+        Ok((ServerExchange { binding, client_first_bare, server_first, nonce, stored, is_mock }, answer))
     }
 
     /// Takes the client's last message. `Ok`: the client knows the password; what it is told in proof that we do.
@@ -75,7 +90,7 @@ impl ServerExchange {
     /// As `finish`; the keys log in to a server that has the same SCRAM secret for this user.
     pub fn finish_with_keys(self, client_final: &[u8]) -> Result<(Vec<u8>, ClientKeys), ScramError> {
         let last = ClientFinal::parse(client_final)?;
-        if last.binding != self.binding.attribute() || last.nonce != self.nonce {
+        if last.binding != self.binding || last.nonce != self.nonce {
             return Err(ScramError::Mismatch);
         }
         let text = format!("{},{},{}", self.client_first_bare, self.server_first, last.without_proof);
@@ -87,6 +102,20 @@ impl ServerExchange {
         }
         let signature = BASE64_STANDARD.encode(keys::hmac(&server_key, text.as_bytes()));
         Ok((format!("v={signature}").into_bytes(), ClientKeys { client_key, server_key }))
+    }
+}
+
+/// How the client's last message must begin, if its first goes with what was offered and chosen.
+fn bind(channel: Channel<'_>, said: Binding) -> Result<String, ScramError> {
+    match (channel, said) {
+        (Channel::Unbindable, Binding::EndPoint) => Err(ScramError::ChannelBinding),
+        (Channel::Unbindable, Binding::Unsupported | Binding::NotOffered) => Ok(said.attribute(&[])),
+        (Channel::Bindable { end_point, is_plus: true }, Binding::EndPoint) => Ok(said.attribute(end_point)),
+        (Channel::Bindable { is_plus: false, .. }, Binding::Unsupported) => Ok(said.attribute(&[])),
+        // It says that we cannot, and we have said that we can.
+        (Channel::Bindable { .. }, Binding::NotOffered)
+        | (Channel::Bindable { is_plus: true, .. }, Binding::Unsupported)
+        | (Channel::Bindable { is_plus: false, .. }, Binding::EndPoint) => Err(ScramError::Negotiation),
     }
 }
 

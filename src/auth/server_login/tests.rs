@@ -3,7 +3,7 @@ use postgres_protocol::authentication::md5_hash;
 
 use super::*;
 use crate::auth::{
-    scram::{ServerExchange, derive},
+    scram::{Channel, ServerExchange, derive},
     verify_md5,
 };
 
@@ -64,6 +64,47 @@ fn a_server_without_our_mechanism_cannot_be_used() {
     let expected = "server login failed: none of the server's SASL authentication mechanisms are supported";
     check(Some("1234"), 10, b"SCRAM-SHA-256-PLUS\0\0", Err(expected));
     check(Some("1234"), 10, b"", Err(expected));
+}
+
+const END_POINT: &[u8] = b"the hash of a certificate";
+
+/// A login by SCRAM that is bound to the connection, with this mechanism and flag. True if the server accepts it.
+fn bound_login(mut login: ServerLogin, stored: &str, offered: &[u8], mechanism: &str, flag: &str) -> bool {
+    let first = login.on_message(10, offered).unwrap().unwrap();
+    let (chosen, rest) = first.split_at(mechanism.len());
+    assert_eq!(chosen, mechanism.as_bytes());
+    let first = rest.get(5..).unwrap();
+    assert!(first.starts_with(flag.as_bytes()), "{}", String::from_utf8_lossy(first));
+    let end_point = offered.starts_with(b"SCRAM-SHA-256-PLUS").then_some(END_POINT);
+    let channel = Channel::of(chosen, end_point).unwrap();
+    let secret = Secret::parse(stored);
+    let started = ServerExchange::start_on(channel, 10, Some(&secret), "admin", &[0; 32], "nonce", first);
+    let (exchange, answer) = started.unwrap();
+    let proof = login.on_message(11, &answer).unwrap().unwrap();
+    let last = exchange.finish(&proof).unwrap();
+    login.on_message(12, &last).is_ok()
+}
+
+#[test]
+fn scram_is_bound_to_an_encrypted_connection_where_the_server_can() {
+    let login = || login(Some("1234")).bound_to(END_POINT);
+    assert!(bound_login(login(), "1234", MECHANISMS, "SCRAM-SHA-256-PLUS", "p=tls-server-end-point,,"));
+    assert!(bound_login(login(), "1234", b"SCRAM-SHA-256\0\0", "SCRAM-SHA-256", "y,,"));
+    assert!(login().on_message(10, b"SCRAM-SHA-512\0\0").is_err());
+}
+
+#[test]
+fn keys_that_a_client_has_shown_are_bound_as_well() {
+    let stored = Secret::Scram(derive("1234", b"salt", 10));
+    let text = "SCRAM-SHA-256$10:c2FsdA==$".to_owned() + &keys_of(&stored);
+    let mut client = login(Some("1234"));
+    let first = client.on_message(10, MECHANISMS).unwrap().unwrap();
+    let first = first.get(b"SCRAM-SHA-256\0".len() + 4..).unwrap();
+    let (exchange, answer) = ServerExchange::start(Some(&stored), "admin", &[0; 32], "nonce", first).unwrap();
+    let (_, keys) = exchange.finish_with_keys(&client.on_message(11, &answer).unwrap().unwrap()).unwrap();
+    let login = || ServerLogin::new("admin", Some(&stored)).with_keys(keys.clone(), "nonce").bound_to(END_POINT);
+    assert!(bound_login(login(), &text, MECHANISMS, "SCRAM-SHA-256-PLUS", "p=tls-server-end-point,,"));
+    assert!(bound_login(login(), &text, b"SCRAM-SHA-256\0\0", "SCRAM-SHA-256", "y,,"));
 }
 
 #[test]

@@ -285,16 +285,13 @@ fn secrets_are_not_repeated_in_errors() {
 #[test]
 fn what_is_not_built_is_refused_at_load() {
     refused(
-        "client_tls_sslmode = require",
-        "a.ini:2: client_tls_sslmode: expected disable (TLS is not supported yet), got require",
+        "client_tls_ecdhcurve = sect571r1",
+        "a.ini:2: client_tls_ecdhcurve: expected auto, none, X25519, prime256v1 or secp384r1, got sect571r1",
     );
-    refused(
-        "server_tls_sslmode = verify-full",
-        "a.ini:2: server_tls_sslmode: expected disable, allow or prefer (TLS is not supported yet), got verify-full",
-    );
+    refused("client_tls_dheparams = 2048", "a.ini:2: client_tls_dheparams: expected auto, none or legacy, got 2048");
     refused(
         "auth_type = hba",
-        "a.ini:2: auth_type: expected trust, plain, md5 or scram-sha-256 (others are not supported yet), got hba",
+        "a.ini:2: auth_type: expected trust, plain, md5, scram-sha-256 or cert (others are not supported yet), got hba",
     );
     assert_eq!(config("server_tls_sslmode = allow").pgbouncer.server_tls_sslmode, SslMode::Allow);
 }

@@ -80,7 +80,7 @@ fn set_refuses_what_a_file_could_not_say() {
     assert_eq!(refused("cache.ttl", "7s"), "cache.ttl: expected seconds, got 7s");
     assert_eq!(
         refused("auth_type", "hba"),
-        "auth_type: expected trust, plain, md5 or scram-sha-256 (others are not supported yet), got hba"
+        "auth_type: expected trust, plain, md5, scram-sha-256 or cert (others are not supported yet), got hba"
     );
 }
 

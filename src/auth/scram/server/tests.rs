@@ -2,6 +2,7 @@ use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use proptest::prelude::*;
 
 use super::*;
+use crate::auth::scram::{MECHANISM, MECHANISM_PLUS, mechanisms};
 
 const MOCK_KEY: [u8; 32] = [7; 32];
 
@@ -103,6 +104,58 @@ fn channel_binding_identities_and_extensions_are_refused() {
     first("p=tls-server-end-point,,n=,r=abc", ScramError::ChannelBinding);
     first("n,a=other,n=,r=abc", ScramError::AuthorizationIdentity);
     first("n,,m=x,n=,r=abc", ScramError::Extension);
+}
+
+const END_POINT: &[u8] = b"the hash of a certificate";
+
+/// A login on a connection that can be bound to.
+#[track_caller]
+fn log_in_on(channel: Channel<'_>, binding: ChannelBinding) -> Result<(), ScramError> {
+    let mut client = ScramSha256::new(b"pencil", binding);
+    let secret = Secret::parse(RFC_SECRET);
+    let started = ServerExchange::start_on(channel, 1, Some(&secret), "user", &MOCK_KEY, RFC_NONCE, client.message());
+    let (exchange, server_first) = started?;
+    client.update(&server_first).unwrap();
+    let server_final = exchange.finish(client.message())?;
+    client.finish(&server_final).unwrap();
+    Ok(())
+}
+
+#[test]
+fn an_exchange_is_bound_to_the_servers_certificate_and_to_no_other() {
+    let plus = Channel::Bindable { end_point: END_POINT, is_plus: true };
+    assert_eq!(log_in_on(plus, ChannelBinding::tls_server_end_point(END_POINT.to_vec())), Ok(()));
+    let other = ChannelBinding::tls_server_end_point(b"another certificate".to_vec());
+    assert_eq!(log_in_on(plus, other), Err(ScramError::Mismatch));
+}
+
+#[test]
+fn what_the_client_says_of_binding_must_go_with_what_was_offered_and_chosen() {
+    let offered = |is_plus| Channel::Bindable { end_point: END_POINT, is_plus };
+    let bound = || ChannelBinding::tls_server_end_point(END_POINT.to_vec());
+    assert_eq!(log_in_on(offered(false), ChannelBinding::unsupported()), Ok(()));
+    assert_eq!(log_in_on(Channel::Unbindable, ChannelBinding::unrequested()), Ok(()));
+    assert_eq!(log_in_on(Channel::Unbindable, bound()), Err(ScramError::ChannelBinding));
+    for (channel, binding) in [
+        (offered(false), bound()),
+        (offered(true), ChannelBinding::unsupported()),
+        (offered(true), ChannelBinding::unrequested()),
+        // Somebody has taken PLUS out of the offer.
+        (offered(false), ChannelBinding::unrequested()),
+    ] {
+        assert_eq!(log_in_on(channel, binding), Err(ScramError::Negotiation), "{channel:?}");
+    }
+    first("p=tls-unique,,n=,r=abc", ScramError::ChannelBinding);
+}
+
+#[test]
+fn the_mechanism_with_binding_is_offered_first_and_only_where_it_can_be_had() {
+    assert_eq!(mechanisms(None), [MECHANISM]);
+    assert_eq!(mechanisms(Some(END_POINT)), [MECHANISM_PLUS, MECHANISM]);
+    assert_eq!(Channel::of(MECHANISM_PLUS.as_bytes(), None), None);
+    assert_eq!(Channel::of(b"PLAIN", Some(END_POINT)), None);
+    let plus = Channel::Bindable { end_point: END_POINT, is_plus: true };
+    assert_eq!(Channel::of(MECHANISM_PLUS.as_bytes(), Some(END_POINT)), Some(plus));
 }
 
 #[test]

@@ -2,32 +2,38 @@
 
 use std::{fs, path::Path};
 
-use crate::config::Location;
+use super::Location;
 
 /// The lines of a configuration file; what comes from an included file has no line of its own here.
-pub(super) struct Lines {
+#[derive(Debug)]
+pub struct Lines {
     file: String,
     text: String,
 }
 
 impl Lines {
-    pub(super) fn read(file: &Path) -> Self {
+    /// Reads a file; one that cannot be read has no lines.
+    #[must_use]
+    pub fn read(file: &Path) -> Self {
         let text = fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
         Self { file: file.display().to_string(), text }
     }
 
     /// The file as a whole.
-    pub(super) fn file(&self) -> Option<Location> {
+    #[must_use]
+    pub fn file(&self) -> Option<Location> {
         Some(Location { file: self.file.clone(), line: 0 })
     }
 
     /// A key of the main section, under either of its names.
-    pub(super) fn of_main_key(&self, key: &str) -> Option<Location> {
+    #[must_use]
+    pub fn of_main_key(&self, key: &str) -> Option<Location> {
         self.of_key(&["pgbouncer", "pgweir"], key)
     }
 
     /// An entry of `[databases]` or `[replicas]`; the last one of the same name holds.
-    pub(super) fn of_key(&self, sections: &[&str], key: &str) -> Option<Location> {
+    #[must_use]
+    pub fn of_key(&self, sections: &[&str], key: &str) -> Option<Location> {
         let mut is_inside = false;
         let mut found = 0;
         for (line, number) in self.text.lines().zip(1..) {
