@@ -191,11 +191,11 @@ fn parameters_of_the_login_hold_for_the_session() {
 fn an_unsupported_parameter_is_refused_unless_it_is_to_be_ignored() {
     let database = cluster().database();
     let parameters = [("user", USER), ("database", &*database), ("extra_float_digits", "2")];
-    let proxy = Proxy::of(cluster(), &database).start();
+    let builder = || Proxy::of(cluster(), &database).section("sessions", "transparent_sessions", 0);
+    let proxy = builder().start();
     let (code, text) = refusal(&proxy.address(), &parameters, "");
     assert_eq!((code.as_str(), text.as_str()), ("08P01", "unsupported startup parameter: extra_float_digits"));
-    let builder = Proxy::of(cluster(), &database);
-    let proxy = builder.set("ignore_startup_parameters", "extra_float_digits").start();
+    let proxy = builder().set("ignore_startup_parameters", "extra_float_digits").start();
     RawClient::connect(&proxy.address()).log_in(&parameters, "").unwrap();
 }
 

@@ -373,21 +373,6 @@ fn a_statement_prepared_by_sql_keeps_its_server_until_it_is_deallocated() {
 }
 
 #[test]
-fn another_parameter_keeps_its_server_until_it_is_reset() {
-    check_pin("set_parameter", "set work_mem = '5MB'", "show work_mem", "5MB", "reset work_mem");
-}
-
-#[test]
-fn a_search_path_keeps_its_server_until_it_is_reset() {
-    check_pin("set_parameter", "set search_path = pg_catalog", "show search_path", "pg_catalog", "reset all");
-}
-
-#[test]
-fn a_role_keeps_its_server_until_it_is_left() {
-    check_pin("set_parameter", "set role app", "select current_user", "app", "reset role");
-}
-
-#[test]
 fn a_held_cursor_keeps_its_server_until_it_is_closed() {
     check_pin(
         "hold_cursor",

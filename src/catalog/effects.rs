@@ -33,6 +33,9 @@ impl Effects {
     /// something else in the rest of it (`Snapshot::meaning_anywhere`).
     pub const LOCAL_NAMES: Self = Self(1 << 11);
 
+    /// A setting went back to its default, which for the server is what the server began with.
+    pub const RESET: Self = Self(1 << 12);
+
     /// What follows in the same transaction or session may mean other objects by the same names.
     pub const OTHER_NAMES: Self = Self(Self::TEMP.0 | Self::SET_PARAMETER.0 | Self::OPAQUE.0 | Self::LOCAL_NAMES.0);
 
@@ -49,6 +52,7 @@ impl Effects {
         (Self::RELEASE, "release"),
         (Self::LOCAL_SETTING, "local_setting"),
         (Self::LOCAL_NAMES, "local_names"),
+        (Self::RESET, "reset"),
     ];
 
     /// True if all of `other` are in this set.

@@ -225,7 +225,7 @@ impl Judged {
             K::Set { name, default, .. } => self.set(name, *default),
             K::Reset { name } => match name {
                 Some(name) => self.set(name, true),
-                None => self.release(),
+                None => self.with_effect(Effects::RELEASE.union(Effects::RESET)),
             },
             K::Fetch | K::Move => self.anywhere(),
             K::Close => {
@@ -236,6 +236,9 @@ impl Judged {
             K::Discard(target) => {
                 self.atomic = *target != DiscardTarget::All;
                 self.release();
+                if *target == DiscardTarget::All {
+                    self.verdict.effects.insert(Effects::RESET);
+                }
             }
             K::Prepare => self.with_effect(Effects::SQL_PREPARE),
             K::Listen => self.with_effect(Effects::LISTEN),
@@ -256,8 +259,9 @@ impl Judged {
     /// the server connection.
     fn set(&mut self, name: &str, default: bool) {
         match (is_tracked_setting(name), default) {
-            (true, _) => self.utility(AccessReason::SessionState),
-            (false, true) => self.release(),
+            (true, false) => self.utility(AccessReason::SessionState),
+            (true, true) => self.with_effect(Effects::RESET),
+            (false, true) => self.with_effect(Effects::RELEASE.union(Effects::RESET)),
             (false, false) => self.with_effect(Effects::SET_PARAMETER),
         }
     }

@@ -19,6 +19,8 @@ pub struct SnapshotRows {
     pub role_isolations: Vec<(String, String)>,
     /// Differs when any setting that sessions begin with does.
     pub settings: String,
+    /// Settings with a dot in their names that functions of users may set, in lower case.
+    pub custom_settings: Vec<String>,
     /// Roles without USAGE on a schema: PostgreSQL leaves it out of their search path.
     pub schemas_denied: Vec<(String, u32)>,
     /// `pg_namespace`, temporary and toast schemas left out.

@@ -38,6 +38,7 @@ pub struct Snapshot {
     isolation_exceptions: HashSet<Box<str>>,
     session_defaults: u64,
     knows_session_defaults: bool,
+    custom_settings: Vec<String>,
     relations: HashMap<u32, Relation>,
     pub(super) functions: Functions,
     types: HashMap<u32, TypeRow>,
@@ -63,7 +64,7 @@ const SHADOWED: u32 = u32::MAX - 1;
 
 impl Snapshot {
     /// Builds the look-ups.
-    pub fn new(rows: SnapshotRows) -> Self {
+    pub fn new(mut rows: SnapshotRows) -> Self {
         let names = Names::new(&rows);
         let functions = Functions::new(&rows, names.schema_oid("pg_catalog"));
         let unwritten = rows.operators.iter().filter(|row| UNWRITTEN_OPERATORS.contains(&row.name.as_str()));
@@ -83,6 +84,7 @@ impl Snapshot {
             isolation_exceptions: exceptions.map(|(role, _)| role.as_str().into()).collect(),
             session_defaults: session_defaults.finish(),
             knows_session_defaults: rows.search_path.is_some() && rows.isolation.is_some(),
+            custom_settings: std::mem::take(&mut rows.custom_settings),
             database_oid: rows.database_oid,
             server_version_num: rows.server_version_num,
             paths: Paths::new(&rows, &names),
@@ -187,6 +189,12 @@ impl Snapshot {
     /// from the cache would leave no trace for the detection of conflicts.
     pub fn is_serializable(&self, user: &str) -> bool {
         self.is_serializable != self.isolation_exceptions.contains(user)
+    }
+
+    /// Settings with a dot in their names that functions of the database may set, in lower case.
+    #[must_use]
+    pub fn custom_settings(&self) -> &[String] {
+        &self.custom_settings
     }
 
     /// Differs between two snapshots if a session that began before the one may have other settings than one that

@@ -12,7 +12,7 @@ use crate::{
     insight::RequestRecord,
     protocol::{TransactionStatus, backend, backend::tag, error_response, frame},
     routing::Fence,
-    session::{Probe, Undo, Verdict, replies::Capture},
+    session::{Held, Probe, Undo, Verdict, replies::Capture},
 };
 
 /// Longest message, rows apart, that is held to be read.
@@ -138,7 +138,12 @@ impl Client {
             tag::PARAMETER_STATUS => {
                 if let Some((name, value)) = backend::parameter_status(message) {
                     core.parameters.set(name, value);
-                    if verdict == Verdict::Forward {
+                    if !self.session.is_transparent && self.session.tracks_extra(name) {
+                        core.settings = core.settings.with(name, value);
+                        if verdict == Verdict::Forward {
+                            self.session.settings = self.session.settings.with(name, value);
+                        }
+                    } else if verdict == Verdict::Forward {
                         self.session.set_parameter(name, value);
                     }
                 }
@@ -174,6 +179,11 @@ impl Client {
                 }
                 link.held.clear();
             }
+            tag::ERROR_RESPONSE if verdict == Verdict::Capture(Capture::Settings) => {
+                return Err(ClientError::SettingsLost(message.to_vec()));
+            }
+            // The transaction has failed, and with it the RESET in front of it.
+            tag::ERROR_RESPONSE if verdict == Verdict::Capture(Capture::Again) => {}
             tag::ERROR_RESPONSE => link.own_query_failed = true,
             tag::COMMAND_COMPLETE if verdict == Verdict::Forward || verdict == Verdict::Hold => {
                 let deallocates = matches!(backend::command_tag(message), b"DEALLOCATE ALL" | b"DISCARD ALL");
@@ -415,12 +425,10 @@ impl Client {
         match capture {
             Capture::LockSet => self.take_lock_set(row),
             Capture::SessionState => match Probe::read(backend::columns(row)) {
-                Some(found) => {
-                    self.session.is_probed = false;
-                    self.set_pins(found.union(self.session.pins.unobservable()));
-                }
+                Some(held) => self.take_held(held),
                 None => self.taint(),
             },
+            Capture::Settings | Capture::Again => {}
         }
     }
 
@@ -458,6 +466,18 @@ impl Client {
         }
     }
 
+    /// The server has said what the session holds on to, and what it has set.
+    fn take_held(&mut self, held: Held) {
+        self.session.is_probed = false;
+        self.set_pins(held.pins.union(self.session.pins.unobservable()));
+        let (Some(settings), Some(link)) = (held.settings, &mut self.link) else { return };
+        self.session.has_set(&settings);
+        link.server.core_mut().settings = settings;
+        if !self.session.pins.is_empty() {
+            link.synchronise(&self.session);
+        }
+    }
+
     fn set_pins(&mut self, pins: crate::session::PinSet) {
         if let Some(link) = &self.link {
             link.pool.count_pins(self.session.pins, pins);
@@ -478,10 +498,15 @@ impl Client {
         if !link.is_idle() || !self.pending.is_empty() || self.io.inbox.is_inside_message() || self.keeps_server {
             return;
         }
-        if std::mem::take(&mut self.session.must_probe) {
+        if self.session.is_transparent && std::mem::take(&mut self.session.must_probe) {
             let suspects = std::mem::take(&mut self.session.suspects);
             let pins = self.session.pins.union(suspects.unobservable());
-            let probe = self.probe.get_or_insert_with(|| Box::new(Probe::new(&self.session.user)));
+            let custom = self.session.database.real.custom_settings.names();
+            let probe = match self.probe.take().filter(|probe| probe.asks_for(&custom)) {
+                Some(probe) => probe,
+                None => Box::new(Probe::new(&self.session.user, &custom)),
+            };
+            let probe = self.probe.insert(probe);
             link.ask(probe.text(), Capture::SessionState);
             self.session.is_probed = true;
             if pins != self.session.pins {

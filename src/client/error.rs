@@ -4,7 +4,7 @@ use crate::{
     auth::scram::ScramError,
     net::{PeerError, Side},
     pool::CheckoutError,
-    protocol::{ErrorResponse, FrameError, SqlState, startup::StartupError},
+    protocol::{ErrorResponse, FrameError, SqlState, error_response, startup::StartupError},
 };
 
 /// The end of a session, or of an attempt at one.
@@ -52,6 +52,9 @@ pub enum ClientError {
     /// A value of a start-up parameter that the server does not take.
     #[error("invalid start-up parameter")]
     InvalidParameter(Vec<u8>),
+    /// A server did not take what the session has set: nothing may run without it.
+    #[error("settings of the session could not be restored")]
+    SettingsLost(Vec<u8>),
     /// The process stops.
     #[error("server shutting down")]
     ShuttingDown,
@@ -89,6 +92,13 @@ pub(super) enum LastWords {
     Servers(Vec<u8>),
 }
 
+/// What the server says about a value that it does not take, to a session that cannot go on without.
+fn as_fatal(frame: &[u8]) -> ErrorResponse {
+    let message = error_response::field(frame, b'M').unwrap_or_default();
+    let sqlstate = error_response::sqlstate(frame).unwrap_or(SqlState::INVALID_PARAMETER_VALUE);
+    ErrorResponse::fatal(sqlstate, String::from_utf8_lossy(message).into_owned())
+}
+
 impl ClientError {
     /// What the client is told by us, for the log; `None` where it is told nothing, or the server's own words.
     pub(super) fn told(&self) -> Option<String> {
@@ -113,7 +123,7 @@ impl ClientError {
             Self::Terminated | Self::Gone(_) | Self::Socket(_) | Self::Handshake(_) | Self::Encryption(_) => {
                 return LastWords::Silence;
             }
-            Self::InvalidParameter(frame) => return LastWords::Servers(frame.clone()),
+            Self::InvalidParameter(frame) | Self::SettingsLost(frame) => return LastWords::Ours(as_fatal(frame)),
             Self::Checkout(CheckoutError::Connect(crate::server::ConnectError::Refused { frame, .. })) => {
                 return LastWords::Servers(frame.clone());
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     cache::CatalogEpoch,
     catalog::{Access, Effects, Meaning, RelationOid, TransactionControl, Writes},
-    sql::{CacheHint, RouteHint, Statement, StatementKind},
+    sql::{CacheHint, DiscardTarget, RouteHint, Statement, StatementKind},
 };
 
 /// What a request or a transaction may have written, as the invalidation sees it.
@@ -99,6 +99,8 @@ pub(super) struct Facts {
     pub is_alone: bool,
     /// It holds a COPY FROM: while that reads its data, the server takes no other message.
     pub copies_in: bool,
+    /// Settings that it brings back to their defaults; `None` is all.
+    pub resets: Vec<Option<Box<str>>>,
     /// The meaning of its only statement.
     pub meaning: Option<Arc<Meaning>>,
     /// The statement that its record names.
@@ -152,6 +154,9 @@ impl Facts {
         }
         self.catalog_change |= meaning.catalog_change;
         self.effects = self.effects.union(meaning.effects);
+        if meaning.effects.contains(Effects::RESET) {
+            self.resets.extend(statement.parts.iter().filter_map(|part| reset(&part.kind)));
+        }
         self.atomic &= meaning.atomic;
         self.boundary = join(self.boundary, boundary(&meaning));
         self.wrappable = meaning.wrappable && self.executed == 1;
@@ -181,6 +186,16 @@ impl Facts {
     /// The cache hint of the only statement.
     pub(super) fn cache_hint(&self) -> Option<CacheHint> {
         self.statement.as_ref().and_then(|statement| statement.hints.cache)
+    }
+}
+
+/// The setting that a statement brings back to its default.
+fn reset(kind: &StatementKind) -> Option<Option<Box<str>>> {
+    match kind {
+        StatementKind::Reset { name } => Some(name.clone()),
+        StatementKind::Set { name, default: true, local: false } => Some(Some(name.clone())),
+        StatementKind::Discard(DiscardTarget::All) => Some(None),
+        _ => None,
     }
 }
 

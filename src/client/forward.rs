@@ -13,10 +13,11 @@ use super::{
 };
 use crate::{
     cache::{Touched, invalidation::Origin},
+    catalog::Effects,
     insight::{CacheOutcome, Work},
     protocol::{TransactionStatus, frontend, frontend::Target},
     session::{
-        Delivery, Expected, PinSet, Reply, Undo,
+        Delivery, Expected, PinSet, Reply, Undo, is_custom, named_in,
         prepared::StatementId,
         replies::Capture,
         request::{Request, RequestKind},
@@ -45,10 +46,14 @@ impl Client {
         let lock_set = self.lock_set(request.kind, &facts);
         self.account_for(request.kind, request.bytes, &facts, placement, fill);
         self.note_effects(&facts);
+        self.learn_custom_settings(&request, &facts);
         match request.kind {
             RequestKind::Simple => self.forward_simple(request, lock_set),
             RequestKind::FunctionCall => self.pass_whole(request, Expected::FunctionCall),
             _ => self.forward_extended(request, lock_set),
+        }
+        if facts.effects.contains(Effects::RESET) && !self.session.began_with.is_empty() {
+            self.begin_again(request.kind, &facts);
         }
         if let Some(link) = &mut self.link {
             match facts.boundary {
@@ -206,10 +211,9 @@ impl Client {
 
     /// What the request may do to the session decides whether the server is asked about it afterwards.
     pub(super) fn note_effects(&mut self, facts: &Facts) {
-        use crate::catalog::Effects;
         let session = &mut self.session;
         session.transaction.has_own_names |= facts.effects.contains(Effects::LOCAL_NAMES);
-        if self.keeps_server {
+        if self.keeps_server || !session.is_transparent {
             // The server is never asked: what names mean stays unknown once they may have changed.
             session.must_probe |= facts.effects.intersects(Effects::OTHER_NAMES);
             return;
@@ -217,9 +221,47 @@ impl Client {
         let suspects = PinSet::suspected(facts.effects);
         session.suspects = session.suspects.union(suspects);
         let is_suspect = !suspects.is_empty() || facts.effects.contains(Effects::OPAQUE);
-        let may_release =
-            !session.pins.is_empty() && (facts.effects.contains(Effects::RELEASE) || facts.boundary != Boundary::None);
-        session.must_probe |= is_suspect || may_release;
+        let releases = facts.effects.contains(Effects::RELEASE);
+        let may_release = !session.pins.is_empty() && (releases || facts.boundary != Boundary::None);
+        session.must_probe |= is_suspect || may_release || (releases && !session.settings.is_empty());
+    }
+
+    /// The server will be asked what is set, by name where it has no list: the names that the request may set are learnt.
+    fn learn_custom_settings(&mut self, request: &Request, facts: &Facts) {
+        if !self.session.must_probe || !facts.effects.intersects(Effects::SET_PARAMETER.union(Effects::OPAQUE)) {
+            return;
+        }
+        let mut names = Vec::new();
+        let bytes = self.io.inbox.unread().get(..request.bytes).unwrap_or_default();
+        if request.kind == RequestKind::Simple {
+            names = named_in(&String::from_utf8_lossy(bytes));
+        }
+        for located in &self.session.steps {
+            let Step::Bind { prepared: Some(prepared) } = &located.step else { continue };
+            let text = String::from_utf8_lossy(&prepared.text);
+            if !text.contains("set") && !text.contains("SET") {
+                continue;
+            }
+            names.extend(named_in(&text));
+            let frame = bytes.get(located.range.clone()).unwrap_or_default();
+            let values = frontend::bind(frame).map(|(_, _, rest)| frontend::parameters(rest)).into_iter().flatten();
+            let texts = values.flatten().filter_map(|value| std::str::from_utf8(value).ok());
+            names.extend(texts.filter(|text| is_custom(text)).map(str::to_ascii_lowercase));
+        }
+        if !names.is_empty() && !self.session.database.real.custom_settings.learn(names.iter().map(String::as_str)) {
+            tracing::debug!(db = %self.session.database.name, "too many names of settings");
+        }
+    }
+
+    /// Behind a RESET: the server has returned to what it began with, the client shall find what it began with itself.
+    fn begin_again(&mut self, kind: RequestKind, facts: &Facts) {
+        let (Some(link), RequestKind::Simple | RequestKind::Sync) = (&mut self.link, kind) else { return };
+        for reset in &facts.resets {
+            if let Some(text) = self.session.began_with.again(reset.as_deref()) {
+                self.io.inbox.hand_over(&mut link.server.core_mut().endpoint.outbox);
+                link.ask(&text, Capture::Again);
+            }
+        }
     }
 
     /// The client's message goes as it is.

@@ -87,11 +87,20 @@ impl Link {
         frontend::put_query(core.endpoint.outbox.buffer(), text);
     }
 
-    /// Brings the server's parameters to the client's values, in the same write as what follows.
+    /// Brings the server's parameters and settings to the client's values, in the same write as what follows.
     pub(super) fn synchronise(&mut self, session: &Session) {
-        if let Some(text) = session.parameters.synchronise(&self.server.core().parameters) {
-            self.tell(&text);
+        let core = self.server.core_mut();
+        let parameters = session.parameters.synchronise(&core.parameters);
+        let settings = session.settings.restore(&core.settings);
+        if parameters.is_none() && settings.is_none() {
+            return;
         }
+        let mut text = parameters.unwrap_or_default();
+        if let Some(change) = settings {
+            text.push_str(&change.text);
+            core.settings = session.settings.clone();
+        }
+        self.ask(&text, Capture::Settings);
     }
 
     /// Makes sure that the server has prepared this.

@@ -13,12 +13,13 @@ use super::{
     context::{Context, Settings},
     encryption::first_packet,
     session::OwnSettings,
+    startup_parameters::{Rules, choose_values, own_settings},
     visitor::Visitor,
 };
 use crate::{
     admin,
     cluster::Database,
-    config::{NameList, PoolMode},
+    config::PoolMode,
     insight::Account,
     net::{Endpoint, Peer},
     pool::{CheckoutError, Greeting, Pool},
@@ -26,11 +27,7 @@ use crate::{
         TransactionStatus, backend,
         startup::{self, StartupPacket},
     },
-    server::{ExecuteError, execute},
-    session::{
-        Parameters,
-        parameters::{TRACKED, push_literal, tracked},
-    },
+    session::{Parameters, SessionSettings},
     telemetry::logging::CONNECTIONS,
 };
 
@@ -63,6 +60,8 @@ pub(super) struct Guest {
     /// Its pool on the primary.
     pub pool: Arc<Pool>,
     pub parameters: Parameters,
+    /// What it began with, by its start-up packet.
+    pub began_with: SessionSettings,
     pub pool_mode: PoolMode,
     pub query_wait: Duration,
     pub max_prepared: usize,
@@ -136,10 +135,8 @@ async fn log_in(
 }
 
 fn understand(minor: u16, given: Vec<(String, String)>, settings: &Settings) -> Result<Request, ClientError> {
-    let ignored = &settings.config.pgbouncer.ignore_startup_parameters;
     let (mut user, mut database, mut options) = (String::new(), String::new(), None);
-    let (mut parameters, mut explicit) = (Vec::new(), Vec::new());
-    let mut unknown_options = Vec::new();
+    let (mut explicit, mut unknown_options) = (Vec::new(), Vec::new());
     for (name, value) in given {
         match name.as_str() {
             "user" => user = value,
@@ -159,18 +156,12 @@ fn understand(minor: u16, given: Vec<(String, String)>, settings: &Settings) -> 
     if database.is_empty() {
         database.clone_from(&user);
     }
-    if let Some(options) = options {
-        for (name, value) in split_options(&options)? {
-            match accept(name, value, ignored, &mut parameters) {
-                Err(_) if ignored.contains("options") => {}
-                accepted => accepted?,
-            }
-        }
-    }
-    // As in PostgreSQL, what the packet sets itself comes behind its `options`, and the last word holds.
-    for (name, value) in explicit {
-        accept(name, value, ignored, &mut parameters)?;
-    }
+    let rules = Rules {
+        ignored: &settings.config.pgbouncer.ignore_startup_parameters,
+        extra: &settings.config.pgbouncer.track_extra_parameters,
+        is_transparent: settings.config.sessions.transparent_sessions,
+    };
+    let parameters = rules.choose(options.as_deref(), explicit)?;
     let application_name = parameters.iter().rfind(|(name, _)| name.eq_ignore_ascii_case("application_name"));
     Ok(Request {
         application_name: application_name.map(|(_, value)| value.clone()).unwrap_or_default(),
@@ -180,50 +171,6 @@ fn understand(minor: u16, given: Vec<(String, String)>, settings: &Settings) -> 
         negotiates: minor > 0 || !unknown_options.is_empty(),
         unknown_options,
     })
-}
-
-fn accept(
-    name: String,
-    value: String,
-    ignored: &NameList,
-    parameters: &mut Vec<(String, String)>,
-) -> Result<(), ClientError> {
-    let is_own = name.starts_with("pgweir.");
-    if is_own || tracked(&name).is_some() {
-        parameters.push((name, value));
-        return Ok(());
-    }
-    if ignored.contains(&name) {
-        return Ok(());
-    }
-    Err(ClientError::Refused(format!("unsupported startup parameter: {name}")))
-}
-
-/// `-c name=value`, `-cname=value` and `--name=value`, blanks escaped by `\`.
-fn split_options(options: &str) -> Result<Vec<(String, String)>, ClientError> {
-    let mut words = vec![String::new()];
-    let mut characters = options.chars();
-    while let Some(character) = characters.next() {
-        match (character, words.last_mut()) {
-            ('\\', Some(word)) => word.extend(characters.next()),
-            (blank, _) if blank.is_ascii_whitespace() => words.push(String::new()),
-            (other, Some(word)) => word.push(other),
-            (_, None) => {}
-        }
-    }
-    let malformed = || ClientError::Refused("unsupported options startup parameter".to_owned());
-    let mut found = Vec::new();
-    let mut words = words.into_iter().filter(|word| !word.is_empty());
-    while let Some(word) = words.next() {
-        let pair = match (word.as_str(), word.strip_prefix("--"), word.strip_prefix("-c")) {
-            ("-c", ..) => words.next().ok_or_else(malformed)?,
-            (_, Some(pair), _) | (_, None, Some(pair)) => pair.to_owned(),
-            _ => return Err(malformed()),
-        };
-        let (name, value) = pair.split_once('=').ok_or_else(malformed)?;
-        found.push((name.replace('-', "_"), value.to_owned()));
-    }
-    Ok(found)
 }
 
 /// Admins and those who may look; their names are checked before any password is asked for.
@@ -313,9 +260,10 @@ async fn welcome(
     if context.directory.logged_in(&database, &server_user) {
         database.wait_for_catalog(FIRST_CATALOG).await;
     }
-    let parameters = choose_parameters(&pool, &greeting.parameters, &request, worker, query_wait).await?;
+    let asked = &request.parameters;
+    let (parameters, began_with) = choose_values(&pool, &greeting.parameters, asked, worker, query_wait).await?;
 
-    let own = own_settings(&request)?;
+    let own = own_settings(asked)?;
     let info = Arc::new(ClientInfo::new(
         visitor.id,
         request.database.as_str().into(),
@@ -354,20 +302,10 @@ async fn welcome(
         server_user,
         pool,
         parameters,
+        began_with,
         key,
         own,
     })
-}
-
-/// Settings of the proxy's own that came with the start-up packet.
-fn own_settings(request: &Request) -> Result<OwnSettings, ClientError> {
-    let mut own = OwnSettings::default();
-    for (name, value) in &request.parameters {
-        if let Some(name) = name.strip_prefix("pgweir.") {
-            own.set(name, value).map_err(|error| ClientError::Refused(error.message.into_owned()))?;
-        }
-    }
-    Ok(own)
 }
 
 /// What servers of the pool report; the first client of a pool waits until one has been logged in to.
@@ -378,82 +316,4 @@ async fn greet(pool: &Arc<Pool>, worker: usize, wait: Duration) -> Result<Arc<Gr
     let server = pool.check_out(worker, wait)?.ready().await?;
     pool.check_in(server, pool.now());
     pool.greeting().ok_or(ClientError::Checkout(CheckoutError::Closed))
-}
-
-/// The values of tracked parameters that this client starts with, in PostgreSQL's spelling.
-///
-/// What a client asks for is tried on a server once per pool and value, so that a wrong value fails the login as it
-/// would without a proxy.
-async fn choose_parameters(
-    pool: &Arc<Pool>,
-    greeting: &Parameters,
-    request: &Request,
-    worker: usize,
-    wait: Duration,
-) -> Result<Parameters, ClientError> {
-    let mut parameters = greeting.clone();
-    for (name, typed) in request.parameters.iter().filter(|(name, _)| !name.starts_with("pgweir.")) {
-        let Some(name) = tracked(name).and_then(|index| TRACKED.get(index)) else { continue };
-        if *name == "application_name" || parameters.get(name) == Some(typed.as_str()) {
-            parameters.set(name, typed);
-            continue;
-        }
-        let spelling = match pool.spelling(name, typed) {
-            Some(known) => known,
-            None => try_parameter(pool, name, typed, worker, wait).await?,
-        };
-        parameters.set(name, &spelling);
-    }
-    Ok(parameters)
-}
-
-async fn try_parameter(
-    pool: &Arc<Pool>,
-    name: &str,
-    typed: &str,
-    worker: usize,
-    wait: Duration,
-) -> Result<Box<str>, ClientError> {
-    let server = pool.check_out(worker, wait)?.ready().await?;
-    let mut text = format!("SET {name}=");
-    push_literal(&mut text, typed);
-    let server = match execute(server.begin(), &text).await {
-        Ok(server) => server,
-        Err(ExecuteError::Refused { frame }) => return Err(ClientError::InvalidParameter(as_fatal(frame))),
-        Err(ExecuteError::Io(error)) => return Err(ClientError::ServerGone(error)),
-        Err(ExecuteError::Frame(_)) => return Err(ClientError::ServerProtocol("an answer to SET")),
-    };
-    let spelling: Box<str> = server.core().parameters.get(name).unwrap_or(typed).into();
-    pool.learn_spelling(name, typed, &spelling);
-    pool.check_in(server, pool.now());
-    Ok(spelling)
-}
-
-/// At start-up PostgreSQL reports a wrong value as FATAL.
-fn as_fatal(frame: Vec<u8>) -> Vec<u8> {
-    use crate::protocol::{ErrorResponse, SqlState, error_response};
-    let message = error_response::field(&frame, b'M').unwrap_or_default();
-    let sqlstate = error_response::sqlstate(&frame).unwrap_or(SqlState::INVALID_PARAMETER_VALUE);
-    let mut fatal = Vec::new();
-    ErrorResponse::fatal(sqlstate, String::from_utf8_lossy(message).into_owned()).put(&mut fatal);
-    fatal
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn options_are_read_in_all_their_forms() {
-        let found = split_options(r"-c a=1 -cb=2 --c-d=3 -c e=x\ y").unwrap();
-        let expected = [("a", "1"), ("b", "2"), ("c_d", "3"), ("e", "x y")];
-        assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    }
-
-    #[test]
-    fn options_of_another_kind_are_refused() {
-        for options in ["-d 5", "-c a", "-c"] {
-            assert!(split_options(options).is_err(), "{options}");
-        }
-    }
 }

@@ -20,6 +20,7 @@ mod pending;
 mod request;
 mod route;
 mod session;
+mod startup_parameters;
 mod visitor;
 
 use std::{
@@ -183,6 +184,7 @@ impl Client {
             server_user,
             pool,
             parameters,
+            began_with,
             pool_mode,
             query_wait,
             max_prepared,
@@ -193,7 +195,7 @@ impl Client {
         // The primary may have become another one since this pool was found.
         let mut member_pools = vec![None; usize::from(pool.key().member.0)];
         member_pools.push(Some(pool));
-        let mut session = Session::new(Arc::clone(&context), database, server_user, parameters);
+        let mut session = Session::new(Arc::clone(&context), database, server_user, parameters, began_with);
         session.own = own;
         Self {
             session,
@@ -311,7 +313,8 @@ impl Client {
                 _ = link.server.core().info.end.set(reason);
             }
             if is_clean && !is_server_lost && !link.server.core().is_tainted {
-                let has_state = self.keeps_server || !self.session.pins.is_empty() || self.session.must_probe;
+                let must_probe = self.session.is_transparent && self.session.must_probe;
+                let has_state = self.keeps_server || !self.session.pins.is_empty() || must_probe;
                 match has_state {
                     true => link.clean(main.server_reset_query.clone()),
                     false => drop(link.give_back(self.context.clock.now())),

@@ -1,6 +1,8 @@
 //! Finds a server for a request.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::timeout;
 
 use super::{
     Client, ClientError,
@@ -13,8 +15,12 @@ use crate::{
     insight::Route,
     pool::{CheckedOut, CheckoutError, Pool},
     routing::{Freshness, MemberId, RouteReason},
-    server::{Idle, ServerConnection},
-    session::request::{REQUEST_LIMIT_BYTES, RequestKind},
+    server::{ExecuteError, Idle, ServerConnection, execute},
+    session::{
+        SessionSettings,
+        request::{REQUEST_LIMIT_BYTES, RequestKind},
+        settings::Change,
+    },
     sql::RouteHint,
 };
 
@@ -110,7 +116,13 @@ impl Client {
             let Some(found) = self.check_out(primary, since).await? else { return Ok(None) };
             server = Some(found);
         }
-        let Some(server) = server else { return Ok(None) };
+        let Some(mut server) = server else { return Ok(None) };
+        if let Some(change) = self.session.settings.restore(&server.core().settings)
+            && change.may_fail
+        {
+            let deadline = self.context.settings().config.pgbouncer.server_connect_timeout;
+            server = Box::pin(restore(server, change, self.session.settings.clone(), deadline)).await?;
+        }
         let now = if self.has_waited { self.context.clock.now() } else { asked };
         server.assign(self.info.id, now);
         let Some(pool) = self.pool(member) else {
@@ -145,6 +157,9 @@ impl Client {
         }
         if self.session.is_serializable() {
             return on_primary("serializable");
+        }
+        if self.session.settings.change_names() {
+            return on_primary("session_settings");
         }
         let is_whole = matches!(kind, RequestKind::Simple | RequestKind::Sync);
         let is_placeable = matches!(facts.boundary, Boundary::None | Boundary::Begin { read_only: true });
@@ -275,4 +290,22 @@ impl Client {
             member.state.finished();
         }
     }
+}
+
+/// Brings a server to settings that it may refuse, before anything that needs them is sent.
+async fn restore(
+    server: ServerConnection<Idle>,
+    change: Change,
+    settings: SessionSettings,
+    deadline: Duration,
+) -> Result<ServerConnection<Idle>, ClientError> {
+    let mut server = match timeout(deadline, execute(server.begin(), &change.text)).await {
+        Ok(Ok(server)) => server,
+        Ok(Err(ExecuteError::Refused { frame })) => return Err(ClientError::SettingsLost(frame)),
+        Ok(Err(ExecuteError::Io(error))) => return Err(ClientError::ServerGone(error)),
+        Ok(Err(ExecuteError::Frame(_))) => return Err(ClientError::ServerProtocol("an answer to SET")),
+        Err(_) => return Err(ClientError::ServerGone(std::io::ErrorKind::TimedOut.into())),
+    };
+    server.carries(settings);
+    Ok(server)
 }

@@ -12,7 +12,9 @@ use crate::{
     cluster::{Database, LoadedCatalog},
     protocol::{FrameError, frontend, frontend::Target, frontend::tag},
     routing::Fence,
-    session::{Parameters, PinSet, Prepared, PreparedNames, Undo, request::frames},
+    session::{
+        Parameters, PinSet, Prepared, PreparedNames, SessionSettings, Undo, parameters::tracked, request::frames,
+    },
     sql::{RouteHint, Statement, StatementKind},
 };
 
@@ -48,7 +50,7 @@ pub(super) struct Located {
     pub range: Range<usize>,
 }
 
-/// Settings of the client's own, by `SET pgweir.…`.
+/// SessionSettings of the client's own, by `SET pgweir.…`.
 #[derive(Debug, Default)]
 pub(super) struct OwnSettings {
     pub route: Option<RouteHint>,
@@ -76,6 +78,12 @@ pub(super) struct Session {
     scope: Option<Arc<str>>,
     pub names: PreparedNames,
     pub parameters: Parameters,
+    /// What it has set beyond those.
+    pub settings: SessionSettings,
+    /// What it began with, by its start-up packet: RESET returns there.
+    pub began_with: SessionSettings,
+    /// Its state follows it from server to server, or ties it to one; else as under PgBouncer.
+    pub is_transparent: bool,
     pub pins: PinSet,
     /// What its last requests may have left behind, not asked yet.
     pub suspects: PinSet,
@@ -113,7 +121,14 @@ fn changes_strings(kind: &StatementKind) -> bool {
 }
 
 impl Session {
-    pub(super) fn new(context: Arc<Context>, database: Arc<Database>, user: Arc<str>, parameters: Parameters) -> Self {
+    pub(super) fn new(
+        context: Arc<Context>,
+        database: Arc<Database>,
+        user: Arc<str>,
+        parameters: Parameters,
+        began_with: SessionSettings,
+    ) -> Self {
+        let is_transparent = context.settings().config.sessions.transparent_sessions;
         let catalog_version = database.real.catalog_version();
         let catalog = database.catalog();
         let path = catalog.as_ref().map(|catalog| catalog.snapshot.path_of(&user)).unwrap_or_default();
@@ -124,6 +139,9 @@ impl Session {
             user,
             names: PreparedNames::default(),
             parameters,
+            settings: began_with.below(&SessionSettings::default()),
+            began_with,
+            is_transparent,
             pins: PinSet::default(),
             suspects: PinSet::default(),
             must_probe: false,
@@ -171,12 +189,15 @@ impl Session {
     /// Database, user, and the parameters by which parse analysis reads literals: `'2026-01-01'::timestamptz` is a
     /// constant from then on.
     fn scope(&mut self) -> Arc<str> {
-        let (database, user, parameters) = (&self.database, &self.user, &self.parameters);
-        let scope = self.scope.get_or_insert_with(|| {
+        let Self { scope, database, user, parameters, settings, .. } = self;
+        let scope = scope.get_or_insert_with(|| {
             let mut scope = format!("{}\0{user}", database.name);
             for name in ["DateStyle", "TimeZone", "IntervalStyle", "client_encoding", "standard_conforming_strings"] {
                 scope.push('\0');
                 scope.push_str(parameters.get(name).unwrap_or_default());
+            }
+            for (name, value) in settings.iter() {
+                scope.extend(["\0", name, "=", value]);
             }
             scope.into()
         });
@@ -220,7 +241,9 @@ impl Session {
             // Definitions have changed and nobody has read them yet.
             Some(catalog) if !cells.is_in_force(catalog.epoch) => Arc::new(catalog::meaning_without_catalog(statement)),
             Some(catalog) if may_shadow => catalog.snapshot.meaning_shadowed(statement),
-            Some(catalog) if has_own_names => catalog.snapshot.meaning_anywhere(statement),
+            Some(catalog) if has_own_names || self.settings.change_names() => {
+                catalog.snapshot.meaning_anywhere(statement)
+            }
             Some(catalog) => catalog.snapshot.meaning_along(statement, self.path),
             None => Arc::new(catalog::meaning_without_catalog(statement)),
         }
@@ -403,10 +426,27 @@ impl Session {
     pub(super) fn key_prefix(&mut self) -> Option<&KeyPrefix> {
         if self.key_prefix.is_none() {
             let oid = self.catalog()?.snapshot.database_oid();
-            let parameters: Vec<_> = self.parameters.iter().collect();
+            let tracked = self.parameters.iter().map(|(name, value): (&str, _)| (name, value));
+            let parameters: Vec<_> = tracked.chain(self.settings.iter()).collect();
             self.key_prefix = Some(KeyPrefix::new(&self.database.name, oid, &self.user, parameters));
         }
         self.key_prefix.as_ref()
+    }
+
+    /// Does `track_extra_parameters` name it? The tracked ones need no mention there.
+    pub(super) fn tracks_extra(&self, name: &str) -> bool {
+        let settings = self.context.settings();
+        tracked(name).is_none() && settings.config.pgbouncer.track_extra_parameters.contains(name)
+    }
+
+    /// The server has said what the session has set, so far as it can be carried.
+    pub(super) fn has_set(&mut self, settings: &SessionSettings) {
+        let settings = self.began_with.below(settings);
+        if settings != self.settings {
+            self.settings = settings;
+            self.key_prefix = None;
+            self.scope = None;
+        }
     }
 
     /// A tracked parameter has another value.

@@ -88,6 +88,8 @@ async fn read(client: &Client) -> Loaded<SnapshotRows> {
     rows.expressions = list(client, "stored expressions", queries::EXPRESSIONS, expression).await?;
     let functions = queries::functions(rows.server_version_num);
     rows.functions = list(client, "pg_proc", &functions, function).await?;
+    rows.custom_settings =
+        list(client, "settings in functions", queries::CUSTOM_SETTINGS, |row, what| column(row, 0, what)).await?;
     rows.operators = list(client, "pg_operator", queries::OPERATORS, |row, what| {
         Ok(OperatorRow { name: column(row, 0, what)?, schema: column(row, 1, what)?, function: column(row, 2, what)? })
     })

@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::Notify;
 
 use super::LoadedCatalog;
-use crate::{cache::Cells, routing::SharedFence};
+use crate::{cache::Cells, routing::SharedFence, session::CustomSettings};
 
 /// What is true of the data itself: its stamps, its catalog, when it was last written.
 ///
@@ -22,6 +22,8 @@ pub struct RealDatabase {
     pub cells: Arc<Cells>,
     /// Everybody's writes.
     pub fence: SharedFence,
+    /// Names of settings that its sessions may set, as far as they must be known.
+    pub custom_settings: CustomSettings,
     /// Asks for a new catalog snapshot.
     pub catalog_wanted: Notify,
     catalog_arrived: Notify,
@@ -53,6 +55,7 @@ impl RealDatabase {
         Self {
             cells: Arc::new(cells),
             fence: SharedFence::new(now),
+            custom_settings: CustomSettings::default(),
             catalog_wanted: Notify::new(),
             catalog_arrived: Notify::new(),
             catalog: RwLock::default(),
@@ -115,6 +118,7 @@ impl RealDatabase {
             return;
         }
         if let Some(catalog) = &catalog {
+            self.custom_settings.learn(catalog.snapshot.custom_settings().iter().map(String::as_str));
             let defaults = Some(catalog.snapshot.session_defaults());
             if known.session_defaults != defaults {
                 known.session_defaults = defaults;

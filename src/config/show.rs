@@ -2,6 +2,7 @@
 
 use super::{
     Config,
+    choice::CacheMode,
     error::{ConfigError, Problem},
     setting::{Applies, Section},
 };
@@ -119,7 +120,16 @@ impl Config {
         if self.cache.redis_url.is_some() && self.cache.secret.is_none() {
             return Err(Problem::new("cache.secret beside it", "none").of("cache.redis_url"));
         }
-        Ok(())
+        // What one client sets is found by the next: nobody knows what a name means to either.
+        let needs_own_sessions = match (self.routing.read_write_split, self.cache.enabled) {
+            (true, _) => Some("routing.read_write_split"),
+            (_, CacheMode::On | CacheMode::Observe) => Some("cache.enabled"),
+            _ => None,
+        };
+        match needs_own_sessions.filter(|_| !self.sessions.transparent_sessions) {
+            Some(key) => Err(Problem::new("sessions.transparent_sessions = 1 beside it", "0").of(key)),
+            None => Ok(()),
+        }
     }
 }
 

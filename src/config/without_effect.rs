@@ -38,7 +38,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "server_round_robin",
     "suspend_timeout",
     "tcp_defer_accept",
-    "track_extra_parameters",
     "transaction_timeout",
     "unix_socket_group",
     "cache.redis_url",
@@ -50,7 +49,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "cache.wal_invalidation",
     "cache.max_staleness_direct",
     "insight.explain_slow_queries",
-    "sessions.transparent_sessions",
     "sessions.max_pinned_time",
     "sessions.max_pinned",
 ];

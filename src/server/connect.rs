@@ -20,7 +20,7 @@ use crate::{
         tls::{ConnectTls, TlsConnectError},
     },
     protocol::{FrameError, SqlState, backend, backend::tag, error_response, frame, frontend, startup},
-    session::{Parameters, prepared::ServerStatements},
+    session::{Parameters, SessionSettings, prepared::ServerStatements},
 };
 
 /// Longest message that a server sends during login.
@@ -216,6 +216,7 @@ pub async fn connect(
         endpoint,
         statements: ServerStatements::default(),
         parameters,
+        settings: SessionSettings::default(),
         info: Arc::new(info),
         worker,
         is_tainted: false,

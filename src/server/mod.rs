@@ -34,7 +34,7 @@ use crate::{
         tls::{ConnectTls, TlsFacts},
     },
     protocol::TransactionStatus,
-    session::{Parameters, prepared::ServerStatements},
+    session::{Parameters, SessionSettings, prepared::ServerStatements},
 };
 
 /// `ReadyForQuery` said `I` and nothing is outstanding.
@@ -92,6 +92,8 @@ pub struct Core {
     pub statements: ServerStatements,
     /// Its values of the tracked parameters.
     pub parameters: Parameters,
+    /// What else it is set to.
+    pub settings: SessionSettings,
     /// For the console and for cancel requests.
     pub info: Arc<ServerInfo>,
     /// The worker whose runtime the socket is registered with.
@@ -192,6 +194,11 @@ impl ServerConnection<Idle> {
         core.endpoint = core.endpoint.rehome()?;
         core.worker = worker;
         Ok(Self::new(core))
+    }
+
+    /// What it has been set to, beyond the tracked parameters.
+    pub fn carries(&mut self, settings: SessionSettings) {
+        self.core.settings = settings;
     }
 
     /// Notes who holds it.

@@ -3,7 +3,10 @@
 use std::io;
 
 use super::{Busy, Idle, ServerConnection};
-use crate::protocol::{FrameError, TransactionStatus, backend, backend::tag, frame, frontend};
+use crate::{
+    protocol::{FrameError, TransactionStatus, backend, backend::tag, frame, frontend},
+    session::SessionSettings,
+};
 
 /// The query did not succeed; the connection is closed.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +33,7 @@ pub enum ExecuteError {
 pub async fn reset(server: ServerConnection<Busy>, query: &str) -> Result<ServerConnection<Idle>, ExecuteError> {
     let mut server = execute(server, query).await?;
     server.core.statements.clear();
+    server.core.settings = SessionSettings::default();
     Ok(server)
 }
 

@@ -3,6 +3,9 @@
 //! The grammar says what a statement may leave behind. Whether it did, the server itself is asked, with one query behind
 //! the statement: so a pin is neither missed (a function that listens) nor kept for nothing (a lock that was released).
 
+use std::sync::Arc;
+
+use super::SessionSettings;
 use crate::{catalog::Effects, session::parameters::TRACKED};
 
 /// Reasons for which a client keeps its server connection.
@@ -18,7 +21,7 @@ impl PinSet {
     pub const ADVISORY_LOCK: Self = Self(1 << 2);
     /// It has statements prepared by SQL.
     pub const SQL_PREPARE: Self = Self(1 << 3);
-    /// It has set a parameter that PostgreSQL does not report, or another role.
+    /// It has set more than is carried from server to server.
     pub const SET_PARAMETER: Self = Self(1 << 4);
     /// It has a cursor WITH HOLD.
     pub const HOLD_CURSOR: Self = Self(1 << 5);
@@ -113,42 +116,70 @@ impl PinSet {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     text: String,
+    custom: Arc<[Box<str>]>,
+}
+
+/// What the server has said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Held {
+    /// What ties the session to its server.
+    pub pins: PinSet,
+    /// What is carried to others; `None` if it cannot be, which is a reason for a pin.
+    pub settings: Option<SessionSettings>,
 }
 
 /// In the order of the probe's columns.
-const PROBED: [PinSet; 6] = [
-    PinSet::LISTEN,
-    PinSet::TEMP,
-    PinSet::ADVISORY_LOCK,
-    PinSet::SQL_PREPARE,
-    PinSet::HOLD_CURSOR,
-    PinSet::SET_PARAMETER,
-];
+const PROBED: [PinSet; 5] =
+    [PinSet::LISTEN, PinSet::TEMP, PinSet::ADVISORY_LOCK, PinSet::SQL_PREPARE, PinSet::HOLD_CURSOR];
 
 impl Probe {
-    /// The probe for sessions that logged in as `user`.
+    /// The probe for sessions that logged in as `user`. Its operators are named in full: the session that is asked about
+    /// may have others in its search path.
     #[must_use]
-    pub fn new(user: &str) -> Self {
+    pub fn new(user: &str, custom: &Arc<[Box<str>]>) -> Self {
         let mut text = String::from(
             "SELECT EXISTS (SELECT FROM pg_catalog.pg_listening_channels()), \
-             pg_catalog.pg_my_temp_schema() <> 0 AND EXISTS (SELECT FROM pg_catalog.pg_depend \
-             WHERE refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass \
-             AND refobjid = pg_catalog.pg_my_temp_schema()), \
-             EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' \
-             AND pid = pg_catalog.pg_backend_pid()), \
+             EXISTS (SELECT FROM pg_catalog.pg_depend \
+             WHERE pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0::pg_catalog.oid \
+             AND refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass::pg_catalog.oid \
+             AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()), \
+             EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype OPERATOR(pg_catalog.=) 'advisory'::pg_catalog.text \
+             AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()), \
              EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql), \
              EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable), \
-             pg_catalog.current_setting('role') <> 'none' OR session_user <> ",
+             (WITH known AS MATERIALIZED (SELECT name, setting, source FROM pg_catalog.pg_settings) \
+             SELECT pg_catalog.json_object_agg(name, setting) FROM (\
+             SELECT name, setting FROM known WHERE source OPERATOR(pg_catalog.=) 'session'::pg_catalog.text \
+             AND name OPERATOR(pg_catalog.<>) ALL ('{",
+        );
+        text.push_str(&TRACKED.join(","));
+        text.push_str(
+            "}'::pg_catalog.text[]) \
+             UNION ALL SELECT 'role', pg_catalog.current_setting('role') \
+             WHERE pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) 'none'::pg_catalog.text \
+             UNION ALL SELECT 'session_authorization', session_user \
+             WHERE session_user OPERATOR(pg_catalog.<>) ",
         );
         super::parameters::push_literal(&mut text, user);
-        text.push_str(" OR EXISTS (SELECT FROM pg_catalog.pg_settings WHERE source = 'session' AND name NOT IN (");
-        for (at, name) in TRACKED.iter().enumerate() {
-            text.push_str(if at == 0 { "'" } else { ",'" });
-            text.push_str(name);
-            text.push('\'');
+        text.push_str("::pg_catalog.name");
+        if !custom.is_empty() {
+            // Letters, digits, `_`, `$` and dots: nothing to be quoted.
+            text.push_str(" UNION ALL SELECT custom.name, pg_catalog.current_setting(custom.name, true) FROM pg_catalog.unnest('{");
+            text.push_str(&custom.join(","));
+            text.push_str(
+                "}'::pg_catalog.text[]) AS custom(name) \
+                 WHERE pg_catalog.current_setting(custom.name, true) OPERATOR(pg_catalog.<>) ''::pg_catalog.text \
+                 AND custom.name OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT known.name FROM known))",
+            );
         }
-        text.push_str("))");
-        Self { text }
+        text.push_str(") AS set)::pg_catalog.text");
+        Self { text, custom: Arc::clone(custom) }
+    }
+
+    /// Does it ask for the settings that are known by now?
+    #[must_use]
+    pub fn asks_for(&self, custom: &Arc<[Box<str>]>) -> bool {
+        Arc::ptr_eq(&self.custom, custom)
     }
 
     /// The query.
@@ -158,16 +189,18 @@ impl Probe {
     }
 
     /// Reads the one row of the answer; `None` if it is no answer of this query.
-    pub fn read<'a>(columns: impl Iterator<Item = Option<&'a [u8]>>) -> Option<PinSet> {
-        let mut set = PinSet::default();
-        let mut seen = 0;
-        for (pin, column) in PROBED.into_iter().zip(columns) {
-            seen += 1;
-            if column? == b"t" {
-                set = set.union(pin);
+    pub fn read<'a>(mut columns: impl Iterator<Item = Option<&'a [u8]>>) -> Option<Held> {
+        let mut pins = PinSet::default();
+        for pin in PROBED {
+            if columns.next()?? == b"t" {
+                pins = pins.union(pin);
             }
         }
-        (seen == PROBED.len()).then_some(set)
+        let settings = SessionSettings::read(columns.next()?);
+        if settings.is_none() {
+            pins = pins.union(PinSet::SET_PARAMETER);
+        }
+        Some(Held { pins, settings })
     }
 }
 
@@ -177,13 +210,20 @@ mod tests {
 
     #[test]
     fn an_answer_of_the_probe_names_what_pins() {
-        let columns = [b"f", b"t", b"f", b"f", b"f", b"t"].map(|column| Some(&column[..]));
-        assert_eq!(Probe::read(columns.into_iter()), Some(PinSet::TEMP.union(PinSet::SET_PARAMETER)));
+        let flags = [b"f", b"t", b"f", b"f", b"f"].map(|column| Some(&column[..]));
+        let answer = |settings| Probe::read(flags.into_iter().chain([settings]));
+        let work_mem = SessionSettings::new([("work_mem", "64")]);
+        assert_eq!(answer(Some(br#"{"work_mem":"64"}"#)), Some(Held { pins: PinSet::TEMP, settings: Some(work_mem) }));
+        let none = Held { pins: PinSet::TEMP, settings: Some(SessionSettings::default()) };
+        assert_eq!(answer(None), Some(none));
+        let pins = PinSet::TEMP.union(PinSet::SET_PARAMETER);
+        assert_eq!(answer(Some(b"\xff")), Some(Held { pins, settings: None }));
     }
 
     #[test]
     fn an_answer_cut_short_is_no_answer() {
         assert_eq!(Probe::read([Some(&b"f"[..])].into_iter()), None);
+        assert_eq!(Probe::read([Some(&b"f"[..]); 5].into_iter()), None);
     }
 
     #[test]

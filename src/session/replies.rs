@@ -58,6 +58,10 @@ pub enum Capture {
     LockSet,
     /// What the session holds on to.
     SessionState,
+    /// Settings of the client that the server is brought to.
+    Settings,
+    /// What the session began with, behind a RESET: the client is told about reported parameters.
+    Again,
 }
 
 /// What has to be taken back when the message turns out not to have been carried out.
@@ -293,7 +297,11 @@ impl Replies {
     /// Decides about one whole message; for `ReadyForQuery`, `status` is what it carries.
     pub fn on_backend(&mut self, message: u8, status: Option<TransactionStatus>) -> Verdict {
         match message {
-            tag::NOTICE_RESPONSE | tag::PARAMETER_STATUS => self.asynchronous(),
+            tag::NOTICE_RESPONSE => self.asynchronous(),
+            tag::PARAMETER_STATUS => match self.queue.front().map(|reply| reply.delivery) {
+                Some(Delivery::Capture(Capture::Again)) => Verdict::Forward,
+                _ => self.asynchronous(),
+            },
             tag::NOTIFICATION_RESPONSE => Verdict::Forward,
             tag::READY_FOR_QUERY => self.ready(status),
             tag::ERROR_RESPONSE => self.error(),

@@ -161,6 +161,12 @@ pub(super) fn functions(server_version_num: u32) -> String {
     )
 }
 
+/// Names with a dot that the text of a user's function may set.
+pub(super) const CUSTOM_SETTINGS: &str = r"
+    SELECT DISTINCT lower(found[1])::text FROM pg_proc p, regexp_matches(p.prosrc,
+           '(?:set_config\s*\(\s*''+|\mset\s+(?:session\s+)?)([[:alpha:]_][\w$]*(?:\.[[:alpha:]_][\w$]*)+)', 'gi') AS found
+    WHERE p.oid >= 16384 AND length(found[1]) < 128 ORDER BY 1 LIMIT 256";
+
 /// Rows of most catalogs are told apart by `xmin`; those of `pg_class` by what matters, because TRUNCATE and
 /// REFRESH write them as well. Temporary tables come and go without notice.
 pub(super) const FINGERPRINT: &str = "

@@ -273,6 +273,18 @@ fn redis_needs_a_secret() {
 }
 
 #[test]
+fn routing_and_cache_need_sessions_of_their_own() {
+    refused(
+        "[sessions]\ntransparent_sessions = 0\n[routing]\nread_write_split = 1",
+        "a.ini:5: routing.read_write_split: expected sessions.transparent_sessions = 1 beside it, got 0",
+    );
+    refused(
+        "[cache]\nenabled = 1\n[sessions]\ntransparent_sessions = 0",
+        "a.ini:3: cache.enabled: expected sessions.transparent_sessions = 1 beside it, got 0",
+    );
+}
+
+#[test]
 fn secrets_are_not_repeated_in_errors() {
     refused(
         "[cache]\nredis_url = user:hunter2@h",

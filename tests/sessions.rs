@@ -1,0 +1,236 @@
+//! Sessions that share server connections find what they set, and nothing that a neighbour did.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails loudly"
+)]
+
+mod support;
+
+use support::{
+    Proxy, RawClient, cluster,
+    cluster::USER,
+    frames::{bind, execute, parse, query, sync},
+};
+
+/// A database of its own behind one server connection.
+fn narrow() -> (Proxy, String) {
+    let database = cluster().database();
+    let proxy = Proxy::of(cluster(), &database).set("default_pool_size", 1).set("query_wait_timeout", 20).start();
+    (proxy, database)
+}
+
+/// A session that begins with these parameters.
+fn begun_with(proxy: &Proxy, database: &str, parameters: &[(&str, &str)]) -> RawClient {
+    let mut client = RawClient::connect(&proxy.address());
+    let mut all = vec![("user", USER), ("database", database)];
+    all.extend(parameters);
+    client.log_in(&all, "").unwrap();
+    client
+}
+
+fn succeed(client: &mut RawClient, sql: &str) {
+    let reply = client.query(sql);
+    assert!(reply.error().is_none(), "{sql}: {reply:?}");
+}
+
+#[test]
+fn what_a_session_sets_follows_it_and_nobody_else() {
+    let (proxy, database) = narrow();
+    cluster().primary.session("postgres").rows("grant stranger to app");
+    let (mut client, mut neighbour) = (proxy.session(&database), proxy.session(&database));
+    for (set, show, value, reset) in [
+        ("set work_mem = '5MB'", "show work_mem", "5MB", "reset work_mem"),
+        ("set search_path = pg_catalog, \"odd name\"", "show search_path", "pg_catalog, \"odd name\"", "reset all"),
+        ("set statement_timeout = '90s'", "show statement_timeout", "90s", "set statement_timeout to default"),
+        ("select set_config('my.tenant', 'it''s \\ 7', false)", "show my.tenant", "it's \\ 7", "reset my.tenant"),
+        ("do $$ begin perform set_config('my.tenant', 'done', false); end $$", "show my.tenant", "done", "discard all"),
+        ("set default_transaction_read_only = on", "show transaction_read_only", "on", "reset all"),
+        (
+            "set session characteristics as transaction isolation level serializable",
+            "show transaction_isolation",
+            "serializable",
+            "reset default_transaction_isolation",
+        ),
+        ("set role stranger", "select current_user", "stranger", "reset role"),
+        ("set timezone = 'Asia/Tokyo'", "show timezone", "Asia/Tokyo", "reset timezone"),
+        ("set intervalstyle = iso_8601", "select interval '1 day'", "P1D", "reset intervalstyle"),
+    ] {
+        // A setting of nobody's own making is unknown until it has been set, and empty from then on.
+        let is_default =
+            |found: &[Vec<String>], default: &[Vec<String>]| found == default || default.is_empty() && found == [[""]];
+        let default = neighbour.query(show).rows();
+        succeed(&mut client, set);
+        for _ in 0..2 {
+            let found = neighbour.query(show).rows();
+            assert!(is_default(&found, &default), "the neighbour, behind {set}: {found:?}");
+            assert_eq!(client.value(show), value, "{set}");
+        }
+        assert_eq!(proxy.show("PINS").rows.len(), 0, "{set} needs no connection of its own");
+        succeed(&mut client, reset);
+        neighbour.rows("select 1");
+        let after = client.query(show).rows();
+        assert!(is_default(&after, &default), "{set}, {reset}: {after:?}");
+    }
+}
+
+#[test]
+fn settings_of_a_transaction_end_as_it_ends() {
+    let (proxy, database) = narrow();
+    let (mut client, mut neighbour) = (proxy.session(&database), proxy.session(&database));
+    for (transaction, expected) in [
+        ("begin; set work_mem = '5MB'; rollback", "4MB"),
+        ("begin; set local work_mem = '6MB'; commit", "4MB"),
+        ("begin; set work_mem = '7MB'; commit", "7MB"),
+        ("begin; savepoint s; set work_mem = '8MB'; rollback to s; commit", "7MB"),
+        ("begin; reset work_mem; rollback", "7MB"),
+        ("begin; reset work_mem; commit", "4MB"),
+    ] {
+        for statement in transaction.split("; ") {
+            succeed(&mut client, statement);
+        }
+        assert_eq!(neighbour.value("show work_mem"), "4MB", "{transaction}");
+        assert_eq!(client.value("show work_mem"), expected, "{transaction}");
+    }
+}
+
+#[test]
+fn a_session_returns_to_what_it_began_with() {
+    let (proxy, database) = narrow();
+    let options = "-c work_mem=9MB -c search_path=a,\\ b";
+    let parameters =
+        [("options", options), ("TimeZone", "Asia/Tokyo"), ("extra_float_digits", "2"), ("my.App", "shop")];
+    let mut client = begun_with(&proxy, &database, &parameters);
+    let mut neighbour = proxy.session(&database);
+    let began = [
+        ("show work_mem", "9MB"),
+        ("show search_path", "a, b"),
+        ("show timezone", "Asia/Tokyo"),
+        ("show extra_float_digits", "2"),
+        ("show my.app", "shop"),
+    ];
+    let changes = "set work_mem = '5MB'; set search_path = c; set timezone = 'UTC'; set extra_float_digits = 0; \
+                   set my.app = 'x'";
+    let each = "reset work_mem; reset search_path; reset timezone; reset extra_float_digits; reset my.app";
+    for reset in [each, "reset all", "discard all"] {
+        for statement in changes.split("; ") {
+            succeed(&mut client, statement);
+        }
+        assert_eq!(client.value("show work_mem"), "5MB");
+        for statement in reset.split("; ") {
+            succeed(&mut client, statement);
+        }
+        for (show, value) in began {
+            neighbour.rows("select 1");
+            assert_eq!(client.value(show), value, "{reset}");
+        }
+        assert_eq!(client.parameter("TimeZone"), Some("Asia/Tokyo"), "{reset}: reported");
+    }
+    succeed(&mut client, "begin");
+    succeed(&mut client, "set work_mem = '5MB'");
+    succeed(&mut client, "reset work_mem");
+    assert_eq!(client.value("show work_mem"), "9MB", "inside a transaction");
+    succeed(&mut client, "rollback");
+    assert_eq!(client.value("show work_mem"), "9MB");
+    assert_eq!(neighbour.value("show work_mem"), "4MB");
+    assert_eq!(neighbour.value("show timezone"), cluster().primary.session(&database).value("show timezone"));
+}
+
+#[test]
+fn a_reset_in_a_failed_transaction_changes_nothing() {
+    let (proxy, database) = narrow();
+    let mut client = begun_with(&proxy, &database, &[("work_mem", "9MB")]);
+    succeed(&mut client, "begin");
+    assert_eq!(client.query("select 1/0").sqlstate(), "22012");
+    assert_eq!(client.query("reset work_mem").sqlstate(), "25P02");
+    assert_eq!(client.query("commit").tags(), ["ROLLBACK"]);
+    assert_eq!(client.value("show work_mem"), "9MB");
+}
+
+#[test]
+fn a_start_up_parameter_that_the_server_does_not_take_fails_the_login() {
+    let (proxy, database) = narrow();
+    for (name, value, sqlstate) in
+        [("work_mem", "much", "22023"), ("no_such_parameter", "1", "42704"), ("log_statement", "all", "42501")]
+    {
+        let mut client = RawClient::connect(&proxy.address());
+        let error = client.log_in(&[("user", USER), ("database", &database), (name, value)], "").unwrap_err();
+        assert_eq!((error.field(b'S').as_deref(), error.field(b'C').as_deref()), (Some("FATAL"), Some(sqlstate)));
+    }
+    assert_eq!(proxy.session(&database).value("select 1"), "1");
+}
+
+#[test]
+fn settings_are_restored_in_the_same_round_trip_as_the_query() {
+    let (proxy, database) = narrow();
+    cluster().log_statements(&database);
+    let (mut client, mut neighbour) = (proxy.session(&database), proxy.session(&database));
+    succeed(&mut client, "set work_mem = '5MB'");
+    neighbour.rows("select 1");
+    client.send(&[parse("", "select current_setting('work_mem')"), bind("", &[]), execute("", 0), sync()].concat());
+    assert_eq!(client.reply().rows(), [["5MB"]]);
+    let restores = || cluster().primary.executions("set_config('work_mem'");
+    let before = restores();
+    for _ in 0..5 {
+        assert_eq!(client.value("show work_mem"), "5MB");
+    }
+    assert_eq!(restores(), before, "nothing is sent to a server that has them");
+}
+
+#[test]
+fn nothing_runs_with_rights_that_could_not_be_restored() {
+    let (proxy, database) = narrow();
+    let mut admin = cluster().primary.session(&database);
+    let role = format!("fleeting_{database}");
+    admin.rows(&format!("create role {role}; grant {role} to app; create table t(v int); grant insert on t to app"));
+    let (mut client, mut neighbour) = (proxy.session(&database), proxy.session(&database));
+    succeed(&mut client, &format!("set role {role}"));
+    neighbour.rows("select 1");
+    admin.rows(&format!("drop role {role}"));
+    client.send(&query("insert into t values (1)"));
+    let frames = client.until_closed();
+    assert_eq!(frames[0].field(b'S').as_deref(), Some("FATAL"), "{frames:?}");
+    assert_eq!(frames[0].field(b'C').as_deref(), Some("22023"), "{frames:?}");
+    assert_eq!(admin.value("select count(*) from t"), "0");
+    assert_eq!(neighbour.value("select current_user"), USER);
+}
+
+#[test]
+fn operators_of_a_hostile_session_hide_nothing() {
+    let (proxy, database) = narrow();
+    cluster().prepare(
+        &database,
+        "create schema evil; grant all on schema evil to app;
+         create function evil.no(text, text) returns boolean immutable language sql as 'select false';
+         create operator evil.= (leftarg = text, rightarg = text, function = evil.no);
+         create operator evil.<> (leftarg = text, rightarg = text, function = evil.no)",
+    );
+    let (mut hostile, mut neighbour) = (proxy.session(&database), proxy.session(&database));
+    succeed(&mut hostile, "set search_path = evil, pg_catalog");
+    assert_eq!(neighbour.value("select 'a'::text = 'a'::text"), "t");
+    assert_eq!(hostile.value("select 'a'::text = 'a'::text"), "f");
+}
+
+#[test]
+fn without_transparent_sessions_a_setting_stays_with_its_server() {
+    let database = cluster().database();
+    let builder = Proxy::of(cluster(), &database).set("default_pool_size", 1);
+    let builder = builder.set("track_extra_parameters", "IntervalStyle, default_transaction_read_only");
+    let proxy = builder.section("sessions", "transparent_sessions", 0).start();
+    let (mut client, mut neighbour) = (proxy.session(&database), proxy.session(&database));
+    succeed(&mut client, "set work_mem = '5MB'");
+    succeed(&mut client, "set timezone = 'Asia/Tokyo'");
+    succeed(&mut client, "create temp table scratch(v int)");
+    succeed(&mut client, "set default_transaction_read_only = on");
+    assert_eq!(neighbour.value("show default_transaction_read_only"), "off");
+    assert_eq!(client.value("show default_transaction_read_only"), "on", "an extra parameter follows its client");
+    assert_eq!(neighbour.value("show work_mem"), "5MB");
+    assert_ne!(neighbour.value("show timezone"), "Asia/Tokyo", "reported parameters follow their client");
+    assert_eq!(neighbour.value("select count(*) from scratch"), "0");
+    assert_eq!(proxy.show("PINS").rows.len(), 0);
+    let parameters = [("user", USER), ("database", &*database), ("work_mem", "5MB")];
+    let refused = RawClient::connect(&proxy.address()).log_in(&parameters, "").unwrap_err();
+    assert_eq!(refused.field(b'M').as_deref(), Some("unsupported startup parameter: work_mem"));
+}
