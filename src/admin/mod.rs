@@ -93,7 +93,7 @@ impl Console {
     /// The columns the answer to `text` will have, for Describe; `None`: no rows.
     pub fn columns(&self, text: &str) -> Option<&'static [Column]> {
         match command::parse(text) {
-            Ok(Command::Show(show)) => show::columns(&show),
+            Ok(Command::Show(show)) => show::columns(&show, self.state.stats_columns()),
             _ => None,
         }
     }

@@ -19,10 +19,8 @@ use tokio::sync::Notify;
 
 use self::fields::Fields;
 use super::{
-    Console, ConsoleError, Outcome, Privilege,
-    command::{self, Command},
+    Console, ConsoleError, Outcome, Privilege, command,
     reply::{self, Format},
-    show,
 };
 
 /// Named statements and portals of one connection, each.
@@ -184,10 +182,7 @@ impl ConsoleSession {
             let portal = self.portals.get(&name).ok_or_else(unknown)?;
             (&portal.text, portal.formats.as_slice())
         };
-        let columns = match command::parse(text)? {
-            Command::Show(show) => show::columns(&show),
-            _ => None,
-        };
+        let columns = self.console.columns(text);
         reply::describe(columns, formats, out)?;
         Ok(Next::Read)
     }

@@ -12,9 +12,10 @@ use super::{
     state::ConsoleState,
     table::{Column, Table},
 };
+use crate::config::StatsColumns;
 
 /// The columns, known before anything runs; `None` where the answer has no rows.
-pub fn columns(show: &Show) -> Option<&'static [Column]> {
+pub fn columns(show: &Show, stats: StatsColumns) -> Option<&'static [Column]> {
     Some(match show {
         Show::Help | Show::Fds => return None,
         Show::Clients | Show::Servers => connections::CONNECTIONS,
@@ -25,9 +26,9 @@ pub fn columns(show: &Show) -> Option<&'static [Column]> {
         Show::Peers => pools::PEERS,
         Show::PeerPools => pools::PEER_POOLS,
         Show::Pools => pools::POOLS,
-        Show::Stats => stats::STATS,
-        Show::StatsTotals => stats::STATS_TOTALS,
-        Show::StatsAverages => stats::STATS_AVERAGES,
+        Show::Stats => stats::stats_columns(stats),
+        Show::StatsTotals => stats::totals_columns(stats),
+        Show::StatsAverages => stats::averages_columns(stats),
         Show::Totals => stats::TOTALS,
         Show::Users => pools::USERS,
         Show::Version => settings::VERSION,
@@ -48,7 +49,8 @@ pub fn columns(show: &Show) -> Option<&'static [Column]> {
 
 /// The whole answer. SHOW HELP and SHOW FDS have none.
 pub fn table(show: &Show, state: &dyn ConsoleState) -> Result<Table, ConsoleError> {
-    let columns = columns(show).ok_or(ConsoleError::NotSupported)?;
+    let layout = state.stats_columns();
+    let columns = columns(show, layout).ok_or(ConsoleError::NotSupported)?;
     let rows = match show {
         Show::Help | Show::Fds => return Err(ConsoleError::NotSupported),
         Show::Clients => connections::clients(&state.clients()),
@@ -61,10 +63,10 @@ pub fn table(show: &Show, state: &dyn ConsoleState) -> Result<Table, ConsoleErro
         Show::Peers => pools::peers(&state.peers()),
         Show::PeerPools => pools::peer_pools(&state.peer_pools()),
         Show::Pools => pools::pools(&state.pools()),
-        Show::Stats => stats::stats(&state.stats()),
-        Show::StatsTotals => stats::stats_totals(&state.stats()),
-        Show::StatsAverages => stats::stats_averages(&state.stats()),
-        Show::Totals => stats::totals(&state.stats()),
+        Show::Stats => stats::stats(&state.stats(), layout),
+        Show::StatsTotals => stats::stats_totals(&state.stats(), layout),
+        Show::StatsAverages => stats::stats_averages(&state.stats(), layout),
+        Show::Totals => stats::totals(&state.stats(), layout),
         Show::Users => pools::users(&state.users()),
         Show::Version => settings::version(&state.version()),
         Show::Mem => settings::memory(&state.memory()),

@@ -10,7 +10,7 @@ use super::{
         PinRow, QueryRow, ReplicaRow, RouteRow, SlowRow, UserRow,
     },
 };
-use crate::telemetry::figures::PgbouncerView;
+use crate::{config::StatsColumns, telemetry::figures::PgbouncerView};
 
 /// A command being carried out. Dropping it takes the wait back, not the command.
 pub type Act<'a> = Pin<Box<dyn Future<Output = Result<(), ConsoleError>> + Send + 'a>>;
@@ -29,6 +29,8 @@ pub trait ConsoleState: PgbouncerView {
     fn users(&self) -> Vec<UserRow>;
     /// SHOW CONFIG.
     fn config(&self) -> Vec<ConfigRow>;
+    /// How many columns the statistics have.
+    fn stats_columns(&self) -> StatsColumns;
     /// SHOW STATE.
     fn pause_state(&self) -> PauseState;
     /// SHOW PEERS.

@@ -14,18 +14,23 @@ use super::{
     },
     *,
 };
-use crate::telemetry::figures::PgbouncerView;
+use crate::{config::StatsColumns, telemetry::figures::PgbouncerView};
 
 /// A process with one of everything; notes what it is told.
 #[derive(Default)]
 pub(super) struct Process {
     told: Mutex<Vec<String>>,
     pause_state: PauseState,
+    layout: StatsColumns,
     pause_lasts: bool,
     answer: Option<ConsoleError>,
 }
 
 impl Process {
+    pub(super) fn with_layout(layout: StatsColumns) -> Self {
+        Self { layout, ..Self::default() }
+    }
+
     fn note(&self, what: impl Into<String>) {
         self.told.lock().unwrap().push(what.into());
     }
@@ -132,6 +137,9 @@ impl ConsoleState for Process {
         let value = Some("100".to_owned());
         let key = "max_client_conn".to_owned();
         vec![ConfigRow { key, value: value.clone(), default: value, changeable: true }]
+    }
+    fn stats_columns(&self) -> StatsColumns {
+        self.layout
     }
     fn pause_state(&self) -> PauseState {
         self.pause_state

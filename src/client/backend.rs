@@ -377,6 +377,9 @@ impl Client {
             let outcome = fill.commit(status_byte(status), ttl, now);
             pending.cache_reason = outcome.label();
         }
+        if let Some(link) = &mut self.link {
+            pending.work.server_parses += u64::from(std::mem::take(&mut link.server_parses));
+        }
         self.observe(&pending, now);
     }
 

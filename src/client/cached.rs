@@ -166,7 +166,7 @@ impl Client {
     fn extended_shape(&self) -> Result<Shape, &'static str> {
         let mut steps = self.session.steps.iter().map(|located| &located.step).peekable();
         let parses = steps.next_if(|step| matches!(step, Step::Parse { is_taken: false, .. })).is_some();
-        if steps.next_if(|step| matches!(step, Step::Bind { prepared: Some(_) })).is_none() {
+        if steps.next_if(|step| matches!(step, Step::Bind { prepared: Some(_), .. })).is_none() {
             return Err("batch_shape");
         }
         let is_described = steps.next_if(|step| matches!(step, Step::DescribePortal)).is_some();
@@ -186,7 +186,7 @@ impl Client {
             return true;
         }
         let bind = self.session.steps.iter().find_map(|located| match &located.step {
-            Step::Bind { prepared: Some(prepared) } => Some((prepared, located.range.clone())),
+            Step::Bind { prepared: Some(prepared), .. } => Some((prepared, located.range.clone())),
             _ => None,
         });
         let Some((prepared, range)) = bind else { return false };

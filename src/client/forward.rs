@@ -140,14 +140,14 @@ impl Client {
         });
     }
 
-    /// What SHOW STATS counts about a request before it is sent.
+    /// What SHOW STATS counts about a request before it is sent. As in PgBouncer, unnamed statements do not count.
     fn work(&self, placement: Placement) -> Work {
         let count =
             |is: fn(&Step) -> bool| self.session.steps.iter().filter(|located| is(&located.step)).count() as u64;
         Work {
             assignments: u64::from(placement.is_assigned),
-            client_parses: count(|step| matches!(step, Step::Parse { .. } | Step::LongParse)),
-            binds: count(|step| matches!(step, Step::Bind { .. })),
+            client_parses: count(Step::names_statement),
+            binds: count(|step| matches!(step, Step::Bind { is_unnamed: false, .. })),
             ..Work::default()
         }
     }
@@ -358,7 +358,7 @@ fn send_step(link: &mut super::link::Link, step: &Step, frame: &[u8]) {
             copy(link);
             link.replies.push(Reply::forward(Expected::Parse));
         }
-        Step::Bind { prepared: Some(prepared) } => {
+        Step::Bind { prepared: Some(prepared), .. } => {
             let Ok((portal, name, rest)) = frontend::bind(frame) else { return };
             link.prepare(prepared, name.is_empty());
             if name.is_empty() {
@@ -369,7 +369,7 @@ fn send_step(link: &mut super::link::Link, step: &Step, frame: &[u8]) {
             }
             link.replies.push(Reply::forward(Expected::Bind));
         }
-        Step::Bind { prepared: None } => {
+        Step::Bind { prepared: None, .. } => {
             copy(link);
             link.replies.push(Reply::forward(Expected::Bind));
         }
@@ -428,6 +428,7 @@ fn send_parse(link: &mut super::link::Link, prepared: &Arc<crate::session::Prepa
     } else {
         core.statements.insert(prepared.id);
         frontend::put_parse(out, &prepared.server_name, &prepared.text, &prepared.types);
+        link.server_parses += 1;
     }
     let undo = Undo::UnnameAndUnprepare(name.clone(), prepared.id);
     link.replies.push(Reply::forward(Expected::Parse).undone_by(undo));

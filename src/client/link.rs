@@ -26,6 +26,8 @@ pub(super) struct Link {
     pub held: Vec<u8>,
     /// A query of our own failed.
     pub own_query_failed: bool,
+    /// Named statements that the server was told since the last request was counted.
+    pub server_parses: u32,
 }
 
 impl Link {
@@ -50,6 +52,7 @@ impl Link {
             expects_transaction: false,
             held: Vec::new(),
             own_query_failed: false,
+            server_parses: 0,
         }
     }
 
@@ -114,6 +117,7 @@ impl Link {
             }
         } else if !core.statements.touch(prepared.id) {
             core.statements.insert(prepared.id);
+            self.server_parses += 1;
             let out = core.endpoint.outbox.buffer();
             frontend::put_parse(out, &prepared.server_name, &prepared.text, &prepared.types);
             self.replies.push(Reply::swallow(Expected::Parse).undone_by(Undo::Unprepare(prepared.id)));

@@ -239,7 +239,7 @@ impl Client {
         for located in &self.session.steps {
             match &located.step {
                 Step::Parse { prepared, is_taken: false, .. }
-                | Step::Bind { prepared: Some(prepared) }
+                | Step::Bind { prepared: Some(prepared), .. }
                 | Step::DescribeStatement { prepared: Some(prepared) } => {
                     let [part] = &*prepared.statement.parts else { return None };
                     let StatementKind::ProxySet { name, value, .. } = &part.kind else { return None };

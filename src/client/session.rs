@@ -26,7 +26,7 @@ pub(super) enum Step {
     /// `Parse` of a statement too long to be kept.
     LongParse,
     /// `Bind`; `None`: the server shall say that it does not exist.
-    Bind { prepared: Option<Arc<Prepared>> },
+    Bind { prepared: Option<Arc<Prepared>>, is_unnamed: bool },
     /// `Describe` of a statement.
     DescribeStatement { prepared: Option<Arc<Prepared>> },
     /// `Describe` of a portal.
@@ -41,6 +41,17 @@ pub(super) enum Step {
     Sync,
     /// `Flush`
     Flush,
+}
+
+impl Step {
+    /// Does it prepare a statement under a name?
+    pub(super) fn names_statement(&self) -> bool {
+        match self {
+            Self::Parse { undo: Undo::Unname(name), .. } => !name.is_empty(),
+            Self::Parse { .. } | Self::LongParse => true,
+            _ => false,
+        }
+    }
 }
 
 /// A step and where it stands in its request.
@@ -305,7 +316,7 @@ impl Session {
                     } else {
                         facts.execute_unknown();
                     }
-                    Step::Bind { prepared }
+                    Step::Bind { prepared, is_unnamed: name.is_empty() }
                 }
                 tag::DESCRIBE => match frontend::target(frame)? {
                     (Target::Portal, _) => Step::DescribePortal,

@@ -108,6 +108,18 @@ choice! {
 }
 
 choice! {
+    /// How many columns SHOW STATS has.
+    #[derive(Default)]
+    pub enum StatsColumns {
+        /// As in PgBouncer after 1.25.2: with the logins of clients.
+        #[default]
+        WithLogins = "25",
+        /// As in PgBouncer 1.24 to 1.25.2.
+        WithoutLogins = "23",
+    }
+}
+
+choice! {
     /// Which host of a list the next connection goes to.
     pub enum LoadBalanceHosts {
         /// Stay with one until it fails.

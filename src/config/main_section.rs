@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    choice::{AuthType, LogFormat, PoolMode, SslMode},
+    choice::{AuthType, LogFormat, PoolMode, SslMode, StatsColumns},
     setting::settings,
     supported,
     text::{FileMode, NameList},
@@ -224,5 +224,7 @@ settings! {
         workers: u32 = 0, AtStart;
         /// How log lines look: as PgBouncer writes them, or one JSON object each.
         log_format: LogFormat = LogFormat::Pgbouncer, AtStart;
+        /// Columns of SHOW STATS: 23 for tools that know those of PgBouncer 1.25.2 and no more. STATS_TOTALS, STATS_AVERAGES and TOTALS follow.
+        stats_columns: StatsColumns = StatsColumns::WithLogins, OnReload;
     }
 }

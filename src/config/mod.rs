@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 pub use self::{
     choice::{
         AuthType, CacheMode, Coherence, LoadBalanceHosts, LogFormat, PoolMode, ReadYourWrites, ReplicaRole,
-        RoleDetection, RowSecurity, Share, SslMode,
+        RoleDetection, RowSecurity, Share, SslMode, StatsColumns,
     },
     entries::{DatabaseConfig, Host, MemberSection, PeerConfig, ReplicaConfig, UserConfig},
     environment::Environment,

@@ -24,6 +24,7 @@ use crate::{
             QueryRow, ReplicaRow, RouteRow, SlowRow, UserRow,
         },
     },
+    config::StatsColumns,
     net::tls::TlsSetup,
     routing::MemberId,
     server::CachedName,
@@ -161,6 +162,12 @@ impl ConsoleState for View {
             });
             rows.collect()
         })
+    }
+
+    fn stats_columns(&self) -> StatsColumns {
+        self.proxy
+            .upgrade()
+            .map_or_else(StatsColumns::default, |proxy| proxy.context.settings().config.pgbouncer.stats_columns)
     }
 
     fn pause_state(&self) -> PauseState {

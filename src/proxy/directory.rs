@@ -54,7 +54,7 @@ pub(super) struct Served {
 pub(super) struct Installation {
     shared: Shared,
     settings: Arc<RwLock<Arc<Settings>>>,
-    databases: RwLock<BTreeMap<String, Arc<Served>>>,
+    databases: Arc<RwLock<BTreeMap<String, Arc<Served>>>>,
     real: Mutex<HashMap<(Address, String), Weak<RealDatabase>>>,
     cache: Mutex<Option<Arc<ResultCache>>>,
     switches: RwLock<Switches>,
@@ -112,7 +112,7 @@ impl Installation {
         let installation = Arc::new(Self {
             shared,
             settings: Arc::new(RwLock::new(Arc::clone(&settings))),
-            databases: RwLock::default(),
+            databases: Arc::default(),
             real: Mutex::default(),
             cache: Mutex::default(),
             switches: RwLock::default(),
@@ -143,11 +143,16 @@ impl Installation {
             std::mem::replace(&mut *databases, next)
         };
         for (name, old) in before {
-            let is_kept = self.find(&name).is_some_and(|kept| Arc::ptr_eq(&kept, &old));
-            if !is_kept {
-                self.shared.pools.retain(|key| *key.database != *name);
-                old.stop();
+            let now = self.find(&name);
+            if now.as_ref().is_some_and(|now| Arc::ptr_eq(now, &old)) {
+                continue;
             }
+            match now.map(|now| change_of_servers(&old.section, &now.section)) {
+                Some(ServerChange::None) => {}
+                Some(ServerChange::Renew) => self.pools_of(&name).iter().for_each(|pool| pool.renew()),
+                Some(ServerChange::Members) | None => self.shared.pools.retain(|key| *key.database != *name),
+            }
+            old.stop();
         }
         self.switch(|switches| switches.retain(|name| self.find(name).is_some()));
         self.refresh_pools(&settings);
@@ -321,11 +326,17 @@ impl Installation {
         self.switch(|switches| switches.all_paused = is_paused);
     }
 
+    fn pools_of(&self, database: &str) -> Vec<Arc<Pool>> {
+        let mut pools = self.shared.pools.all();
+        pools.retain(|pool| *pool.key().database == *database);
+        pools
+    }
+
     fn make_pool(&self, key: &PoolKey, served: &Served) -> Option<Arc<Pool>> {
         let settings = self.settings();
-        let section = member_section(&served.section, key.member)?.clone();
-        let limits = Self::limits(&settings, &section, &key.user);
-        let user = key.user.to_string();
+        let limits = Self::limits(&settings, member_section(&served.section, key.member)?, &key.user);
+        let (user, name, member) = (key.user.to_string(), key.database.to_string(), key.member);
+        let (databases, first) = (Arc::clone(&self.databases), served.section.clone());
         let (in_force, keys) = (Arc::clone(&self.settings), Arc::clone(&self.keys));
         let resolver = Arc::clone(&self.shared.resolver);
         let login: LoginSource = Box::new(move || {
@@ -333,12 +344,36 @@ impl Installation {
             let keys = keys.get(&user).map(|keys| keys.clone());
             let dialer =
                 Dialer { resolver: Arc::clone(&resolver), socket: SocketOptions::of(&settings.config.pgbouncer) };
-            login(&settings, &section, &user, keys, dialer)
+            // As the file says now; a pool outlives a RELOAD.
+            let served = databases.read().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
+            let section = served.as_ref().map_or(&first, |served| &served.section);
+            login(&settings, member_section(section, member).unwrap_or(section), &user, keys, dialer)
         });
         let pool = Pool::new(key.clone(), login, limits, self.shared.clock, Arc::clone(&self.shared.ids));
         pool.pause(self.switches().is_paused(&key.database));
         Some(pool)
     }
+}
+
+/// What a RELOAD means for the server connections of a database.
+enum ServerChange {
+    /// Nothing: limits and passwords hold for what comes.
+    None,
+    /// They are replaced as they become free.
+    Renew,
+    /// Other members: their pools are others.
+    Members,
+}
+
+fn change_of_servers(old: &DatabaseConfig, new: &DatabaseConfig) -> ServerChange {
+    let names =
+        |section: &DatabaseConfig| section.replicas.iter().map(|replica| replica.name.clone()).collect::<Vec<_>>();
+    if names(old) != names(new) {
+        return ServerChange::Members;
+    }
+    let (old, new) = (members(old), members(new));
+    let is_other = old.iter().zip(&new).any(|((_, old), (_, new))| old.needs_new_connections(new));
+    if is_other { ServerChange::Renew } else { ServerChange::None }
 }
 
 impl Served {

@@ -13,7 +13,7 @@ mod switches;
 mod workers;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, Weak, atomic::AtomicU64},
     time::{Duration, Instant},
@@ -93,12 +93,12 @@ pub(crate) struct Proxy {
 }
 
 /// Reads the configuration and the files that it names.
-pub(crate) fn load(path: &std::path::Path) -> Result<Settings, ConfigError> {
+pub(crate) fn load(path: &Path) -> Result<Settings, ConfigError> {
     with_files(path, Config::load(path)?)
 }
 
 /// The files that `client_tls_*` and `server_tls_*` name.
-fn load_tls(path: &std::path::Path, config: &Config) -> Result<TlsSetup, ConfigError> {
+fn load_tls(path: &Path, config: &Config) -> Result<TlsSetup, ConfigError> {
     TlsSetup::load(&config.pgbouncer).map_err(|error| {
         let location = error.key.as_deref().and_then(|key| Lines::read(path).of_main_key(key));
         ConfigError { location, ..error }
@@ -106,7 +106,7 @@ fn load_tls(path: &std::path::Path, config: &Config) -> Result<TlsSetup, ConfigE
 }
 
 /// Reads the files that a configuration names.
-fn with_files(path: &std::path::Path, config: Config) -> Result<Settings, ConfigError> {
+fn with_files(path: &Path, config: Config) -> Result<Settings, ConfigError> {
     let tls = load_tls(path, &config)?;
     let users = match &config.pgbouncer.auth_file {
         None => UserList::default(),
@@ -146,7 +146,8 @@ pub fn run(options: &Options) -> ExitCode {
 
 /// What is done before there is a log.
 fn begin(options: &Options) -> Result<(Config, Logging), ProcessError> {
-    let config = Config::load(&options.config)?;
+    let mut config = Config::load(&options.config)?;
+    config.pgbouncer.conffile.get_or_insert_with(|| options.config.display().to_string());
     process::become_user(options, &config)?;
     let logging = Logging::install(&log_settings(&config, options)).map_err(ProcessError::Log)?;
     Ok((config, logging))
@@ -407,8 +408,11 @@ impl Proxy {
     }
 
     fn read_again(&self) -> Result<(), ProcessError> {
-        let mut settings = load(&self.options.config)?;
-        settings.config.keep_start_values(&self.context.settings().config);
+        let running = self.context.settings();
+        let path = running.config.pgbouncer.conffile.clone();
+        let mut settings = load(path.as_deref().map_or(&*self.options.config, Path::new))?;
+        settings.config.keep_start_values(&running.config);
+        settings.config.pgbouncer.conffile = settings.config.pgbouncer.conffile.or(path);
         warn_of_settings_without_effect(&settings.config);
         self.install(settings)?;
         self.context.insight.reopen_slow_log();

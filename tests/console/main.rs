@@ -11,6 +11,9 @@
 mod support;
 
 mod control;
+mod reload;
+mod show;
+mod statistics;
 
 use support::{Proxy, RawClient, cluster, raw_client::Reply};
 

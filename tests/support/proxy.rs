@@ -362,6 +362,13 @@ impl Table {
             .unwrap_or_else(|| panic!("no column {column} in {:?}", self.columns))
     }
 
+    /// One column of all rows.
+    #[track_caller]
+    pub fn column(&self, wanted: &str) -> Vec<String> {
+        let wanted = self.position(wanted);
+        self.rows.iter().map(|row| row[wanted].clone()).collect()
+    }
+
     /// One column of the rows whose `column` has this value.
     #[track_caller]
     pub fn select(&self, column: &str, value: &str, wanted: &str) -> Vec<String> {

@@ -94,8 +94,7 @@ pub(super) fn sockets(state: &dyn ConsoleState, active: bool) -> Vec<Vec<Cell>> 
 /// SHOW SOCKETS has no cancel requests.
 fn client_state(state: &str) -> Option<&'static str> {
     match state {
-        "active" => Some("cl_active"),
-        "idle" => Some("idle"),
+        "active" | "idle" => Some("cl_active"),
         "waiting" => Some("cl_waiting"),
         _ => None,
     }

@@ -1,15 +1,19 @@
 //! SHOW STATS, STATS_TOTALS, STATS_AVERAGES and TOTALS.
 
-use crate::admin::{
-    rows::{StatsFigures, StatsRow},
-    table::{
-        Cell, Column,
-        Type::{Numeric, Text},
-        cell,
+use crate::{
+    admin::{
+        rows::{StatsFigures, StatsRow},
+        table::{
+            Cell, Column,
+            Type::{Numeric, Text},
+            cell,
+        },
     },
+    config::StatsColumns,
+    telemetry::figures::STATS_FIGURES,
 };
 
-pub(super) const STATS: &[Column] = &[
+const STATS: [Column; 25] = [
     ("database", Text),
     ("total_server_assignment_count", Numeric),
     ("total_xact_count", Numeric),
@@ -37,15 +41,61 @@ pub(super) const STATS: &[Column] = &[
     ("avg_client_login_count", Numeric),
 ];
 
-pub(super) fn stats(rows: &[StatsRow]) -> Vec<Vec<Cell>> {
+const STATS_WITHOUT_LOGINS: [Column; 23] = without(STATS, 12);
+const TOTALS_WITHOUT_LOGINS: [Column; 12] = without(STATS_TOTALS, 12);
+const AVERAGES_WITHOUT_LOGINS: [Column; 12] = without(STATS_AVERAGES, 12);
+
+/// Leaves out column `first`, and what does not fit any more.
+#[allow(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+const fn without<const ALL: usize, const LEFT: usize>(columns: [Column; ALL], first: usize) -> [Column; LEFT] {
+    let mut left = [("", Text); LEFT];
+    let mut at = 0;
+    while at < LEFT {
+        left[at] = columns[if at < first { at } else { at + 1 }];
+        at += 1;
+    }
+    left
+}
+
+/// Those that client_login_count, the last one, belongs to or not.
+fn figures(all: &StatsFigures, layout: StatsColumns) -> impl Iterator<Item = u64> + use<> {
+    let count = match layout {
+        StatsColumns::WithLogins => STATS_FIGURES,
+        StatsColumns::WithoutLogins => STATS_FIGURES - 1,
+    };
+    all.values().into_iter().take(count)
+}
+
+pub(super) fn stats_columns(layout: StatsColumns) -> &'static [Column] {
+    match layout {
+        StatsColumns::WithLogins => &STATS,
+        StatsColumns::WithoutLogins => &STATS_WITHOUT_LOGINS,
+    }
+}
+
+pub(super) fn totals_columns(layout: StatsColumns) -> &'static [Column] {
+    match layout {
+        StatsColumns::WithLogins => &STATS_TOTALS,
+        StatsColumns::WithoutLogins => &TOTALS_WITHOUT_LOGINS,
+    }
+}
+
+pub(super) fn averages_columns(layout: StatsColumns) -> &'static [Column] {
+    match layout {
+        StatsColumns::WithLogins => &STATS_AVERAGES,
+        StatsColumns::WithoutLogins => &AVERAGES_WITHOUT_LOGINS,
+    }
+}
+
+pub(super) fn stats(rows: &[StatsRow], layout: StatsColumns) -> Vec<Vec<Cell>> {
     let row = |row: &StatsRow| {
-        let figures = row.totals.values().into_iter().chain(row.averages.values());
+        let figures = figures(&row.totals, layout).chain(figures(&row.averages, layout));
         [cell(&row.database)].into_iter().chain(figures.map(cell)).collect()
     };
     rows.iter().map(row).collect()
 }
 
-pub(super) const STATS_TOTALS: &[Column] = &[
+const STATS_TOTALS: [Column; 13] = [
     ("database", Text),
     ("server_assignment_count", Numeric),
     ("xact_count", Numeric),
@@ -61,11 +111,11 @@ pub(super) const STATS_TOTALS: &[Column] = &[
     ("client_login_count", Numeric),
 ];
 
-pub(super) fn stats_totals(rows: &[StatsRow]) -> Vec<Vec<Cell>> {
-    rows.iter().map(|row| named(&row.database, &row.totals)).collect()
+pub(super) fn stats_totals(rows: &[StatsRow], layout: StatsColumns) -> Vec<Vec<Cell>> {
+    rows.iter().map(|row| named(&row.database, &row.totals, layout)).collect()
 }
 
-pub(super) const STATS_AVERAGES: &[Column] = &[
+const STATS_AVERAGES: [Column; 13] = [
     ("database", Text),
     ("server_assignment_count", Numeric),
     ("xact_count", Numeric),
@@ -81,12 +131,12 @@ pub(super) const STATS_AVERAGES: &[Column] = &[
     ("avg_client_login_count", Numeric),
 ];
 
-pub(super) fn stats_averages(rows: &[StatsRow]) -> Vec<Vec<Cell>> {
-    rows.iter().map(|row| named(&row.database, &row.averages)).collect()
+pub(super) fn stats_averages(rows: &[StatsRow], layout: StatsColumns) -> Vec<Vec<Cell>> {
+    rows.iter().map(|row| named(&row.database, &row.averages, layout)).collect()
 }
 
-fn named(database: &str, figures: &StatsFigures) -> Vec<Cell> {
-    [cell(database)].into_iter().chain(figures.values().map(cell)).collect()
+fn named(database: &str, all: &StatsFigures, layout: StatsColumns) -> Vec<Cell> {
+    [cell(database)].into_iter().chain(figures(all, layout).map(cell)).collect()
 }
 
 pub(super) const TOTALS: &[Column] = &[("name", Text), ("value", Numeric)];
@@ -107,11 +157,11 @@ const TOTALS_NAMES: [&str; 12] = [
 ];
 
 /// Over all databases. A time's average over all of them is weighed by their events per second.
-pub(super) fn totals(rows: &[StatsRow]) -> Vec<Vec<Cell>> {
+pub(super) fn totals(rows: &[StatsRow], layout: StatsColumns) -> Vec<Vec<Cell>> {
     let totals = rows.iter().fold(StatsFigures::default(), |sum, row| sum.plus(&row.totals));
     let averages = averages(rows);
-    let lines = |prefix: &'static str, figures: StatsFigures| {
-        let named = TOTALS_NAMES.into_iter().zip(figures.values());
+    let lines = |prefix: &'static str, all: StatsFigures| {
+        let named = TOTALS_NAMES.into_iter().zip(figures(&all, layout));
         named.map(move |(name, value)| vec![cell(format_args!("{prefix}_{name}")), cell(value)])
     };
     lines("total", totals).chain(lines("avg", averages)).collect()

@@ -27,10 +27,15 @@ fn read(text: &str) -> Show {
 /// Asks for a SHOW, checks its columns, and that every row has them all.
 #[track_caller]
 fn check(text: &str, expected: &str) -> Table {
+    check_layout(StatsColumns::WithLogins, text, expected)
+}
+
+#[track_caller]
+fn check_layout(layout: StatsColumns, text: &str, expected: &str) -> Table {
     let show = read(text);
-    let table = table(&show, &Process::default()).expect(text);
+    let table = table(&show, &Process::with_layout(layout)).expect(text);
     assert_eq!(spelled(table.columns), expected.split_whitespace().collect::<Vec<_>>().join(" "));
-    assert_eq!(columns(&show), Some(table.columns));
+    assert_eq!(columns(&show, layout), Some(table.columns));
     for row in &table.rows {
         assert_eq!(row.len(), table.columns.len(), "{text}");
     }
@@ -104,6 +109,41 @@ fn totals_and_averages_are_also_shown_apart() {
          avg_server_parse_count:N avg_bind_count:N avg_client_login_count:N",
     );
     assert_eq!(row(&averages, 0)[1..3], ["101", "102"]);
+}
+
+#[test]
+fn the_statistics_have_the_layout_of_1_25_2_where_that_is_asked_for() {
+    let layout = StatsColumns::WithoutLogins;
+    let table = check_layout(
+        layout,
+        "SHOW STATS",
+        "database:s total_server_assignment_count:N total_xact_count:N total_query_count:N
+         total_received:N total_sent:N total_xact_time:N total_query_time:N total_wait_time:N
+         total_client_parse_count:N total_server_parse_count:N total_bind_count:N
+         avg_server_assignment_count:N avg_xact_count:N avg_query_count:N
+         avg_recv:N avg_sent:N avg_xact_time:N avg_query_time:N avg_wait_time:N
+         avg_client_parse_count:N avg_server_parse_count:N avg_bind_count:N",
+    );
+    let mut expected = vec!["shop".to_owned()];
+    expected.extend((1..=11).chain(101..=111).map(|figure: i32| figure.to_string()));
+    assert_eq!(row(&table, 0), expected);
+    check_layout(
+        layout,
+        "SHOW STATS_TOTALS",
+        "database:s server_assignment_count:N xact_count:N query_count:N bytes_received:N
+         bytes_sent:N xact_time:N query_time:N wait_time:N client_parse_count:N
+         server_parse_count:N bind_count:N",
+    );
+    check_layout(
+        layout,
+        "SHOW STATS_AVERAGES",
+        "database:s server_assignment_count:N xact_count:N query_count:N bytes_received:N
+         bytes_sent:N xact_time:N query_time:N wait_time:N avg_client_parse_count:N
+         avg_server_parse_count:N avg_bind_count:N",
+    );
+    let totals = check_layout(layout, "SHOW TOTALS", "name:s value:N");
+    assert_eq!(totals.rows.len(), 22);
+    assert_eq!([row(&totals, 10)[0], row(&totals, 21)[0]], ["total_ps_bind_count", "avg_ps_bind_count"]);
 }
 
 #[test]
