@@ -10,7 +10,7 @@ use pgweir::config::{
 
 const PAGE: &str = "config/COMPATIBILITY.md";
 /// Settings without a section that PgBouncer does not have.
-const OUR_OWN: &[&str] = &["shutdown_timeout", "workers", "log_format", "stats_columns"];
+const OUR_OWN: &[&str] = &["auth_query_cache_ttl", "shutdown_timeout", "workers", "log_format", "stats_columns"];
 
 fn read(file: &str) -> Option<String> {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).ok()

@@ -87,7 +87,7 @@ fn a_wrong_password_and_an_unknown_user_are_refused_alike() {
         let proxy = Proxy::of(cluster(), &database).set("auth_type", method).start();
         for user in [USER, "nobody_knows"] {
             let (code, said) = refusal(&proxy.address(), &[("user", user), ("database", &database)], "wrong");
-            assert_eq!((code.as_str(), said.as_str()), ("08P01", text), "{method} {user}");
+            assert_eq!((code.as_str(), said.as_str()), ("28P01", text), "{method} {user}");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! userlist.txt: `"user" "secret" anything`, one user a line.
 
-use std::{collections::HashMap, sync::OnceLock};
+use std::{collections::HashMap, sync::Arc};
 
-use super::{scram, secret::Secret};
+use super::{credentials::Credentials, secret::Secret};
 
 /// PgBouncer's limits, in bytes.
 const LONGEST_NAME: usize = 128;
@@ -11,15 +11,9 @@ const LONGEST_SECRET: usize = 65531;
 /// The users that auth_file knows.
 #[derive(Clone, Debug, Default)]
 pub struct UserList {
-    users: HashMap<Box<str>, User>,
+    users: HashMap<Box<str>, Arc<Credentials>>,
     broken_line: Option<usize>,
-}
-
-#[derive(Clone, Debug)]
-struct User {
-    secret: Secret,
-    /// What SCRAM makes of a password: thousands of hashes, once and not at each login.
-    scram: OnceLock<Secret>,
+    prefers_scram: bool,
 }
 
 impl UserList {
@@ -35,20 +29,24 @@ impl UserList {
             };
             rest = skip_space(after);
         }
+        let by_scram = list.users.values().filter(|user| matches!(user.secret(), Secret::Scram(_))).count();
+        list.prefers_scram = 2 * by_scram > list.users.len();
         list
     }
 
     /// What is stored for `user`.
     pub fn secret(&self, user: &str) -> Option<&Secret> {
-        Some(&self.users.get(user)?.secret)
+        Some(self.users.get(user)?.secret())
     }
 
-    /// The same in the form that SCRAM needs, worked out at the first login of a user whose password is listed.
-    pub fn scram_secret(&self, user: &str, mock_key: &[u8; 32]) -> Option<&Secret> {
-        let found = self.users.get(user)?;
-        let Secret::Plain(password) = &found.secret else { return Some(&found.secret) };
-        let derived = || scram::derive(password, &scram::salt_of(user, mock_key), scram::DEFAULT_ITERATIONS);
-        Some(found.scram.get_or_init(|| Secret::Scram(derived())))
+    /// The same, to be asked for.
+    pub fn credentials(&self, user: &str) -> Option<&Arc<Credentials>> {
+        self.users.get(user)
+    }
+
+    /// Whether an unknown user looks like the others if asked for SCRAM where md5 is enough.
+    pub fn prefers_scram(&self) -> bool {
+        self.prefers_scram
     }
 
     /// The line at which reading ended, if it did not reach the end.
@@ -82,8 +80,7 @@ impl UserList {
         if user.len() >= LONGEST_NAME || secret.len() >= LONGEST_SECRET {
             return None;
         }
-        let listed = User { secret: Secret::parse(&secret), scram: OnceLock::new() };
-        self.users.insert(user.into(), listed);
+        self.users.insert(user.into(), Arc::new(Credentials::new(Secret::parse(&secret))));
         Some(next_line(rest))
     }
 }
@@ -124,7 +121,7 @@ mod tests {
     #[track_caller]
     fn check(text: &str, users: &[(&str, &str)], broken_line: Option<usize>) {
         let list = UserList::parse(text);
-        let mut found: Vec<_> = list.users.iter().map(|(user, listed)| (user, &listed.secret)).collect();
+        let mut found: Vec<_> = list.users.iter().map(|(user, listed)| (user, listed.secret())).collect();
         found.sort_by_key(|(user, _)| user.to_string());
         let plain = |secret: &Secret| match secret {
             Secret::Plain(password) => password.to_string(),
@@ -136,14 +133,13 @@ mod tests {
     }
 
     #[test]
-    fn a_listed_password_gives_the_same_scram_secret_at_each_login() {
-        let list = UserList::parse("\"a\" \"secret\"\n\"b\" \"md5aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"");
-        let first = list.scram_secret("a", &[1; 32]).unwrap();
-        let expected = scram::derive("secret", &scram::salt_of("a", &[1; 32]), scram::DEFAULT_ITERATIONS);
-        assert!(*first == Secret::Scram(expected));
-        assert!(std::ptr::eq(first, list.scram_secret("a", &[1; 32]).unwrap()));
-        assert!(list.scram_secret("b", &[1; 32]) == list.secret("b"));
-        assert!(list.scram_secret("c", &[1; 32]).is_none());
+    fn unknown_users_look_like_most_of_the_listed_ones() {
+        let scram = "SCRAM-SHA-256$1:c2FsdA==$MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI=:MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI=";
+        let prefers = |text: &str| UserList::parse(text).prefers_scram();
+        assert!(!prefers(""));
+        assert!(!prefers("\"a\" \"x\""));
+        assert!(prefers(&format!("\"a\" \"{scram}\"")));
+        assert!(!prefers(&format!("\"a\" \"{scram}\"\n\"b\" \"x\"")));
     }
 
     #[test]

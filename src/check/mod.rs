@@ -2,6 +2,7 @@
 //!
 //! Loads the configuration, logs in to every server it names and says what is wrong, with the line to change.
 
+mod authentication;
 mod entries;
 mod login;
 
@@ -65,6 +66,7 @@ fn check(file: &Path, config: &Config) -> Vec<Problem> {
         problems.push(Problem { place: None, what: ConfigError { location, ..error }.to_string() });
         TlsSetup::default()
     });
+    problems.extend(authentication::problems(config, &lines));
     let entries = entries(config, &users, &lines);
     if entries.is_empty() && config.fallback.is_none() {
         problems.push(Problem { place: lines.file(), what: "no database in [databases]".to_owned() });
@@ -84,7 +86,11 @@ fn check(file: &Path, config: &Config) -> Vec<Problem> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime {
-        Ok(runtime) => problems.extend(runtime.block_on(log_in_everywhere(config, entries, tls.connect))),
+        Ok(runtime) => {
+            let deadline = longest_login(config);
+            problems.extend(runtime.block_on(log_in_everywhere(deadline, entries, tls.connect)));
+            problems.extend(runtime.block_on(authentication::ask(config, &users, &lines, deadline)));
+        }
         Err(error) => problems.push(Problem { place: None, what: format!("cannot start a runtime: {error}") }),
     }
     problems
@@ -110,11 +116,14 @@ fn users(config: &Config, lines: &Lines) -> (UserList, Vec<Problem>) {
     (users, broken.into_iter().collect())
 }
 
-/// Every server in turn of the file, a few at the same time.
-async fn log_in_everywhere(config: &Config, entries: Vec<Entry>, tls: Arc<ConnectTls>) -> Vec<Problem> {
+fn longest_login(config: &Config) -> Duration {
     let deadline = config.pgbouncer.server_connect_timeout;
     // 0 waits forever, and a check must come to an end.
-    let deadline = if deadline.is_zero() { LONGEST_LOGIN } else { deadline };
+    if deadline.is_zero() { LONGEST_LOGIN } else { deadline }
+}
+
+/// Every server in turn of the file, a few at the same time.
+async fn log_in_everywhere(deadline: Duration, entries: Vec<Entry>, tls: Arc<ConnectTls>) -> Vec<Problem> {
     let turns = Arc::new(Semaphore::new(LOGINS_AT_ONCE));
     let mut logins = JoinSet::new();
     for (number, entry) in entries.into_iter().enumerate() {

@@ -1,8 +1,12 @@
 //! What every client of the process shares.
 
-use std::sync::{
-    Arc, PoisonError, RwLock,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use dashmap::DashMap;
@@ -10,10 +14,10 @@ use dashmap::DashMap;
 use super::{cancel::CancelKeys, info::ClientInfo, peers::Peers};
 use crate::{
     admin::Console,
-    auth::{UserList, scram::ClientKeys},
+    auth::{Credentials, HbaRules, UserList, scram::ClientKeys},
     clock::Clock,
-    cluster::Database,
-    config::Config,
+    cluster::{Database, auth_query::QueryError},
+    config::{Config, DatabaseConfig},
     insight::Insight,
     net::tls::TlsSetup,
     pool::{Pool, Pools},
@@ -30,9 +34,12 @@ pub trait Directory: Send + Sync {
     /// True if nobody was before.
     fn logged_in(&self, database: &Arc<Database>, user: &str) -> bool;
     /// What a SCRAM login has shown opens servers that hold the same secret.
-    fn remember_keys(&self, user: &str, keys: ClientKeys);
     /// Are logins to this database refused? (DISABLE)
     fn is_disabled(&self, name: &str) -> bool;
+    fn remember_keys(&self, owner: KeyOwner<'_>, user: &str, keys: ClientKeys);
+    /// Asks a server for a user whom auth_file does not know, as a login to this database (or to the console) wants it.
+    /// `again`: what is remembered has proved wrong.
+    fn find_user<'a>(&'a self, database: Option<&'a DatabaseConfig>, user: &'a str, again: bool) -> Finding<'a>;
     /// The pool of a member, as clients of this database and user share it.
     fn pool(&self, database: &Arc<Database>, user: &Arc<str>, member: MemberId) -> Option<Arc<Pool>>;
 }
@@ -46,6 +53,62 @@ pub struct Settings {
     pub users: UserList,
     /// How connections are encrypted.
     pub tls: TlsSetup,
+    /// `auth_hba_file`, with `auth_type = hba`.
+    pub rules: Arc<HbaRules>,
+}
+
+/// Whose secret was proved to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyOwner<'a> {
+    /// The one of auth_file, the same for every database.
+    Listed,
+    /// The one that auth_query gave for this database.
+    Of(&'a str),
+}
+
+/// A look-up under way.
+pub type Finding<'a> = Pin<Box<dyn Future<Output = Result<Lookup, AuthQueryError>> + Send + 'a>>;
+
+/// What is known of a user who is not in auth_file.
+#[derive(Clone, Debug)]
+pub enum Lookup {
+    /// A server knows the user.
+    Found(FoundUser),
+    /// It does not.
+    Unknown {
+        /// Users who are known have SCRAM secrets, and this one shall look like them.
+        by_scram: bool,
+    },
+    /// Nobody is to be asked: there is no auth_user.
+    Nobody,
+}
+
+/// A user of `auth_query`.
+#[derive(Clone, Debug)]
+pub struct FoundUser {
+    /// The name in the database.
+    pub user: String,
+    /// What the server stores.
+    pub credentials: Arc<Credentials>,
+    /// It is not for this login that the server was asked.
+    pub is_remembered: bool,
+}
+
+/// Why there is no answer about a user; the client is told nothing of it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AuthQueryError {
+    /// The console has no database of its own to ask in.
+    #[error("auth_dbname is not set, and the console is no database to run auth_query in")]
+    Console,
+    /// Nobody serves auth_dbname.
+    #[error("authentication database \"{0}\" is not configured")]
+    NoDatabase(String),
+    /// DISABLE.
+    #[error("authentication database \"{0}\" is disabled")]
+    Disabled(String),
+    /// The server said no, or nothing.
+    #[error(transparent)]
+    Query(#[from] Arc<QueryError>),
 }
 
 /// Shared by every client.

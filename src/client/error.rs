@@ -1,7 +1,8 @@
 //! Why a client's session ended.
 
+use super::context::AuthQueryError;
 use crate::{
-    auth::scram::ScramError,
+    auth::{Refusal, scram::ScramError},
     net::{PeerError, Side},
     pool::CheckoutError,
     protocol::{ErrorResponse, FrameError, SqlState, error_response, startup::StartupError},
@@ -31,15 +32,24 @@ pub enum ClientError {
     /// No server connection.
     #[error(transparent)]
     Checkout(#[from] CheckoutError),
-    /// Wrong password, unknown user.
-    #[error("{0}")]
-    Authentication(&'static str),
     /// The TLS handshake failed.
     #[error("TLS handshake failed: {0}")]
     Handshake(#[source] std::io::Error),
     /// It asked for TLS where there can be none.
     #[error("{0}")]
     Encryption(&'static str),
+    /// Wrong password, unknown user, a rule.
+    #[error("{}", .0.message())]
+    Authentication(Refusal),
+    /// The operating system gives no random numbers.
+    #[error("no random numbers")]
+    NoRandom,
+    /// auth_query has no answer.
+    #[error("auth_query: {0}")]
+    AuthQuery(#[from] AuthQueryError),
+    /// Nobody serves a database of this name, or nobody is served by it.
+    #[error("no such database: {0}")]
+    NoSuchDatabase(String),
     /// The SCRAM exchange failed.
     #[error(transparent)]
     Scram(#[from] ScramError),
@@ -70,6 +80,20 @@ pub enum ClientError {
     /// The descriptor could not be used.
     #[error(transparent)]
     Socket(std::io::Error),
+}
+
+impl From<Refusal> for ClientError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Authentication(refusal)
+    }
+}
+
+/// PostgreSQL's codes, which drivers know; PgBouncer has one for everything.
+fn sqlstate_of(refusal: Refusal) -> SqlState {
+    match refusal.is_about_the_password() {
+        true => SqlState::INVALID_PASSWORD,
+        false => SqlState::INVALID_AUTHORIZATION,
+    }
 }
 
 impl From<PeerError> for ClientError {
@@ -135,8 +159,12 @@ impl ClientError {
                 (SqlState::PROTOCOL_VIOLATION, "old V2 protocol not supported".to_owned())
             }
             Self::Startup(error) => (SqlState::PROTOCOL_VIOLATION, error.to_string()),
-            Self::Authentication(message) => (SqlState::PROTOCOL_VIOLATION, (*message).to_owned()),
-            Self::Scram(_) => (SqlState::PROTOCOL_VIOLATION, "SASL authentication failed".to_owned()),
+            Self::Authentication(refusal) => (sqlstate_of(*refusal), refusal.message().to_owned()),
+            Self::Scram(_) => (sqlstate_of(Refusal::Sasl), Refusal::Sasl.message().to_owned()),
+            Self::NoRandom => (SqlState::CANNOT_CONNECT_NOW, self.to_string()),
+            Self::AuthQuery(error @ AuthQueryError::Disabled(_)) => (SqlState::PROTOCOL_VIOLATION, error.to_string()),
+            Self::AuthQuery(_) => (SqlState::PROTOCOL_VIOLATION, "bouncer config error".to_owned()),
+            Self::NoSuchDatabase(_) => (SqlState::INVALID_CATALOG_NAME, self.to_string()),
             Self::LoginTimeout => (SqlState::PROTOCOL_VIOLATION, "client_login_timeout".to_owned()),
             Self::Refused(message) => (SqlState::PROTOCOL_VIOLATION, message.clone()),
             Self::ShuttingDown => (SqlState::ADMIN_SHUTDOWN, "server shutting down".to_owned()),

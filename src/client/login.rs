@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::{
     ClientError, ClientInfo, Draw,
-    authenticate::authenticate,
+    authenticate::{Claim, Target, authenticate},
     context::{Context, Settings},
     encryption::first_packet,
     session::OwnSettings,
@@ -18,8 +18,9 @@ use super::{
 };
 use crate::{
     admin,
+    auth::Refusal,
     cluster::Database,
-    config::PoolMode,
+    config::{AuthType, PoolMode},
     insight::Account,
     net::{Endpoint, Peer},
     pool::{CheckoutError, Greeting, Pool},
@@ -68,6 +69,14 @@ pub(super) struct Guest {
     pub key: super::cancel::OwnKey,
     /// `options=-c pgweir.…`.
     pub own: OwnSettings,
+}
+
+/// Names of databases are shorter.
+const LONGEST_DATABASE: usize = 64;
+
+/// Could a database be called so?
+fn is_name(database: &str) -> bool {
+    database.len() < LONGEST_DATABASE
 }
 
 /// What the start-up packet asks for.
@@ -130,7 +139,18 @@ async fn log_in(
     if is_console {
         return console(io, visitor, context, settings, &parameters).await.map(Welcome::Console);
     }
-    authenticate(io, context, settings, &parameters.user).await?;
+    let section = settings.config.database(&parameters.database).filter(|_| is_name(&parameters.database));
+    let tls = io.stream.tls().cloned();
+    let claim = Claim {
+        user: &parameters.user,
+        database: &parameters.database,
+        target: section.as_deref().map_or(Target::Unknown, Target::Database),
+        peer: visitor.peer,
+        certificate: tls.as_deref().map(|facts| &*facts.names),
+        is_replication: false,
+    };
+    let user = authenticate(io, context, settings, claim).await?;
+    let parameters = Request { user, ..parameters };
     welcome(io, visitor, context, settings, parameters, worker).await.map(|guest| Welcome::Client(Box::new(guest)))
 }
 
@@ -183,17 +203,26 @@ async fn console(
 ) -> Result<ConsoleGuest, ClientError> {
     let main = &settings.config.pgbouncer;
     let is_self = matches!(visitor.peer, Peer::Unix { uid, .. } if uid == nix::unistd::geteuid().as_raw());
-    let privilege = if request.user == "pgbouncer" && is_self {
+    let privilege = if main.admin_users.contains(&request.user) || (request.user == "pgbouncer" && is_self) {
         admin::Privilege::Admin
-    } else if main.admin_users.contains(&request.user) {
-        authenticate(io, context, settings, &request.user).await?;
-        admin::Privilege::Admin
-    } else if main.stats_users.contains(&request.user) {
-        authenticate(io, context, settings, &request.user).await?;
+    } else if main.stats_users.contains(&request.user) || main.auth_type == AuthType::Any {
         admin::Privilege::Stats
     } else {
-        return Err(ClientError::Refused("not allowed".to_owned()));
+        return Err(Refusal::Console.into());
     };
+    if request.user != "pgbouncer" || !is_self {
+        // Rules about the console are meant whatever it was called.
+        let tls = io.stream.tls().cloned();
+        let claim = Claim {
+            user: &request.user,
+            database: "pgbouncer",
+            target: Target::Console,
+            peer: visitor.peer,
+            certificate: tls.as_deref().map(|facts| &*facts.names),
+            is_replication: false,
+        };
+        authenticate(io, context, settings, claim).await?;
+    }
     let info = Arc::new(ClientInfo::new(
         visitor.id,
         request.database.as_str().into(),
@@ -245,8 +274,9 @@ async fn welcome(
     request: Request,
     worker: usize,
 ) -> Result<Guest, ClientError> {
-    let unknown = || ClientError::Refused(format!("no such database: {}", request.database));
-    let section = settings.config.database(&request.database).ok_or_else(unknown)?;
+    let unknown = || ClientError::NoSuchDatabase(request.database.clone());
+    let section = settings.config.database(&request.database).filter(|_| is_name(&request.database));
+    let section = section.ok_or_else(unknown)?;
     let database = context.directory.database(&request.database).ok_or_else(unknown)?;
     if context.directory.is_disabled(&request.database) {
         return Err(ClientError::DatabaseDisabled(request.database));

@@ -31,7 +31,7 @@ use std::{
     time::Duration,
 };
 
-pub use context::{Context, Directory, Parts, Settings};
+pub use context::{AuthQueryError, Context, Directory, Finding, FoundUser, KeyOwner, Lookup, Parts, Settings};
 pub use error::ClientError;
 pub use info::{Activity, ClientInfo, Signal};
 pub use peers::{PeerFigures, Peers};

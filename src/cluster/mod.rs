@@ -2,8 +2,9 @@
 //!
 //! [`monitor`] asks every member and reports samples; [`health`] and [`roles`] are the pure rules that turn them
 //! into verdicts, and [`members`] keeps both for a whole cluster. [`in_doubt`] settles commits whose connection was
-//! lost; [`catalog_watch`] keeps the snapshot of the catalog current.
+//! lost; [`catalog_watch`] keeps the snapshot of the catalog current; [`auth_query`] asks for users.
 
+pub mod auth_query;
 pub mod backoff;
 pub mod catalog_loader;
 pub mod catalog_watch;

@@ -226,5 +226,8 @@ settings! {
         log_format: LogFormat = LogFormat::Pgbouncer, AtStart;
         /// Columns of SHOW STATS: 23 for tools that know those of PgBouncer 1.25.2 and no more. STATS_TOTALS, STATS_AVERAGES and TOTALS follow.
         stats_columns: StatsColumns = StatsColumns::WithLogins, OnReload;
+        /// Seconds for which an answer to auth_query is used again; 0 asks at each login. With SCRAM, who has a new
+        /// password may be refused once within this time; the login after that asks.
+        auth_query_cache_ttl: Duration = seconds(2), OnReload;
     }
 }

@@ -24,9 +24,12 @@ pub(super) fn no_console_database(name: &Option<String>) -> Check {
 }
 
 pub(super) fn auth_type(auth_type: &AuthType) -> Check {
-    let built =
-        matches!(auth_type, AuthType::Trust | AuthType::Plain | AuthType::Md5 | AuthType::ScramSha256 | AuthType::Cert);
-    expect(built, "trust, plain, md5, scram-sha-256 or cert (others are not supported yet)")
+    let elsewhere = matches!(auth_type, AuthType::Ldap | AuthType::Pam);
+    expect(
+        !elsewhere,
+        "any, trust, plain, md5, cert, hba or scram-sha-256 (pam and ldap are not supported: \
+         auth_query takes users and passwords from the server)",
+    )
 }
 
 pub(super) fn peer_id(id: &u32) -> Check {

@@ -5,9 +5,7 @@ use super::{Config, choice::CacheMode};
 /// As SHOW CONFIG names them.
 const WITHOUT_EFFECT: &[&str] = &[
     "application_name_add_host",
-    "auth_dbname",
     "auth_ldap_options",
-    "auth_query",
     "autodb_idle_timeout",
     "client_idle_timeout",
     "client_tls_dheparams",
@@ -29,7 +27,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "reserve_pool_timeout",
     "resolv_conf",
     "sbuf_loopcnt",
-    "scram_iterations",
     "server_check_delay",
     "server_check_query",
     "server_fast_close",

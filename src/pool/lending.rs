@@ -87,6 +87,9 @@ impl CheckoutError {
             Self::Connect(ConnectError::Refused { sqlstate, message, .. }) => {
                 ErrorResponse::fatal(sqlstate.unwrap_or(SqlState::CANNOT_CONNECT_NOW), message.clone())
             }
+            Self::Connect(ConnectError::Login(error)) => {
+                ErrorResponse::fatal(SqlState::PROTOCOL_VIOLATION, error.to_string())
+            }
             Self::Connect(_) => ErrorResponse::fatal(
                 SqlState::PROTOCOL_VIOLATION,
                 "server login has been failing, try again later (server_login_retry)",

@@ -25,6 +25,10 @@ impl SqlState {
     pub const DUPLICATE_STATEMENT: Self = Self(*b"42P05");
     /// `invalid_password`.
     pub const INVALID_PASSWORD: Self = Self(*b"28P01");
+    /// `invalid_authorization_specification`.
+    pub const INVALID_AUTHORIZATION: Self = Self(*b"28000");
+    /// `invalid_catalog_name`: no such database.
+    pub const INVALID_CATALOG_NAME: Self = Self(*b"3D000");
     /// `invalid_parameter_value`.
     pub const INVALID_PARAMETER_VALUE: Self = Self(*b"22023");
     /// `read_only_sql_transaction`: a write reached a replica.

@@ -282,7 +282,8 @@ impl ConsoleState for View {
                 })?,
                 false => running.tls.clone(),
             };
-            let settings = crate::client::Settings { config, users: running.users.clone(), tls };
+            let rules = std::sync::Arc::new(super::read_rules(&config).map_err(|_| ConsoleError::SetFailed)?);
+            let settings = crate::client::Settings { config, users: running.users.clone(), rules, tls };
             proxy.install(settings).map_err(|_| ConsoleError::SetFailed)
         })
     }

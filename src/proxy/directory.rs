@@ -6,14 +6,13 @@ use std::{
     time::Duration,
 };
 
-use dashmap::DashMap;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{ProcessError, control_plane::ControlPlane, switches::Switches};
+use super::{ProcessError, control_plane::ControlPlane, switches::Switches, users::Users};
 use crate::{
     auth::{Secret, scram::ClientKeys},
     cache::{Cells, ResultCache},
-    client::{Directory, Settings},
+    client::{Directory, Finding, KeyOwner, Settings},
     clock::Clock,
     cluster::{Database, DatabaseSettings, RealDatabase},
     config::{CacheMode, Config, DatabaseConfig, Host, ReplicaRole},
@@ -25,8 +24,6 @@ use crate::{
 
 /// Primary samples that are kept: at ten a second, the fences of the last minute resolve exactly.
 const SAMPLES: usize = 600;
-/// Users whose keys are remembered.
-const MAX_KEYS: usize = 100_000;
 /// Databases that a `*` entry may make.
 const MAX_FALLBACK_DATABASES: usize = 1000;
 
@@ -58,8 +55,7 @@ pub(super) struct Installation {
     real: Mutex<HashMap<(Address, String), Weak<RealDatabase>>>,
     cache: Mutex<Option<Arc<ResultCache>>>,
     switches: RwLock<Switches>,
-    /// What the last SCRAM login of each user has shown.
-    keys: Arc<DashMap<String, ClientKeys>>,
+    users: Arc<Users>,
 }
 
 /// Members of a database in order of their ids: the configured primary, then its replicas.
@@ -98,25 +94,25 @@ fn new_cells(now: u64) -> Cells {
     cells
 }
 
-fn nanos(duration: Duration) -> u64 {
+pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Zero means no deadline.
-fn or_never(deadline: Duration) -> Duration {
+pub(super) fn or_never(deadline: Duration) -> Duration {
     if deadline.is_zero() { Duration::MAX } else { deadline }
 }
 
 impl Installation {
     pub(super) fn new(settings: Arc<Settings>, shared: Shared) -> Result<Arc<Self>, ProcessError> {
         let installation = Arc::new(Self {
+            users: Arc::new(Users::new(&shared)),
             shared,
             settings: Arc::new(RwLock::new(Arc::clone(&settings))),
             databases: Arc::default(),
             real: Mutex::default(),
             cache: Mutex::default(),
             switches: RwLock::default(),
-            keys: Arc::default(),
         });
         installation.install(settings)?;
         Ok(installation)
@@ -156,7 +152,13 @@ impl Installation {
         }
         self.switch(|switches| switches.retain(|name| self.find(name).is_some()));
         self.refresh_pools(&settings);
+        self.users.forget();
         Ok(())
+    }
+
+    /// What has to be done now and then.
+    pub(super) fn maintain(&self) {
+        self.users.maintain();
     }
 
     fn resize_cache(&self, config: &Config) {
@@ -337,17 +339,16 @@ impl Installation {
         let limits = Self::limits(&settings, member_section(&served.section, key.member)?, &key.user);
         let (user, name, member) = (key.user.to_string(), key.database.to_string(), key.member);
         let (databases, first) = (Arc::clone(&self.databases), served.section.clone());
-        let (in_force, keys) = (Arc::clone(&self.settings), Arc::clone(&self.keys));
+        let (in_force, users) = (Arc::clone(&self.settings), Arc::clone(&self.users));
         let resolver = Arc::clone(&self.shared.resolver);
         let login: LoginSource = Box::new(move || {
             let settings = Arc::clone(&in_force.read().unwrap_or_else(PoisonError::into_inner));
-            let keys = keys.get(&user).map(|keys| keys.clone());
             let dialer =
                 Dialer { resolver: Arc::clone(&resolver), socket: SocketOptions::of(&settings.config.pgbouncer) };
             // As the file says now; a pool outlives a RELOAD.
             let served = databases.read().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
             let section = served.as_ref().map_or(&first, |served| &served.section);
-            login(&settings, member_section(section, member).unwrap_or(section), &user, keys, dialer)
+            login(&settings, member_section(section, member).unwrap_or(section), &user, &users, dialer)
         });
         let pool = Pool::new(key.clone(), login, limits, self.shared.clock, Arc::clone(&self.shared.ids));
         pool.pause(self.switches().is_paused(&key.database));
@@ -385,26 +386,30 @@ impl Served {
     }
 }
 
-fn login(settings: &Settings, section: &DatabaseConfig, user: &str, keys: Option<ClientKeys>, dialer: Dialer) -> Login {
+fn login(settings: &Settings, section: &DatabaseConfig, user: &str, users: &Users, dialer: Dialer) -> Login {
     let own = section.password.as_ref().map(|password| Secret::parse(password.reveal()));
-    let secret = own.or_else(|| settings.users.secret(user).cloned());
+    let (listed, keys) = users.secret(settings, &section.name, user);
+    Login {
+        address: address(section, &settings.config),
+        user: user.to_owned(),
+        secret: own.or(listed),
+        keys,
+        database: section.server_dbname().to_owned(),
+        parameters: login_parameters(section),
+        dialer,
+        tls: Arc::clone(&settings.tls.connect),
+    }
+}
+
+/// What a connect string asks of a server at login.
+pub(super) fn login_parameters(section: &DatabaseConfig) -> Vec<(String, String)> {
     let pairs = [
         ("client_encoding", &section.client_encoding),
         ("datestyle", &section.datestyle),
         ("timezone", &section.timezone),
         ("application_name", &section.application_name),
     ];
-    let parameters = pairs.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)));
-    Login {
-        address: address(section, &settings.config),
-        user: user.to_owned(),
-        secret,
-        keys,
-        database: section.server_dbname().to_owned(),
-        parameters: parameters.collect(),
-        dialer,
-        tls: Arc::clone(&settings.tls.connect),
-    }
+    pairs.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))).collect()
 }
 
 fn database_settings(config: &Config) -> DatabaseSettings {
@@ -464,10 +469,14 @@ impl Directory for Installation {
         self.switches().is_disabled(name)
     }
 
-    fn remember_keys(&self, user: &str, keys: ClientKeys) {
-        if self.keys.len() < MAX_KEYS {
-            self.keys.insert(user.to_owned(), keys);
-        }
+    fn remember_keys(&self, owner: KeyOwner<'_>, user: &str, keys: ClientKeys) {
+        self.users.remember_keys(owner, user, keys);
+    }
+
+    fn find_user<'a>(&'a self, database: Option<&'a DatabaseConfig>, user: &'a str, again: bool) -> Finding<'a> {
+        let settings = self.settings();
+        let is_disabled = |name: &str| self.switches().is_disabled(name);
+        Box::pin(async move { self.users.find(&settings, database, user, again, is_disabled).await })
     }
 
     fn pool(&self, database: &Arc<Database>, user: &Arc<str>, member: MemberId) -> Option<Arc<Pool>> {

@@ -2,6 +2,7 @@
 
 mod console;
 mod control_plane;
+mod credentials;
 mod directory;
 mod figures;
 mod http;
@@ -10,6 +11,7 @@ mod process;
 mod service_manager;
 mod signals;
 mod switches;
+mod users;
 mod workers;
 
 use std::{
@@ -22,14 +24,14 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use self::credentials::{load, read_rules, with_files};
 pub use self::process::ProcessError;
 use self::{directory::Installation, signals::HeldBack, workers::Workers};
 use crate::{
     admin::Console,
-    auth::UserList,
     client::{Context, Parts, Settings, Signal},
     clock::Clock,
-    config::{Config, ConfigError, Lines, LogFormat},
+    config::{Config, LogFormat},
     insight::{Insight, InsightSettings},
     net::{Listener, tls::TlsSetup},
     pool::Pools,
@@ -90,38 +92,6 @@ pub(crate) struct Proxy {
     started: Instant,
     tracker: TaskTracker,
     cancel: CancellationToken,
-}
-
-/// Reads the configuration and the files that it names.
-pub(crate) fn load(path: &Path) -> Result<Settings, ConfigError> {
-    with_files(path, Config::load(path)?)
-}
-
-/// The files that `client_tls_*` and `server_tls_*` name.
-fn load_tls(path: &Path, config: &Config) -> Result<TlsSetup, ConfigError> {
-    TlsSetup::load(&config.pgbouncer).map_err(|error| {
-        let location = error.key.as_deref().and_then(|key| Lines::read(path).of_main_key(key));
-        ConfigError { location, ..error }
-    })
-}
-
-/// Reads the files that a configuration names.
-fn with_files(path: &Path, config: Config) -> Result<Settings, ConfigError> {
-    let tls = load_tls(path, &config)?;
-    let users = match &config.pgbouncer.auth_file {
-        None => UserList::default(),
-        Some(file) => match std::fs::read_to_string(file) {
-            Ok(text) => UserList::parse(&text),
-            Err(error) => {
-                tracing::error!(file = %file, %error, "auth_file not read");
-                UserList::default()
-            }
-        },
-    };
-    if let Some(line) = users.broken_line() {
-        tracing::error!(line, "broken auth file");
-    }
-    Ok(Settings { config, users, tls })
 }
 
 /// Runs until it is told to stop. Why it could not start, or go on, is in the log, or on standard error where there is
@@ -303,6 +273,7 @@ fn insight_settings(config: &Config) -> InsightSettings {
 /// Worn connections, statistics.
 fn maintain(proxy: &Arc<Proxy>) {
     let (context, stop) = (Arc::clone(&proxy.context), proxy.cancel.clone());
+    let installation = Arc::clone(&proxy.installation);
     proxy.tracker.spawn(async move {
         let mut ticks = tokio::time::interval(MAINTENANCE);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -316,6 +287,7 @@ fn maintain(proxy: &Arc<Proxy>) {
             for pool in context.pools.all() {
                 pool.maintain();
             }
+            installation.maintain();
             let settings = context.settings();
             if rolled.elapsed() >= stats_period(&settings.config) {
                 rolled = Instant::now();

@@ -11,6 +11,7 @@
 mod cancel;
 mod connect;
 mod dns;
+mod question;
 mod reset;
 
 use std::{
@@ -26,6 +27,7 @@ use std::{
 pub use cancel::{CancelGate, CancelKey, CancelPermit, send_cancel};
 pub use connect::{ConnectError, Dialer, Login, connect};
 pub use dns::{CachedName, Gone, Resolver};
+pub use question::{AskError, Row, ask};
 pub use reset::{ExecuteError, execute, reset};
 
 use crate::{

@@ -302,8 +302,8 @@ fn what_is_not_built_is_refused_at_load() {
     );
     refused("client_tls_dheparams = 2048", "a.ini:2: client_tls_dheparams: expected auto, none or legacy, got 2048");
     refused(
-        "auth_type = hba",
-        "a.ini:2: auth_type: expected trust, plain, md5, scram-sha-256 or cert (others are not supported yet), got hba",
+        "auth_type = pam",
+        "a.ini:2: auth_type: expected any, trust, plain, md5, cert, hba or scram-sha-256 (pam and ldap are not supported: auth_query takes users and passwords from the server), got pam",
     );
     assert_eq!(config("server_tls_sslmode = allow").pgbouncer.server_tls_sslmode, SslMode::Allow);
 }
