@@ -15,7 +15,7 @@ use pgweir::{
     catalog::{Access, RelationOid, RelationRow, SchemaRow, Snapshot, SnapshotRows},
     insight::{CacheOutcome, Insight, InsightSettings, RequestRecord, Route, Work},
     lsn::Lsn,
-    pool::wait_queue::{CheckOut, Grant, WaitQueue},
+    pool::wait_queue::{CheckOut, Grant, Shape, WaitQueue},
     protocol::{TransactionStatus, backend, frontend, frontend::Target},
     routing::{
         Demand, Fence, Health, Limits, Member, MemberId, MemberState, PrimarySamples, Role, RouteReason, Sample,
@@ -200,9 +200,16 @@ fn choose_replica() -> Box<dyn FnMut(usize)> {
 
 /// A queue of so many connections, all of them idle.
 fn queue(size: u32) -> WaitQueue<u32> {
-    let mut queue = WaitQueue::new(size as usize, size as usize);
+    let size_of_pool = size as usize;
+    let mut queue = WaitQueue::new(Shape {
+        size: size_of_pool,
+        reserve: 0,
+        reserve_after: 0,
+        max_opening: size_of_pool,
+        is_round_robin: false,
+    });
     for _ in 0..size {
-        assert_eq!(queue.check_out(|_| true), CheckOut::Granted(Grant::Open));
+        assert!(matches!(queue.enlist(0, |_| true), CheckOut::Granted(Grant::Open { .. })));
         queue.opened();
     }
     (0..size).for_each(|server| queue.check_in(server));
@@ -213,25 +220,26 @@ fn queue(size: u32) -> WaitQueue<u32> {
 fn pool_idle() -> Box<dyn FnMut(usize)> {
     let mut queue = queue(16);
     Box::new(move |_| {
-        let checked_out = queue.check_out(|server| black_box(*server).is_multiple_of(2));
-        if let CheckOut::Granted(Grant::Server(server)) = black_box(checked_out) {
+        let checked_out = queue.take_rested(|server| black_box(*server).is_multiple_of(2));
+        if let Some(server) = black_box(checked_out) {
             queue.check_in(server);
         }
-        black_box(queue.next_grant());
+        black_box(queue.next_grant(|_| true));
     })
 }
 
 /// Waits in line for the only connection, gets it when it comes back, and so on.
 fn pool_contended() -> Box<dyn FnMut(usize)> {
     let mut queue = queue(1);
-    assert_eq!(queue.check_out(|_| true), CheckOut::Granted(Grant::Server(0)));
+    assert_eq!(queue.take_rested(|_| true), Some(0));
     for _ in 0..8 {
-        assert!(matches!(queue.check_out(|_| true), CheckOut::Wait(_)));
+        assert!(matches!(queue.enlist(0, |_| true), CheckOut::Wait(_)));
     }
     Box::new(move |_| {
-        black_box(queue.check_out(|_| true));
+        assert_eq!(black_box(queue.take_rested(|_| true)), None);
+        black_box(queue.enlist(0, |_| true));
         queue.check_in(0);
-        black_box(queue.next_grant());
+        black_box(queue.next_grant(|_| true));
     })
 }
 

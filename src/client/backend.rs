@@ -314,6 +314,7 @@ impl Client {
             self.void_misunderstood(now);
         }
         while let Some(mut pending) = self.pending.pop() {
+            self.transaction_started = self.transaction_started.min(pending.started);
             if status == TransactionStatus::Idle {
                 pending.work.transactions = 1;
                 let nanos = now.saturating_sub(self.transaction_started.min(pending.started));
@@ -328,6 +329,8 @@ impl Client {
         if is_last {
             self.session.strings_change = false;
         }
+        let is_open = status != TransactionStatus::Idle;
+        self.info.answered(now, if is_last { 0 } else { now }, if is_open { self.transaction_started } else { 0 });
         if is_last && status == TransactionStatus::Idle {
             self.session.transaction = Default::default();
         }

@@ -11,7 +11,7 @@ use std::{
 
 use dashmap::DashMap;
 
-use super::{cancel::CancelKeys, info::ClientInfo, peers::Peers};
+use super::{admission::Admissions, cancel::CancelKeys, info::ClientInfo, peers::Peers};
 use crate::{
     admin::Console,
     auth::{Credentials, HbaRules, UserList, scram::ClientKeys},
@@ -137,6 +137,8 @@ pub struct Context {
     pub ids: Arc<AtomicU64>,
     /// Logins under way and logged-in clients.
     pub connected: AtomicU64,
+    /// Clients by database and by user.
+    pub admissions: Arc<Admissions>,
     /// New clients of databases are refused.
     pub is_shutting_down: AtomicBool,
     /// Makes challenges for unknown users look like those for known ones.
@@ -184,6 +186,7 @@ impl Context {
             console: parts.console,
             ids: parts.ids,
             connected: AtomicU64::new(0),
+            admissions: Arc::default(),
             is_shutting_down: AtomicBool::new(false),
             mock_key: parts.mock_key,
             settings: RwLock::new(parts.settings),

@@ -1,6 +1,6 @@
 //! Why a client's session ended.
 
-use super::context::AuthQueryError;
+use super::{admission::Crowded, context::AuthQueryError, deadlines::Overdue};
 use crate::{
     auth::{Refusal, scram::ScramError},
     net::{PeerError, Side},
@@ -68,6 +68,18 @@ pub enum ClientError {
     /// The process stops.
     #[error("server shutting down")]
     ShuttingDown,
+    /// `max_client_conn`
+    #[error("no more connections allowed (max_client_conn)")]
+    TooMany,
+    /// There are as many of its database or its user as there may be.
+    #[error("{}", .0.label())]
+    Crowded(Crowded),
+    /// A server did not come up before `client_login_timeout`.
+    #[error("client_login_timeout (server down)")]
+    ServerDown,
+    /// It took too long.
+    #[error("{}", .0.label())]
+    Overdue(Overdue),
     /// KILL_CLIENT.
     #[error("admin forced disconnect")]
     Disconnected,
@@ -171,6 +183,9 @@ impl ClientError {
             Self::Disconnected => (SqlState::ADMIN_SHUTDOWN, "admin forced disconnect".to_owned()),
             Self::DatabaseRemoved => (SqlState::ADMIN_SHUTDOWN, "database removed".to_owned()),
             Self::DatabaseDisabled(name) => (SqlState::PROTOCOL_VIOLATION, format!("database \"{name}\" is disabled")),
+            Self::TooMany | Self::Crowded(_) => (SqlState::TOO_MANY_CONNECTIONS, self.to_string()),
+            Self::ServerDown => (SqlState::PROTOCOL_VIOLATION, self.to_string()),
+            Self::Overdue(overdue) => (SqlState::PROTOCOL_VIOLATION, overdue.label().to_owned()),
         };
         LastWords::Ours(ErrorResponse::fatal(sqlstate, message))
     }

@@ -120,6 +120,9 @@ impl Client {
         if let Some(member) = self.session.database.topology.member(placement.member) {
             member.state.requested();
         }
+        if self.pending.is_empty() {
+            self.info.run_since(self.request_started);
+        }
         self.pending.push(Pending {
             statement: facts.statement.clone(),
             started: self.request_started,

@@ -1,13 +1,13 @@
 //! What others may know of a client, and how they reach it.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering},
+    Arc, Mutex, OnceLock, PoisonError,
+    atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering},
 };
 
 use tokio::sync::Notify;
 
-use super::ClientError;
+use super::{ClientError, deadlines::Moment};
 use crate::{
     net::{Local, Peer, Stream, tls::TlsFacts},
     server::ServerInfo,
@@ -79,7 +79,18 @@ pub struct ClientInfo {
     pub statements: AtomicU64,
     /// From its start-up packet.
     pub application_name: String,
+    /// Who logs in to servers on its behalf.
+    pool_user: OnceLock<Arc<str>>,
     activity: AtomicU8,
+    /// What it waits for a server since.
+    waiting_since: AtomicU64,
+    /// Since when the server works on its oldest request; 0 while nothing runs.
+    running_since: AtomicU64,
+    /// When its last answer was complete.
+    answered_at: AtomicU64,
+    /// When the open transaction began; 0 outside of one.
+    transaction_since: AtomicU64,
+    must_look: AtomicBool,
     pins: AtomicU16,
     signal: AtomicU8,
     woken: Arc<Notify>,
@@ -110,11 +121,30 @@ impl ClientInfo {
             requested_at: AtomicU64::new(now),
             statements: AtomicU64::new(0),
             application_name,
+            pool_user: OnceLock::new(),
             activity: AtomicU8::new(Activity::Idle as u8),
+            waiting_since: AtomicU64::new(0),
+            running_since: AtomicU64::new(0),
+            answered_at: AtomicU64::new(now),
+            transaction_since: AtomicU64::new(0),
+            must_look: AtomicBool::new(false),
             pins: AtomicU16::new(0),
             signal: AtomicU8::new(Signal::None as u8),
             woken: Arc::new(Notify::new()),
             server: Mutex::new(None),
+        }
+    }
+
+    /// Who logs in to servers on its behalf: itself, unless somebody else was named.
+    #[must_use]
+    pub fn pool_user(&self) -> &Arc<str> {
+        self.pool_user.get().unwrap_or(&self.user)
+    }
+
+    /// Servers know it by this name. Said once.
+    pub fn set_pool_user(&self, user: &Arc<str>) {
+        if *user != self.user {
+            self.pool_user.get_or_init(|| Arc::clone(user));
         }
     }
 
@@ -131,6 +161,61 @@ impl ClientInfo {
     /// It does something else.
     pub fn set_activity(&self, activity: Activity) {
         self.activity.store(activity as u8, Ordering::Release);
+    }
+
+    /// It waits for a server from now on.
+    pub(super) fn wait_since(&self, now: u64) {
+        self.waiting_since.store(now, Ordering::Relaxed);
+        self.set_activity(Activity::Waiting);
+    }
+
+    /// The server works for it since then; 0: no longer.
+    pub(super) fn run_since(&self, since: u64) {
+        self.running_since.store(since, Ordering::Relaxed);
+    }
+
+    /// An answer was complete at `now`; `next` is when the next request became the oldest, 0 if there is none, and
+    /// `transaction` when the open transaction began, 0 if there is none.
+    pub(super) fn answered(&self, now: u64, next: u64, transaction: u64) {
+        self.answered_at.store(now, Ordering::Relaxed);
+        self.running_since.store(next, Ordering::Relaxed);
+        self.transaction_since.store(transaction, Ordering::Relaxed);
+    }
+
+    /// What it seems to do: another thread's view, which may mix two moments.
+    pub(super) fn moment(&self) -> Moment {
+        let answered = self.answered_at.load(Ordering::Relaxed);
+        let running = self.running_since.load(Ordering::Relaxed);
+        let transaction = self.transaction_since.load(Ordering::Relaxed);
+        match self.activity() {
+            Activity::Waiting => Moment::Waiting { since: self.waiting_since.load(Ordering::Relaxed) },
+            Activity::Idle => Moment::Idle { since: answered },
+            Activity::Active if running > 0 => {
+                let transaction = if transaction > 0 { transaction } else { running };
+                Moment::Running { since: running, transaction }
+            }
+            Activity::Active if transaction > 0 => Moment::InTransaction { since: answered, transaction },
+            Activity::Active => {
+                let server = self.server();
+                Moment::Holding { must_close: server.is_some_and(|it| it.close_needed.load(Ordering::Relaxed)) }
+            }
+        }
+    }
+
+    /// It shall see whether it is late.
+    pub(super) fn nudge(&self) {
+        self.must_look.store(true, Ordering::Release);
+        self.woken.notify_one();
+    }
+
+    /// Was it told to?
+    pub(super) fn is_nudged(&self) -> bool {
+        self.must_look.load(Ordering::Acquire)
+    }
+
+    /// It looks now.
+    pub(super) fn take_nudge(&self) -> bool {
+        self.is_nudged() && self.must_look.swap(false, Ordering::AcqRel)
     }
 
     /// Why it keeps its server connection.

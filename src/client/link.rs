@@ -1,13 +1,16 @@
 //! A server connection in a client's hands.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use super::session::Session;
 use crate::{
     pool::Pool,
     protocol::{TransactionStatus, frontend},
     routing::MemberId,
-    server::{Busy, Finished, Idle, ServerConnection},
+    server::{Busy, CancelPermit, Finished, Idle, ServerConnection, send_cancel},
     session::{Delivery, Expected, Prepared, Replies, Reply, Undo, replies::Capture},
 };
 
@@ -156,6 +159,21 @@ impl Link {
             pool.check_in(server, now);
         }
         replies
+    }
+
+    /// Its statement is cancelled, then the connection is closed: a server notices that nobody listens only when it has
+    /// something to say.
+    pub(super) fn cancel(self, client: u64, deadline: Duration) {
+        let permit = CancelPermit::acquire(&self.server.core().info, client);
+        let server = self.server;
+        tokio::spawn(async move {
+            if let Some(permit) = permit
+                && let Err(error) = send_cancel(permit, deadline).await
+            {
+                tracing::warn!(%error, "statement not cancelled");
+            }
+            drop(server);
+        });
     }
 
     /// The client is gone and has left state behind: the connection is cleaned, then goes back.

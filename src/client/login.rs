@@ -1,7 +1,10 @@
 //! From the first byte to the first `ReadyForQuery`.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -9,6 +12,7 @@ use tokio::time::timeout;
 
 use super::{
     ClientError, ClientInfo, Draw,
+    admission::Admission,
     authenticate::{Claim, Target, authenticate},
     context::{Context, Settings},
     encryption::first_packet,
@@ -20,12 +24,12 @@ use crate::{
     admin,
     auth::Refusal,
     cluster::Database,
-    config::{AuthType, PoolMode},
+    config::{AuthType, DatabaseConfig, PoolMode},
     insight::Account,
     net::{Endpoint, Peer},
-    pool::{CheckoutError, Greeting, Pool},
+    pool::{Asking, CheckoutError, Greeting, Pool},
     protocol::{
-        TransactionStatus, backend,
+        ErrorResponse, TransactionStatus, backend,
         startup::{self, StartupPacket},
     },
     session::{Parameters, SessionSettings},
@@ -64,7 +68,7 @@ pub(super) struct Guest {
     /// What it began with, by its start-up packet.
     pub began_with: SessionSettings,
     pub pool_mode: PoolMode,
-    pub query_wait: Duration,
+    pub admission: Admission,
     pub max_prepared: usize,
     pub key: super::cancel::OwnKey,
     /// `options=-c pgweir.…`.
@@ -98,11 +102,15 @@ pub(super) async fn login(
 ) -> Result<Welcome, ClientError> {
     let settings = context.settings();
     let deadline = settings.config.pgbouncer.client_login_timeout;
-    let logging_in = Box::pin(log_in(io, visitor, context, &settings, worker));
+    let waits_for_server = AtomicBool::new(false);
+    let logging_in = Box::pin(log_in(io, visitor, context, &settings, worker, &waits_for_server));
     if deadline.is_zero() {
         return logging_in.await;
     }
-    timeout(deadline, logging_in).await.map_err(|_| ClientError::LoginTimeout)?
+    timeout(deadline, logging_in).await.map_err(|_| match waits_for_server.load(Ordering::Relaxed) {
+        true => ClientError::ServerDown,
+        false => ClientError::LoginTimeout,
+    })?
 }
 
 async fn log_in(
@@ -111,6 +119,7 @@ async fn log_in(
     context: &Arc<Context>,
     settings: &Arc<Settings>,
     worker: usize,
+    waits_for_server: &AtomicBool,
 ) -> Result<Welcome, ClientError> {
     let parameters = loop {
         match first_packet(io, settings).await? {
@@ -131,7 +140,7 @@ async fn log_in(
     let limit = u64::from(settings.config.pgbouncer.max_client_conn);
     let is_console = admin::DATABASES.contains(&parameters.database.as_str());
     if !is_console && context.connected.load(Ordering::Relaxed) > limit {
-        return Err(ClientError::Refused("no more connections allowed (max_client_conn)".to_owned()));
+        return Err(ClientError::TooMany);
     }
     if context.is_shutting_down.load(Ordering::Relaxed) && !is_console {
         return Err(ClientError::Refused("pooler is shutting down".to_owned()));
@@ -151,7 +160,9 @@ async fn log_in(
     };
     let user = authenticate(io, context, settings, claim).await?;
     let parameters = Request { user, ..parameters };
-    welcome(io, visitor, context, settings, parameters, worker).await.map(|guest| Welcome::Client(Box::new(guest)))
+    welcome(io, visitor, context, settings, parameters, worker, waits_for_server)
+        .await
+        .map(|guest| Welcome::Client(Box::new(guest)))
 }
 
 fn understand(minor: u16, given: Vec<(String, String)>, settings: &Settings) -> Result<Request, ClientError> {
@@ -273,8 +284,10 @@ async fn welcome(
     settings: &Settings,
     request: Request,
     worker: usize,
+    waits_for_server: &AtomicBool,
 ) -> Result<Guest, ClientError> {
-    let unknown = || ClientError::NoSuchDatabase(request.database.clone());
+    let name = request.database.clone();
+    let unknown = || ClientError::NoSuchDatabase(name.clone());
     let section = settings.config.database(&request.database).filter(|_| is_name(&request.database));
     let section = section.ok_or_else(unknown)?;
     let database = context.directory.database(&request.database).ok_or_else(unknown)?;
@@ -282,11 +295,15 @@ async fn welcome(
         return Err(ClientError::DatabaseDisabled(request.database));
     }
     let user: Arc<str> = request.user.as_str().into();
+    let admission = admit(context, settings, &section, &database.name, &user)?;
+    let request = request.named_by(settings, visitor.peer);
     let server_user: Arc<str> = section.user.as_deref().unwrap_or(&request.user).into();
     let pool = context.directory.pool(&database, &server_user, database.primary()).ok_or_else(unknown)?;
     let query_wait = settings.config.query_wait_timeout(&section, &request.user).unwrap_or_default();
 
+    waits_for_server.store(true, Ordering::Relaxed);
     let greeting = greet(&pool, worker, query_wait).await?;
+    waits_for_server.store(false, Ordering::Relaxed);
     if context.directory.logged_in(&database, &server_user) {
         database.wait_for_catalog(FIRST_CATALOG).await;
     }
@@ -312,6 +329,7 @@ async fn welcome(
         backend::put_parameter_status(out, name, value);
     }
     backend::put_backend_key_data(out, key.pid() as i32, key.secret() as i32);
+    put_login_notice(out, &settings.config.pgbouncer.login_notify_message);
     out.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
     if let Err(error) = io.flush().await {
         context.cancel_keys.revoke(key);
@@ -325,7 +343,7 @@ async fn welcome(
     Ok(Guest {
         account,
         pool_mode: settings.config.pool_mode(&section, &server_user),
-        query_wait,
+        admission,
         max_prepared: main.max_prepared_statements as usize,
         info,
         database,
@@ -338,12 +356,51 @@ async fn welcome(
     })
 }
 
+/// Counts the client, if there may be one more of its database and of its user.
+fn admit(
+    context: &Context,
+    settings: &Settings,
+    section: &DatabaseConfig,
+    database: &Arc<str>,
+    user: &Arc<str>,
+) -> Result<Admission, ClientError> {
+    let config = &settings.config;
+    let of_database = (Arc::clone(database), config.max_db_client_connections(section) as usize);
+    let of_user = (Arc::clone(user), config.max_user_client_connections(user) as usize);
+    context.admissions.admit(of_database, of_user).map_err(ClientError::Crowded)
+}
+
+/// `login_notify_message`
+fn put_login_notice(out: &mut Vec<u8>, message: &str) {
+    if !message.is_empty() {
+        ErrorResponse::notice(message.to_owned()).put(out);
+    }
+}
+
+impl Request {
+    /// `application_name_add_host`: where the client comes from stands behind its name.
+    fn named_by(mut self, settings: &Settings, peer: Peer) -> Self {
+        let main = &settings.config.pgbouncer;
+        if main.application_name_add_host {
+            let name = if self.application_name.is_empty() { "app" } else { &self.application_name };
+            let named = match peer {
+                Peer::Tcp(_) => format!("{name} - {peer}"),
+                Peer::Unix { .. } => format!("{name} - {peer}:{}", main.listen_port),
+            };
+            self.parameters.retain(|(name, _)| !name.eq_ignore_ascii_case("application_name"));
+            self.parameters.push(("application_name".to_owned(), named.clone()));
+            self.application_name = named;
+        }
+        self
+    }
+}
+
 /// What servers of the pool report; the first client of a pool waits until one has been logged in to.
 async fn greet(pool: &Arc<Pool>, worker: usize, wait: Duration) -> Result<Arc<Greeting>, ClientError> {
     if let Some(greeting) = pool.greeting() {
         return Ok(greeting);
     }
-    let server = pool.check_out(worker, wait)?.ready().await?;
+    let server = pool.check_out(Asking { worker, wait, is_persistent: true })?.ready().await?;
     pool.check_in(server, pool.now());
     pool.greeting().ok_or(ClientError::Checkout(CheckoutError::Closed))
 }

@@ -1,5 +1,6 @@
 //! One accepted client, first byte to close.
 
+mod admission;
 mod authenticate;
 mod backend;
 mod cached;
@@ -7,6 +8,7 @@ mod cancel;
 mod cancel_key;
 mod console;
 mod context;
+mod deadlines;
 mod encryption;
 mod error;
 mod facts;
@@ -19,6 +21,7 @@ mod peers;
 mod pending;
 mod request;
 mod route;
+mod rules;
 mod session;
 mod startup_parameters;
 mod visitor;
@@ -31,13 +34,18 @@ use std::{
     time::Duration,
 };
 
+pub use admission::Admissions;
 pub use context::{AuthQueryError, Context, Directory, Finding, FoundUser, KeyOwner, Lookup, Parts, Settings};
+pub use deadlines::{Overdue, enforce};
 pub use error::ClientError;
 pub use info::{Activity, ClientInfo, Signal};
 pub use peers::{PeerFigures, Peers};
 use tokio::sync::{Notify, futures::OwnedNotified};
 
-use self::{error::LastWords, facts::Facts, link::Link, pending::PendingRequests, session::Session};
+use self::{
+    admission::Admission, error::LastWords, facts::Facts, link::Link, pending::PendingRequests, rules::Rules,
+    session::Session,
+};
 use crate::{
     config::PoolMode,
     insight::Account,
@@ -106,7 +114,9 @@ pub(crate) struct Client {
     /// Session pooling: the server stays until the client leaves.
     keeps_server: bool,
     pool_mode: PoolMode,
-    query_wait: Duration,
+    rules: Rules,
+    /// It counts among the clients as long as this lives.
+    admission: Admission,
     max_prepared: usize,
     request_started: u64,
     /// The request had to wait for a server.
@@ -186,11 +196,13 @@ impl Client {
             parameters,
             began_with,
             pool_mode,
-            query_wait,
+            admission,
             max_prepared,
             key,
             own,
         } = guest;
+        info.set_pool_user(&server_user);
+        let rules = Rules::of(&context.settings().config);
         let woken = info.waker();
         // The primary may have become another one since this pool was found.
         let mut member_pools = vec![None; usize::from(pool.key().member.0)];
@@ -213,7 +225,8 @@ impl Client {
             discards_until_sync: false,
             keeps_server: pool_mode == PoolMode::Session,
             pool_mode,
-            query_wait,
+            rules,
+            admission,
             max_prepared,
             request_started: 0,
             has_waited: false,
@@ -254,6 +267,7 @@ impl Client {
 
     fn poll_wait(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), ClientError>> {
         let signal = self.poll_signal(cx);
+        self.check_deadlines()?;
         if let Some(end) = signal.end() {
             return Poll::Ready(Err(end));
         }
@@ -277,7 +291,7 @@ impl Client {
     /// waker of a task does not change.
     fn poll_signal(&mut self, cx: &mut TaskContext<'_>) -> Signal {
         let signal = self.info.signal();
-        if signal == Signal::None && self.signalled.is_some() {
+        if signal == Signal::None && self.signalled.is_some() && !self.info.is_nudged() {
             return signal;
         }
         loop {
@@ -307,6 +321,10 @@ impl Client {
             let is_clean = link.is_idle() && !link.replies.is_ambiguous() && self.pending.is_empty() && is_whole;
             link.pool.count_pins(self.session.pins, Default::default());
             self.note_unlinked(link.member);
+            if let (ClientError::Overdue(_), false) = (&error, link.is_quiet()) {
+                link.cancel(self.info.id, main.cancel_wait_timeout);
+                return self.say_last_words(&error, is_cut).await;
+            }
             let is_server_lost = matches!(error, ClientError::ServerGone(_) | ClientError::ServerProtocol(_));
             if !is_clean && !is_server_lost {
                 let reason = "client disconnect while server was not ready";
@@ -321,9 +339,13 @@ impl Client {
                 }
             }
         }
-        // Behind half a row, an error would be read as the rest of it.
+        self.say_last_words(&error, is_cut).await;
+    }
+
+    /// Behind half a row, an error would be read as the rest of it.
+    async fn say_last_words(&mut self, error: &ClientError, is_cut: bool) {
         if !is_cut {
-            say_farewell(&mut self.io, &error).await;
+            say_farewell(&mut self.io, error).await;
         }
     }
 }

@@ -48,8 +48,14 @@ impl Client {
             }
             let taken = match scan(self.io.inbox.unread(), &mut self.scanned)? {
                 Scan::Partial => Taken::NotYet,
-                Scan::Giant(header) => self.take_giant(header).await?,
-                Scan::Whole(request) => self.take_request(request).await?,
+                Scan::Giant(header) => {
+                    self.rules.check_giant(header)?;
+                    self.take_giant(header).await?
+                }
+                Scan::Whole(request) => {
+                    self.rules.check(request, self.io.inbox.unread())?;
+                    self.take_request(request).await?
+                }
             };
             if taken == Taken::NotYet {
                 return Ok(());

@@ -1,19 +1,21 @@
 //! Finds a server for a request.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
 use super::{
     Client, ClientError,
     cached::FillPlan,
+    deadlines,
     facts::{Boundary, Facts},
     info::{Activity, Signal},
     link::Link,
 };
 use crate::{
     insight::Route,
-    pool::{CheckedOut, CheckoutError, Pool},
+    net::poll_pump,
+    pool::{Asking, CheckedOut, CheckoutError, Pool},
     routing::{Freshness, MemberId, RouteReason},
     server::{ExecuteError, Idle, ServerConnection, execute},
     session::{
@@ -100,7 +102,7 @@ impl Client {
                     reason = "young_connection";
                 }
                 Ok(None) => return Ok(None),
-                Err(ClientError::Checkout(CheckoutError::Connect(error))) => {
+                Err(ClientError::Checkout(error)) if error.is_servers_fault() => {
                     tracing::warn!(member = ?self.session.database.member_name(member), %error, "replica not reached");
                     if let Some(member) = self.session.database.topology.member(member) {
                         member.state.failed();
@@ -246,20 +248,38 @@ impl Client {
         let Some(pool) = self.pool(member) else {
             return Err(ClientError::Checkout(CheckoutError::Closed));
         };
-        let wait = self.query_wait;
-        let (info, io) = (Arc::clone(&self.info), &mut self.io);
-        let mut checking_out = match pool.check_out(self.worker, wait)? {
+        let is_persistent = member == self.session.database.primary();
+        // Patience ends by a nudge, not by a timer.
+        let asking = Asking { worker: self.worker, wait: Duration::ZERO, is_persistent };
+        let mut checking_out = match pool.check_out(asking)? {
             CheckedOut::Now(server) => return Ok(Some(server)),
             CheckedOut::Later(server) => server,
         };
+        let info = Arc::clone(&self.info);
         // An older wish to be woken would be served first.
         self.signalled = None;
         // A wish that came as the last wait ended was for the request before.
         info.take_cancel();
-        info.set_activity(Activity::Waiting);
+        let since = self.context.clock.now();
+        info.wait_since(since);
         self.has_waited = true;
+        let mut is_notified = false;
         let waited = loop {
-            let has_room = io.inbox.len() < REQUEST_LIMIT_BYTES;
+            let has_room = self.io.inbox.len() < REQUEST_LIMIT_BYTES;
+            if info.take_nudge() {
+                match self.check_patience(since, is_notified) {
+                    Ok(true) => {
+                        is_notified = true;
+                        deadlines::put_queued(self.io.outbox.buffer());
+                    }
+                    Ok(false) => {}
+                    Err(ClientError::Checkout(CheckoutError::WaitTimeout { waited, .. })) => {
+                        break Err(pool.wait_timeout(waited).into());
+                    }
+                    Err(late) => break Err(late),
+                }
+            }
+            let io = &mut self.io;
             // Each branch is cancel safe: a checkout stays pinned, a read loses nothing, a signal stays set.
             tokio::select! {
                 biased;
@@ -274,8 +294,8 @@ impl Client {
                         break Err(end);
                     },
                 },
-                read = io.read(), if has_room => if let Err(error) = read {
-                    break Err(ClientError::Gone(error));
+                pumped = poll_fn(|cx| poll_pump(io, None, has_room, cx)) => if let Err(error) = pumped {
+                    break Err(error.into());
                 },
             }
         };

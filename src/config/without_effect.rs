@@ -4,38 +4,16 @@ use super::{Config, choice::CacheMode};
 
 /// As SHOW CONFIG names them.
 const WITHOUT_EFFECT: &[&str] = &[
-    "application_name_add_host",
     "auth_ldap_options",
-    "autodb_idle_timeout",
-    "client_idle_timeout",
     "client_tls_dheparams",
-    "disable_pqexec",
     "dns_zone_check_period",
-    "idle_transaction_timeout",
-    "login_notify_message",
-    "max_db_client_connections",
-    "max_db_connections",
-    "max_packet_size",
-    "max_user_client_connections",
-    "max_user_connections",
-    "min_pool_size",
     "pkt_buf",
-    "pool_idle_timeout",
-    "query_timeout",
-    "query_wait_notify",
-    "reserve_pool_size",
-    "reserve_pool_timeout",
     "resolv_conf",
     "sbuf_loopcnt",
-    "server_check_delay",
-    "server_check_query",
     "server_fast_close",
-    "server_login_retry",
     "server_reset_query_always",
-    "server_round_robin",
     "suspend_timeout",
     "tcp_defer_accept",
-    "transaction_timeout",
     "unix_socket_group",
     "cache.redis_url",
     "cache.redis_min_cost",
@@ -77,8 +55,8 @@ mod tests {
 
     #[test]
     fn a_setting_that_does_nothing_is_named_when_it_is_not_the_default() {
-        check("query_timeout = 0\n", &[]);
-        check("query_timeout = 5\nserver_lifetime = 60\n", &["query_timeout"]);
+        check("suspend_timeout = 10\n", &[]);
+        check("suspend_timeout = 5\nserver_lifetime = 60\n", &["suspend_timeout"]);
         check("[cache]\nenabled = 1\nin_transactions = 1\n", &["cache.in_transactions"]);
         check("[cache]\nenabled = observe\n", &["cache.enabled"]);
     }

@@ -1,4 +1,4 @@
-//! The pool of one database, user and member.
+//! The pool of one database, user and member: who gets a connection, and what becomes of one that comes back.
 
 use std::{
     collections::HashMap,
@@ -13,21 +13,23 @@ use std::{
 use dashmap::DashMap;
 use tokio::{sync::oneshot, time::timeout};
 
-use super::wait_queue::{CheckOut, Grant, Ticket, WaitQueue};
+use super::{
+    CheckoutError, PoolLimits,
+    figures::Greeting,
+    opening::{LoginSource, Refusal, Turns},
+    quota::{Claim, Full, PoolNumber},
+    retry::{LoginRetry, Prospect},
+    shares::Shares,
+    upkeep::note_closed,
+    wait_queue::{CheckOut, Grant, Ticket, WaitQueue},
+    wear::Worn,
+};
 use crate::{
     clock::Clock,
-    protocol::{ErrorResponse, SqlState, backend},
     routing::MemberId,
-    server::{Busy, ConnectError, Idle, Login, ServerConnection, ServerInfo, connect, reset},
-    session::{Parameters, PinSet},
-    telemetry::logging::{CONNECTIONS, DISCONNECTIONS, Origin, Side},
+    server::{Busy, Idle, ServerConnection, ServerInfo, reset},
+    session::PinSet,
 };
-
-/// Logins of one pool that may be under way at the same time: enough to fill a pool fast, too few to storm a server.
-const MAX_OPENING: usize = 4;
-
-/// Parameter values whose spelling is remembered per pool.
-const MAX_SPELLINGS: usize = 1024;
 
 /// Names a pool.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,153 +42,60 @@ pub struct PoolKey {
     pub member: MemberId,
 }
 
-/// Limits and deadlines of one pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PoolLimits {
-    /// `pool_size`; 0 means no limit.
-    pub size: usize,
-    /// `server_connect_timeout`.
-    pub connect_timeout: Duration,
-    /// `server_idle_timeout`; zero means never.
-    pub idle_timeout: Duration,
-    /// `server_lifetime`; zero means one use.
-    pub lifetime: Duration,
-}
-
-/// Tells how to log in; asked for each connection, so that a reload takes effect.
-pub type LoginSource = Box<dyn Fn() -> Login + Send + Sync>;
-
-/// Why a client gets no server connection.
-#[derive(Debug, thiserror::Error)]
-pub enum CheckoutError {
-    /// `query_wait_timeout`.
-    #[error("no server connection within {waited:?}")]
-    WaitTimeout {
-        /// How long the client waited.
-        waited: Duration,
-        /// Connections that cannot be handed on, by reason, of how many.
-        pins: String,
-    },
-    /// The server refused or did not answer.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    /// The pool is going away.
-    #[error("the pool is closed")]
-    Closed,
-}
-
-impl CheckoutError {
-    /// What the client is told, in PgBouncer's words where it has them; `Display` is for the log.
-    #[must_use]
-    pub fn response(&self) -> ErrorResponse {
-        match self {
-            Self::WaitTimeout { pins, .. } => {
-                let error = ErrorResponse::fatal(SqlState::PROTOCOL_VIOLATION, "query_wait_timeout");
-                if pins.is_empty() { error } else { error.with_detail(pins.clone()) }
-            }
-            Self::Connect(ConnectError::Refused { sqlstate, message, .. }) => {
-                ErrorResponse::fatal(sqlstate.unwrap_or(SqlState::CANNOT_CONNECT_NOW), message.clone())
-            }
-            Self::Connect(ConnectError::Login(error)) => {
-                ErrorResponse::fatal(SqlState::PROTOCOL_VIOLATION, error.to_string())
-            }
-            Self::Connect(_) => ErrorResponse::fatal(
-                SqlState::PROTOCOL_VIOLATION,
-                "server login has been failing, try again later (server_login_retry)",
-            ),
-            Self::Closed => ErrorResponse::fatal(SqlState::ADMIN_SHUTDOWN, "server shutting down"),
-        }
-    }
+/// What a waiter hears.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// It gets this.
+    Granted(Grant<Rested>),
+    /// The server refuses everybody.
+    Refused(Refusal),
 }
 
 #[derive(Debug)]
-struct State {
-    queue: WaitQueue<Rested>,
-    waiters: HashMap<Ticket, oneshot::Sender<Grant<Rested>>>,
-    is_closed: bool,
+pub(super) struct State {
+    pub queue: WaitQueue<Rested>,
+    pub waiters: HashMap<Ticket, oneshot::Sender<Told>>,
+    pub is_closed: bool,
+    pub limits: PoolLimits,
+    pub retry: LoginRetry,
+    pub turns: Turns,
+    /// The limits that keep the oldest waiter from opening one.
+    pub blocked: Option<Full>,
+    /// When a connection was last closed because of its age.
+    pub last_lifetime_close: u64,
+    /// Since when it has had no connection and nobody asked for one.
+    pub empty_since: Option<u64>,
 }
 
-/// An idle connection and since when it is.
+/// An idle connection.
 #[derive(Debug)]
-struct Rested {
-    server: ServerConnection<Idle>,
-    since: u64,
-}
-
-impl Rested {
-    /// `None` if it has gone meanwhile, or cannot follow its client to another worker.
-    fn wake(mut self, worker: usize) -> Option<ServerConnection<Idle>> {
-        if !self.server.is_reusable() {
-            return None;
-        }
-        if self.server.core().worker == worker {
-            return Some(self.server);
-        }
-        match self.server.rehome(worker) {
-            Ok(server) => Some(server),
-            Err(error) => {
-                tracing::warn!(%error, "server connection not moved to its new worker");
-                None
-            }
-        }
-    }
-}
-
-/// Closes connections that nobody holds.
-fn close(idle: Vec<Rested>, reason: &'static str) {
-    for rested in idle {
-        _ = rested.server.core().info.end.set(reason);
-    }
-}
-
-/// Counts for the console.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PoolCounts {
-    /// Connections lent to clients.
-    pub active: usize,
-    /// Connections that nobody holds.
-    pub idle: usize,
-    /// Connections being opened.
-    pub login: usize,
-    /// Clients that wait.
-    pub waiting: usize,
-}
-
-/// What servers of a pool report at login.
-#[derive(Debug)]
-pub struct Greeting {
-    /// What follows a client.
-    pub parameters: Parameters,
-    /// The rest, as it is said to every client.
-    pub others: Vec<u8>,
-}
-
-impl Greeting {
-    fn new(parameters: Parameters, reported: &[(String, String)]) -> Self {
-        let mut others = Vec::new();
-        for (name, value) in reported.iter().filter(|(name, _)| parameters.get(name).is_none()) {
-            backend::put_parameter_status(&mut others, name, value);
-        }
-        Self { parameters, others }
-    }
+pub(super) struct Rested {
+    pub server: ServerConnection<Idle>,
+    /// Since when it is idle.
+    pub since: u64,
+    /// For longer than `server_check_delay`.
+    pub must_check: bool,
 }
 
 /// One pool.
 pub struct Pool {
-    key: PoolKey,
-    login: LoginSource,
-    limits: Mutex<PoolLimits>,
+    pub(super) key: PoolKey,
+    pub(super) claim: Claim,
+    pub(super) number: PoolNumber,
+    pub(super) shares: Arc<Shares>,
+    pub(super) login: LoginSource,
     state: Mutex<State>,
-    servers: DashMap<u64, Arc<ServerInfo>>,
-    pins: [AtomicU32; PinSet::LABELS.len()],
+    pub(super) servers: DashMap<u64, Arc<ServerInfo>>,
+    pub(super) pins: [AtomicU32; PinSet::LABELS.len()],
     /// Of the newest connection: a server may have been upgraded meanwhile.
-    greeting: Mutex<Option<Arc<Greeting>>>,
-    spellings: DashMap<(String, String), Box<str>>,
-    in_flight: AtomicU32,
-    clock: Clock,
-    ids: Arc<AtomicU64>,
+    pub(super) greeting: Mutex<Option<Arc<Greeting>>>,
+    pub(super) spellings: DashMap<(String, String), Box<str>>,
+    pub(super) in_flight: AtomicU32,
+    pub(super) testing: AtomicU32,
+    pub(super) clock: Clock,
+    pub(super) ids: Arc<AtomicU64>,
     /// Connections with a lower id are to be replaced.
-    first_wanted: AtomicU64,
+    pub(super) first_wanted: AtomicU64,
 }
 
 impl std::fmt::Debug for Pool {
@@ -195,49 +104,28 @@ impl std::fmt::Debug for Pool {
     }
 }
 
-/// Gives its place back when the connection closes.
-#[derive(Debug)]
-struct Lease {
-    pool: Arc<Pool>,
-    info: Arc<ServerInfo>,
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.pool.servers.remove(&self.info.id);
-        let age = self.pool.clock.now().saturating_sub(self.info.connected_at) / 1_000_000_000;
-        let reason = self.info.end.get().copied().unwrap_or("server conn crashed?");
-        let origin = self.pool.origin(&self.info);
-        tracing::info!(target: DISCONNECTIONS, %origin, "closing because: {reason} (age={age}s)");
-        self.pool.change(WaitQueue::closed);
-    }
-}
-
-/// A right to open a connection, given back if it is not used.
-struct Opening {
-    pool: Arc<Pool>,
-    is_used: bool,
-}
-
-impl Drop for Opening {
-    fn drop(&mut self) {
-        if !self.is_used {
-            self.pool.change(WaitQueue::open_failed);
-        }
-    }
+/// Who asks for a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking {
+    /// Its worker.
+    pub worker: usize,
+    /// It waits no longer than this; zero: for ever, or until it loses patience by itself.
+    pub wait: Duration,
+    /// It goes on waiting while the server cannot be reached; else it is told at once.
+    pub is_persistent: bool,
 }
 
 /// A place in the queue, given up when the client stops waiting.
 struct Place {
     pool: Arc<Pool>,
     ticket: Ticket,
-    granted: oneshot::Receiver<Grant<Rested>>,
+    granted: oneshot::Receiver<Told>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.pool.withdraw(self.ticket);
-        if let Ok(grant) = self.granted.try_recv() {
+        if let Ok(Told::Granted(grant)) = self.granted.try_recv() {
             self.pool.take_back(grant);
         }
     }
@@ -246,23 +134,45 @@ impl Drop for Place {
 impl Pool {
     /// An empty pool.
     #[must_use]
-    pub fn new(key: PoolKey, login: LoginSource, limits: PoolLimits, clock: Clock, ids: Arc<AtomicU64>) -> Arc<Self> {
-        let state =
-            State { queue: WaitQueue::new(limits.size, MAX_OPENING), waiters: HashMap::new(), is_closed: false };
-        Arc::new(Self {
+    pub fn new(
+        key: PoolKey,
+        login: LoginSource,
+        limits: PoolLimits,
+        shares: &Arc<Shares>,
+        clock: Clock,
+        ids: Arc<AtomicU64>,
+    ) -> Arc<Self> {
+        let state = State {
+            queue: WaitQueue::new(limits.shape()),
+            waiters: HashMap::new(),
+            is_closed: false,
+            limits,
+            retry: LoginRetry::default(),
+            turns: Turns::default(),
+            blocked: None,
+            last_lifetime_close: 0,
+            empty_since: None,
+        };
+        let number = shares.next_number();
+        let pool = Arc::new(Self {
+            claim: Claim { database: Arc::clone(&key.database), user: Arc::clone(&key.user) },
             key,
+            number,
+            shares: Arc::clone(shares),
             login,
-            limits: Mutex::new(limits),
             state: Mutex::new(state),
             servers: DashMap::new(),
             pins: Default::default(),
             greeting: Mutex::default(),
             spellings: DashMap::new(),
             in_flight: AtomicU32::new(0),
+            testing: AtomicU32::new(0),
             clock,
             ids,
             first_wanted: AtomicU64::new(0),
-        })
+        });
+        shares.join(number, Arc::downgrade(&pool));
+        pool
     }
 
     /// Its name.
@@ -271,29 +181,59 @@ impl Pool {
         &self.key
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    /// The time on the process clock.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
+    pub(super) fn number(&self) -> PoolNumber {
+        self.number
+    }
+
+    /// What its connections count in.
+    #[must_use]
+    pub fn claim(&self) -> &Claim {
+        &self.claim
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn limits(&self) -> PoolLimits {
-        *self.limits.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A connection for a client of this worker: an idle one, a new one, or after a wait of at most `wait`
-    /// (zero: for ever).
+    /// A connection for a client: an idle one, a new one, or one that another client gives back.
     ///
     /// # Errors
     /// See [`CheckoutError`].
-    pub fn check_out(self: &Arc<Self>, worker: usize, wait: Duration) -> Result<CheckedOut, CheckoutError> {
+    pub fn check_out(self: &Arc<Self>, asking: Asking) -> Result<CheckedOut, CheckoutError> {
         loop {
-            match self.ask(worker)? {
-                Answer::Granted(Grant::Server(rested)) => {
-                    if let Some(server) = rested.wake(worker) {
+            match self.ask(asking, None)? {
+                Answer::Granted(Grant::Server(rested)) if !rested.must_check => {
+                    if let Some(server) = self.wake(rested, asking.worker) {
                         return Ok(CheckedOut::Now(server));
                     }
                 }
                 // What takes its time is kept apart: nearly every request needs none of it.
-                answer => return Ok(CheckedOut::Later(Box::pin(Arc::clone(self).obtain(answer, worker, wait)))),
+                answer => return Ok(CheckedOut::Later(Box::pin(Arc::clone(self).obtain(answer, asking)))),
+            }
+        }
+    }
+
+    /// `None` if it has gone meanwhile, or cannot follow its client to another worker.
+    fn wake(&self, mut rested: Rested, worker: usize) -> Option<ServerConnection<Idle>> {
+        let close_needed = rested.server.core().info.close_needed.load(Ordering::Relaxed);
+        if close_needed || !rested.server.is_reusable() {
+            note_closed(&rested.server, if close_needed { Worn::CloseNeeded } else { Worn::Dirty });
+            return None;
+        }
+        if rested.server.core().worker == worker {
+            return Some(rested.server);
+        }
+        match rested.server.rehome(worker) {
+            Ok(server) => Some(server),
+            Err(error) => {
+                tracing::warn!(%error, "server connection not moved to its new worker");
+                None
             }
         }
     }
@@ -301,113 +241,157 @@ impl Pool {
     async fn obtain(
         self: Arc<Self>,
         mut answer: Answer,
-        worker: usize,
-        wait: Duration,
+        asking: Asking,
     ) -> Result<ServerConnection<Idle>, CheckoutError> {
+        let since = self.clock.now();
         loop {
             let grant = match answer {
                 Answer::Granted(grant) => grant,
-                Answer::Wait(place) => self.wait(place, wait).await?,
+                Answer::Wait(place) => self.wait(place, since, asking.wait).await?,
             };
             match grant {
-                Grant::Open => return self.open(worker).await,
+                Grant::Open { from_reserve } => {
+                    if from_reserve {
+                        tracing::warn!(db = %self.key.database, user = %self.key.user, "taking connection from reserve_pool");
+                    }
+                    match self.open(asking.worker).await {
+                        Ok(server) => return Ok(server),
+                        Err(tried) if tried.is_final || !asking.is_persistent => return Err(tried.error.into()),
+                        Err(_) => {}
+                    }
+                }
                 Grant::Server(rested) => {
-                    if let Some(server) = rested.wake(worker) {
+                    let must_check = rested.must_check;
+                    let woken = self.wake(rested, asking.worker);
+                    let woken = match woken {
+                        Some(server) if must_check => self.check(server).await,
+                        woken => woken,
+                    };
+                    if let Some(server) = woken {
                         return Ok(server);
                     }
                 }
             }
-            answer = self.ask(worker)?;
+            answer = self.ask(asking, Some(since))?;
         }
     }
 
-    fn ask(self: &Arc<Self>, worker: usize) -> Result<Answer, CheckoutError> {
+    /// One who asks `again` waits since then, and keeps the place.
+    fn ask(self: &Arc<Self>, asking: Asking, again: Option<u64>) -> Result<Answer, CheckoutError> {
         let mut state = self.state();
         if state.is_closed {
             return Err(CheckoutError::Closed);
         }
-        Ok(match state.queue.check_out(|rested| rested.server.core().worker == worker) {
+        let is_near = |rested: &Rested| rested.server.core().worker == asking.worker;
+        if again.is_none()
+            && let Some(rested) = state.queue.take_rested(is_near)
+        {
+            return Ok(Answer::Granted(Grant::Server(rested)));
+        }
+        let now = self.clock.now();
+        state.queue.tick(now);
+        let (living, opening) = (state.queue.open() - state.queue.opening(), state.queue.opening());
+        if again.is_none()
+            && state.retry.prospect(now, living, opening) == Prospect::Hopeless
+            && let Some(failure) = state.retry.last()
+        {
+            return Err(CheckoutError::LoginFailing(failure.clone()));
+        }
+        let answer = {
+            let State { queue, blocked, .. } = &mut *state;
+            queue.enlist(again.unwrap_or(now), |since| self.take(since, blocked))
+        };
+        Ok(match answer {
             CheckOut::Granted(grant) => Answer::Granted(grant),
             CheckOut::Wait(ticket) => {
                 let (sender, granted) = oneshot::channel();
                 state.waiters.insert(ticket, sender);
+                let full = state.blocked;
+                drop(state);
+                if let Some(full) = full {
+                    self.shares.evict(full, &self.claim, self.number);
+                    self.shares.wake();
+                }
                 Answer::Wait(Place { pool: Arc::clone(self), ticket, granted })
             }
         })
     }
 
-    async fn wait(&self, mut place: Place, wait: Duration) -> Result<Grant<Rested>, CheckoutError> {
-        let granted = if wait.is_zero() {
+    /// Asks the limits that pools share for one more.
+    fn take(&self, since: u64, blocked: &mut Option<Full>) -> bool {
+        let taken = self.shares.take(&self.claim, self.number, Some(since));
+        *blocked = taken.err();
+        blocked.is_none()
+    }
+
+    async fn wait(&self, mut place: Place, since: u64, wait: Duration) -> Result<Grant<Rested>, CheckoutError> {
+        let told = if wait.is_zero() {
             (&mut place.granted).await
         } else {
-            match timeout(wait, &mut place.granted).await {
-                Ok(granted) => granted,
-                Err(_) => return Err(CheckoutError::WaitTimeout { waited: wait, pins: self.pinned() }),
+            let waited = Duration::from_nanos(self.clock.now().saturating_sub(since));
+            match timeout(wait.saturating_sub(waited), &mut place.granted).await {
+                Ok(told) => told,
+                Err(_) => return Err(self.wait_timeout(wait)),
             }
         };
-        granted.map_err(|_| CheckoutError::Closed)
-    }
-
-    async fn open(self: &Arc<Self>, worker: usize) -> Result<ServerConnection<Idle>, CheckoutError> {
-        let mut opening = Opening { pool: Arc::clone(self), is_used: false };
-        let login = (self.login)();
-        let id = self.ids.fetch_add(1, Ordering::Relaxed);
-        let deadline = self.limits().connect_timeout;
-        tracing::debug!(db = %self.key.database, user = %self.key.user, "launching new connection to server");
-        let connecting = Box::pin(connect(&login, id, self.clock.now(), worker));
-        let (mut server, reported) =
-            timeout(deadline, connecting).await.map_err(|_| ConnectError::Timeout(login.address.clone()))??;
-        opening.is_used = true;
-        let info = Arc::clone(&server.core().info);
-        let (address, port) = info.local.columns();
-        let origin = self.origin(&info);
-        tracing::info!(target: CONNECTIONS, %origin, "new connection to server (from {address}:{port})");
-        self.servers.insert(id, Arc::clone(&info));
-        server.set_lease(Box::new(Lease { pool: Arc::clone(self), info }));
-        let parameters = server.core().parameters.clone();
-        let greeting = Arc::new(Greeting::new(parameters, &reported));
-        *self.greeting.lock().unwrap_or_else(PoisonError::into_inner) = Some(greeting);
-        self.change(WaitQueue::opened);
-        Ok(server)
-    }
-
-    /// How log lines begin that are about one of its connections.
-    fn origin(&self, server: &ServerInfo) -> Origin {
-        Origin {
-            side: Side::Server,
-            id: server.id,
-            database: Some(Arc::clone(&self.key.database)),
-            user: Some(Arc::clone(&self.key.user)),
-            peer: server.address.to_string().into(),
+        match told {
+            Ok(Told::Granted(grant)) => Ok(grant),
+            Ok(Told::Refused(refusal)) => Err(refusal.into()),
+            Err(_) => Err(CheckoutError::Closed),
         }
     }
 
-    /// The time on the process clock.
+    /// What a client hears that has waited for so long, and who keeps the connections meanwhile.
     #[must_use]
-    pub fn now(&self) -> u64 {
-        self.clock.now()
+    pub fn wait_timeout(&self, waited: Duration) -> CheckoutError {
+        CheckoutError::WaitTimeout { waited, pins: self.pinned() }
     }
 
     /// Takes a connection back at `now`: the oldest waiter gets it, else it rests.
     pub fn check_in(&self, server: ServerConnection<Idle>, now: u64) {
-        let age = Duration::from_nanos(now.saturating_sub(server.core().info.connected_at));
-        let limits = self.limits();
-        let is_unwanted = {
-            let state = self.state();
-            state.is_closed || state.queue.is_paused() || state.queue.is_oversized()
-        };
-        if server.core().is_tainted || self.is_worn(&server.core().info) || age >= limits.lifetime || is_unwanted {
-            let reason = if age >= limits.lifetime { "server lifetime over" } else { "close_needed" };
-            _ = server.core().info.end.set(reason);
+        let info = Arc::clone(&server.core().info);
+        let mut state = self.state();
+        if let Some(worn) = self.unwanted(&mut state, &server, now) {
+            drop(state);
+            note_closed(&server, worn);
             return;
         }
-        server.core().info.client.store(0, Ordering::Relaxed);
-        self.take_back(Grant::Server(Rested { server, since: now }));
+        info.client.store(0, Ordering::Relaxed);
+        let must_check = state.limits.check_query.is_some() && state.limits.check_delay.is_zero();
+        state.queue.check_in(Rested { server, since: now, must_check });
+        self.hand_out(state);
+        self.shares.wake();
+    }
+
+    /// Why a connection that comes back is closed.
+    fn unwanted(&self, state: &mut State, server: &ServerConnection<Idle>, now: u64) -> Option<Worn> {
+        let core = server.core();
+        if core.is_tainted {
+            return Some(Worn::Tainted);
+        }
+        if state.is_closed {
+            return Some(Worn::Closed);
+        }
+        if core.info.close_needed.load(Ordering::Relaxed) {
+            return Some(Worn::CloseNeeded);
+        }
+        if state.queue.is_paused() {
+            return Some(Worn::Paused);
+        }
+        if state.queue.is_oversized() {
+            return Some(Worn::Oversized);
+        }
+        let age = now.saturating_sub(core.info.connected_at);
+        if state.limits.life().is_over(core.info.id, age, now.saturating_sub(state.last_lifetime_close)) {
+            state.last_lifetime_close = now;
+            return Some(Worn::Lifetime);
+        }
+        self.shares.must_yield(&self.claim, self.number, state.queue.oldest()).then_some(Worn::Evicted)
     }
 
     /// Cleans a connection that a client left behind and takes it back; closes it if that fails.
     pub async fn clean(&self, server: ServerConnection<Busy>, query: &str) {
-        let deadline = self.limits().connect_timeout;
+        let deadline = self.state().limits.connect_timeout;
         match timeout(deadline, reset(server, query)).await {
             Ok(Ok(server)) => self.check_in(server, self.clock.now()),
             Ok(Err(error)) => tracing::info!(%error, "server connection closed because it could not be reset"),
@@ -417,191 +401,81 @@ impl Pool {
 
     fn take_back(&self, grant: Grant<Rested>) {
         match grant {
-            Grant::Server(rested) => self.change(|queue| queue.check_in(rested)),
-            Grant::Open => self.change(WaitQueue::open_failed),
+            Grant::Server(rested) => self.change(|state| state.queue.check_in(rested)),
+            Grant::Open { .. } => self.give_back(WaitQueue::open_failed),
         }
     }
 
     fn withdraw(&self, ticket: Ticket) {
         let mut state = self.state();
-        state.queue.withdraw(ticket);
         state.waiters.remove(&ticket);
+        // The next one may be younger than another pool's.
+        if state.queue.withdraw(ticket) && state.blocked.is_some() {
+            self.hand_out(state);
+            self.shares.wake();
+        }
     }
 
-    /// Changes the queue and hands out what can be granted then. Connections are dropped outside of the lock.
-    fn change(&self, change: impl FnOnce(&mut WaitQueue<Rested>)) {
-        let mut change = Some(change);
-        let mut returned: Option<Grant<Rested>> = None;
+    /// Changes something and hands out what can be granted then.
+    pub(super) fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state();
+        change(&mut state);
+        let full = self.hand_out(state);
+        if let Some(full) = full {
+            self.shares.evict(full, &self.claim, self.number);
+        }
+        self.shares.wake();
+    }
+
+    /// A connection is closed, or was not opened: there is room for one more, here or elsewhere.
+    pub(super) fn give_back(&self, change: impl FnOnce(&mut WaitQueue<Rested>)) {
+        self.change(|state| {
+            change(&mut state.queue);
+            self.shares.give_back(&self.claim);
+        });
+    }
+
+    /// There may be room now.
+    pub(super) fn look_again(&self) {
+        self.hand_out(self.state());
+    }
+
+    /// Hands out what can be granted. Connections are dropped outside of the lock. Returns what keeps the oldest waiter
+    /// from opening one.
+    pub(super) fn hand_out<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Option<Full> {
         loop {
-            let mut state = self.state();
-            if let Some(change) = change.take() {
-                change(&mut state.queue);
-            }
-            match returned.take() {
-                Some(Grant::Server(rested)) => state.queue.check_in(rested),
-                Some(Grant::Open) => state.queue.open_failed(),
-                None => {}
-            }
-            let Some((ticket, grant)) = state.queue.next_grant() else {
-                state.queue.check_invariants();
-                return;
+            let next = {
+                let State { queue, blocked, .. } = &mut *state;
+                queue.next_grant(|since| self.take(since, blocked))
             };
+            let Some((ticket, grant)) = next else { break };
             let waiter = state.waiters.remove(&ticket);
             drop(state);
-            returned = match waiter {
-                Some(waiter) => waiter.send(grant).err(),
-                None => Some(grant),
+            let returned = match waiter {
+                Some(waiter) => waiter.send(Told::Granted(grant)).err(),
+                None => Some(Told::Granted(grant)),
             };
-        }
-    }
-
-    /// What servers of this pool report at login; `None` before the first login.
-    #[must_use]
-    pub fn greeting(&self) -> Option<Arc<Greeting>> {
-        self.greeting.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// PostgreSQL's spelling of a parameter's value, if a server has been asked.
-    #[must_use]
-    pub fn spelling(&self, name: &str, typed: &str) -> Option<Box<str>> {
-        self.spellings.get(&(name.to_owned(), typed.to_owned())).map(|spelling| spelling.clone())
-    }
-
-    /// A server has been asked.
-    pub fn learn_spelling(&self, name: &str, typed: &str, spelling: &str) {
-        if self.spellings.len() < MAX_SPELLINGS {
-            self.spellings.insert((name.to_owned(), typed.to_owned()), spelling.into());
-        }
-    }
-
-    /// Closes idle connections that are too old or rested too long.
-    pub fn maintain(&self) {
-        let now = self.clock.now();
-        let limits = self.limits();
-        let worn = {
-            let mut state = self.state();
-            state.queue.take_idle(|rested| {
-                let idle = Duration::from_nanos(now.saturating_sub(rested.since));
-                let age = Duration::from_nanos(now.saturating_sub(rested.server.core().info.connected_at));
-                let reason = if age >= limits.lifetime {
-                    "server lifetime over"
-                } else if !limits.idle_timeout.is_zero() && idle >= limits.idle_timeout {
-                    "server idle timeout"
-                } else if !rested.server.is_reusable() {
-                    "server conn crashed?"
-                } else {
-                    return false;
-                };
-                _ = rested.server.core().info.end.set(reason);
-                true
-            })
-        };
-        drop(worn);
-    }
-
-    /// New limits; connections beyond them close as they come to rest.
-    pub fn set_limits(&self, limits: PoolLimits) {
-        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
-        let surplus = self.state().queue.resize(limits.size);
-        close(surplus, "pool size changed");
-        self.change(|_| {});
-    }
-
-    /// Stops or goes on lending; idle connections close when it stops.
-    pub fn pause(&self, is_paused: bool) {
-        let idle = {
-            let mut state = self.state();
-            state.queue.pause(is_paused);
-            if is_paused { state.queue.take_idle(|_| true) } else { Vec::new() }
-        };
-        close(idle, "pause mode");
-        self.change(|_| {});
-    }
-
-    /// Replaces every connection there is now: idle ones close at once, others as they are handed back.
-    pub fn renew(&self) {
-        self.first_wanted.store(self.ids.load(Ordering::Relaxed), Ordering::Relaxed);
-        let worn = self.state().queue.take_idle(|rested| self.is_worn(&rested.server.core().info));
-        drop(worn);
-    }
-
-    /// Is it to be closed instead of lent again? (`close_needed`)
-    #[must_use]
-    pub fn is_worn(&self, server: &ServerInfo) -> bool {
-        server.id < self.first_wanted.load(Ordering::Relaxed)
-    }
-
-    /// Lends nothing any more; those who wait are told so.
-    pub fn close(&self) {
-        let (idle, waiters) = {
-            let mut state = self.state();
-            state.is_closed = true;
-            (state.queue.take_idle(|_| true), std::mem::take(&mut state.waiters))
-        };
-        close(idle, "connect string changed");
-        drop(waiters);
-    }
-
-    /// Counts for the console.
-    #[must_use]
-    pub fn counts(&self) -> PoolCounts {
-        let state = self.state();
-        let (idle, login) = (state.queue.idle().len(), state.queue.opening());
-        PoolCounts {
-            active: state.queue.open().saturating_sub(idle + login),
-            idle,
-            login,
-            waiting: state.queue.waiting(),
-        }
-    }
-
-    /// Has it no connections, nor any being opened?
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.state().queue.open() == 0
-    }
-
-    /// Its connections, for the console.
-    #[must_use]
-    pub fn servers(&self) -> Vec<Arc<ServerInfo>> {
-        self.servers.iter().map(|entry| Arc::clone(entry.value())).collect()
-    }
-
-    /// Requests under way, for balancing.
-    #[must_use]
-    pub fn in_flight(&self) -> &AtomicU32 {
-        &self.in_flight
-    }
-
-    /// A client's reasons to keep its connection have changed.
-    pub fn count_pins(&self, before: PinSet, after: PinSet) {
-        for ((pin, _), count) in PinSet::LABELS.iter().zip(&self.pins) {
-            match (before.contains(*pin), after.contains(*pin)) {
-                (false, true) => {
-                    count.fetch_add(1, Ordering::Relaxed);
+            state = self.state();
+            match returned {
+                Some(Told::Granted(Grant::Server(rested))) => state.queue.check_in(rested),
+                Some(Told::Granted(Grant::Open { .. })) => {
+                    state.queue.open_failed();
+                    self.shares.give_back(&self.claim);
                 }
-                (true, false) => {
-                    count.fetch_sub(1, Ordering::Relaxed);
-                }
-                _ => {}
+                Some(Told::Refused(_)) | None => {}
             }
         }
-    }
-
-    /// Connections that are kept by their clients now, by reason.
-    pub fn pin_counts(&self) -> impl Iterator<Item = (&'static str, u32)> {
-        let counts = PinSet::LABELS.iter().zip(&self.pins);
-        counts.map(|((_, label), count)| (*label, count.load(Ordering::Relaxed)))
-    }
-
-    /// Who keeps the connections of this pool, in words; empty if nobody does.
-    fn pinned(&self) -> String {
-        let reasons = self.pin_counts().filter(|(_, count)| *count > 0);
-        let reasons: Vec<_> = reasons.map(|(label, count)| format!("{label} {count}")).collect();
-        if reasons.is_empty() {
-            return String::new();
+        state.queue.check_invariants();
+        if state.queue.waiting() == 0 && state.blocked.take().is_some() {
+            self.shares.forget(self.number);
         }
-        format!("server connections of this pool pinned to clients: {} (SHOW PINS)", reasons.join(", "))
+        state.blocked
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shares.leave(self.number);
     }
 }
 

@@ -1,8 +1,22 @@
 //! Server connections per database, user and member.
 
+mod error;
+mod figures;
 mod lending;
+mod opening;
+pub mod quota;
 mod registry;
+mod retry;
+mod shares;
+mod upkeep;
 pub mod wait_queue;
+mod wear;
 
-pub use lending::{CheckedOut, CheckoutError, Greeting, LoginSource, Pool, PoolCounts, PoolKey, PoolLimits};
+pub use error::CheckoutError;
+pub use figures::{Greeting, PoolCounts};
+pub use lending::{Asking, CheckedOut, Pool, PoolKey};
+pub use opening::{LoginSource, Turns};
 pub use registry::Pools;
+pub use retry::Failure;
+pub use shares::Shares;
+pub use upkeep::PoolLimits;

@@ -4,15 +4,22 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 
-use super::{Pool, PoolKey};
+use super::{Pool, PoolKey, Shares};
 
 /// Every pool of the process.
 #[derive(Debug, Default)]
 pub struct Pools {
     pools: DashMap<PoolKey, Arc<Pool>>,
+    shares: Arc<Shares>,
 }
 
 impl Pools {
+    /// The limits that they share.
+    #[must_use]
+    pub fn shares(&self) -> &Arc<Shares> {
+        &self.shares
+    }
+
     /// The pool of this name, made by `make` if there is none.
     pub fn get_or_try_insert(&self, key: &PoolKey, make: impl FnOnce() -> Option<Arc<Pool>>) -> Option<Arc<Pool>> {
         if let Some(pool) = self.pools.get(key) {

@@ -1,7 +1,8 @@
 //! Who gets a server connection next: idle ones, room for new ones, and those who wait, oldest first.
 //!
-//! Pure: the pool carries out what is granted here. `open` counts every connection that exists or is being opened, so
-//! the limit is exact.
+//! Pure: the pool carries out what is granted here, and passes in the time. `open` counts every connection that exists
+//! or is being opened, so the limit is exact. Whether the limits of other pools leave room for one more is asked where
+//! one is about to be opened, by `room`.
 
 use std::collections::VecDeque;
 
@@ -15,7 +16,10 @@ pub enum Grant<S> {
     /// A connection.
     Server(S),
     /// The right to open one.
-    Open,
+    Open {
+        /// It is beyond `pool_size`.
+        from_reserve: bool,
+    },
 }
 
 /// The answer to one who asks.
@@ -27,60 +31,138 @@ pub enum CheckOut<S> {
     Wait(Ticket),
 }
 
+/// How many connections there may be, and which of the idle ones goes first. Times are nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// `pool_size`; 0 means no limit.
+    pub size: usize,
+    /// `reserve_pool_size`.
+    pub reserve: usize,
+    /// `reserve_pool_timeout`: one who has waited so long may use the reserve; 0: nobody may.
+    pub reserve_after: u64,
+    /// Logins that may be under way at the same time.
+    pub max_opening: usize,
+    /// `server_round_robin`: the one that rests longest goes first, else the one that rests shortest.
+    pub is_round_robin: bool,
+}
+
+impl Shape {
+    fn size(&self) -> usize {
+        if self.size == 0 { usize::MAX } else { self.size }
+    }
+
+    fn most(&self) -> usize {
+        self.size().saturating_add(self.reserve)
+    }
+}
+
 /// The queue of one pool.
 #[derive(Debug)]
 pub struct WaitQueue<S> {
+    /// The one that came back last is the last.
     idle: Vec<S>,
-    waiting: VecDeque<Ticket>,
+    /// Since when, and who.
+    waiting: VecDeque<(u64, Ticket)>,
     next: u64,
     open: usize,
     opening: usize,
-    size: usize,
-    max_opening: usize,
+    shape: Shape,
     is_paused: bool,
+    /// As the last event told it.
+    now: u64,
+    /// Nothing is opened before.
+    held_until: u64,
 }
 
 impl<S> WaitQueue<S> {
-    /// At most `size` connections (0: no limit), of which `max_opening` log in at the same time.
+    /// Nothing is open and nobody waits.
     #[must_use]
-    pub fn new(size: usize, max_opening: usize) -> Self {
+    pub fn new(shape: Shape) -> Self {
         Self {
             idle: Vec::new(),
             waiting: VecDeque::new(),
             next: 0,
             open: 0,
             opening: 0,
-            size: if size == 0 { usize::MAX } else { size },
-            max_opening: max_opening.max(1),
+            shape,
             is_paused: false,
+            now: 0,
+            held_until: 0,
         }
     }
 
-    /// Asks for a connection; among idle ones, the last returned that `prefer` likes, else the last returned.
-    pub fn check_out(&mut self, prefer: impl Fn(&S) -> bool) -> CheckOut<S> {
-        if self.waiting.is_empty() && !self.is_paused {
-            let liked = self.idle.iter().rposition(prefer).or(self.idle.len().checked_sub(1));
-            if let Some(at) = liked {
-                return CheckOut::Granted(Grant::Server(self.idle.remove(at)));
+    /// Time passes.
+    pub fn tick(&mut self, now: u64) {
+        self.now = self.now.max(now);
+    }
+
+    /// An idle connection, if nobody waits for one: among those that `prefer` likes if there are any, unless they take
+    /// turns.
+    pub fn take_rested(&mut self, prefer: impl Fn(&S) -> bool) -> Option<S> {
+        if !self.waiting.is_empty() || self.is_paused {
+            return None;
+        }
+        let liked = match self.shape.is_round_robin {
+            true => Some(0),
+            false => self.idle.iter().rposition(prefer).or(self.idle.len().checked_sub(1)),
+        };
+        liked.filter(|at| *at < self.idle.len()).map(|at| self.idle.remove(at))
+    }
+
+    /// Asks for a connection on behalf of one who has waited since `since`: those who came later stand behind.
+    pub fn enlist(&mut self, since: u64, room: impl FnMut(u64) -> bool) -> CheckOut<S> {
+        let mut room = room;
+        let is_first = self.waiting.front().is_none_or(|(first, _)| since < *first);
+        if is_first && !self.is_paused {
+            if let Some(server) = self.pop_idle() {
+                return CheckOut::Granted(Grant::Server(server));
             }
-            if self.may_open() {
+            if self.may_open(since) && room(since) {
                 return CheckOut::Granted(self.open_one());
             }
         }
         let ticket = Ticket(self.next);
         self.next += 1;
-        self.waiting.push_back(ticket);
+        let at = self.waiting.partition_point(|(other, _)| *other <= since);
+        self.waiting.insert(at, (since, ticket));
         CheckOut::Wait(ticket)
     }
 
-    fn may_open(&self) -> bool {
-        self.open < self.size && self.opening < self.max_opening
+    fn pop_idle(&mut self) -> Option<S> {
+        match self.shape.is_round_robin {
+            true if !self.idle.is_empty() => Some(self.idle.remove(0)),
+            true => None,
+            false => self.idle.pop(),
+        }
+    }
+
+    /// For one who has waited since `since`.
+    fn may_open(&self, since: u64) -> bool {
+        let waited = self.now.saturating_sub(since);
+        let is_patient = self.shape.reserve_after > 0 && waited >= self.shape.reserve_after;
+        let most = if is_patient { self.shape.most() } else { self.shape.size() };
+        self.open < most && self.opening < self.shape.max_opening.max(1) && self.now >= self.held_until
     }
 
     fn open_one(&mut self) -> Grant<S> {
+        let from_reserve = self.open >= self.shape.size();
         self.open += 1;
         self.opening += 1;
-        Grant::Open
+        Grant::Open { from_reserve }
+    }
+
+    /// One more, so that there are at least `least`, though nobody waits for it; true if it shall be opened.
+    pub fn fill(&mut self, least: usize, room: impl FnOnce() -> bool) -> bool {
+        let is_wanted = self.open < least.min(self.shape.size())
+            && self.opening == 0
+            && self.waiting.is_empty()
+            && !self.is_paused
+            && self.now >= self.held_until;
+        let is_granted = is_wanted && room();
+        if is_granted {
+            self.open_one();
+        }
+        is_granted
     }
 
     /// A connection comes back, or a grant that reached nobody.
@@ -104,15 +186,21 @@ impl<S> WaitQueue<S> {
         self.open -= 1;
     }
 
+    /// Opens nothing before `until`; 0: goes on.
+    pub fn hold(&mut self, until: u64) {
+        self.held_until = until;
+    }
+
     /// The next grant that can be made; call until `None` after every change.
-    pub fn next_grant(&mut self) -> Option<(Ticket, Grant<S>)> {
+    pub fn next_grant(&mut self, room: impl FnMut(u64) -> bool) -> Option<(Ticket, Grant<S>)> {
         if self.is_paused {
             return None;
         }
-        let ticket = *self.waiting.front()?;
-        let grant = match self.idle.pop() {
+        let mut room = room;
+        let (since, ticket) = *self.waiting.front()?;
+        let grant = match self.pop_idle() {
             Some(server) => Grant::Server(server),
-            None if self.may_open() => self.open_one(),
+            None if self.may_open(since) && room(since) => self.open_one(),
             None => return None,
         };
         self.waiting.pop_front();
@@ -121,8 +209,13 @@ impl<S> WaitQueue<S> {
 
     /// One who waits gives up; false if it has been granted something already.
     pub fn withdraw(&mut self, ticket: Ticket) -> bool {
-        let place = self.waiting.iter().position(|waiting| *waiting == ticket);
+        let place = self.waiting.iter().position(|(_, waiting)| *waiting == ticket);
         place.is_some_and(|at| self.waiting.remove(at).is_some())
+    }
+
+    /// All who wait give up.
+    pub fn clear_waiting(&mut self) {
+        self.waiting.clear();
     }
 
     /// Takes idle connections that `condemn` names, oldest first.
@@ -130,17 +223,17 @@ impl<S> WaitQueue<S> {
         self.idle.extract_if(.., condemn).collect()
     }
 
-    /// Changes the limit; idle connections beyond it come back to be closed.
-    pub fn resize(&mut self, size: usize) -> Vec<S> {
-        self.size = if size == 0 { usize::MAX } else { size };
-        let surplus = self.open.saturating_sub(self.size).min(self.idle.len());
+    /// Changes the limits; idle connections beyond them come back to be closed.
+    pub fn resize(&mut self, shape: Shape) -> Vec<S> {
+        self.shape = shape;
+        let surplus = self.open.saturating_sub(shape.most()).min(self.idle.len());
         self.idle.drain(..surplus).collect()
     }
 
-    /// More connections exist than the limit allows: it was lowered.
+    /// More connections exist than the limits allow: they were lowered.
     #[must_use]
     pub fn is_oversized(&self) -> bool {
-        self.open > self.size
+        self.open > self.shape.most()
     }
 
     /// Grants nothing until resumed.
@@ -178,93 +271,23 @@ impl<S> WaitQueue<S> {
         self.waiting.len()
     }
 
+    /// Since when the oldest waits.
+    #[must_use]
+    pub fn oldest(&self) -> Option<u64> {
+        self.waiting.front().map(|(since, _)| *since)
+    }
+
     /// Panics in debug builds if the counts contradict each other.
     pub fn check_invariants(&self) {
         debug_assert!(self.opening <= self.open, "more being opened than exist");
         debug_assert!(self.idle.len() + self.opening <= self.open, "more idle than exist");
-        debug_assert!(self.open <= self.size.max(self.open), "beyond the limit");
         debug_assert!(
-            self.is_paused || self.waiting.is_empty() || (self.idle.is_empty() && !self.may_open()),
-            "one waits although something could be granted"
+            self.is_paused || self.waiting.is_empty() || self.idle.is_empty(),
+            "one waits although a connection is idle"
         );
+        debug_assert!(self.waiting.iter().is_sorted_by_key(|(since, _)| since), "the oldest is not first");
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn granted<S>(answer: CheckOut<S>) -> Grant<S> {
-        match answer {
-            CheckOut::Granted(grant) => grant,
-            CheckOut::Wait(_) => panic!("had to wait"),
-        }
-    }
-
-    #[test]
-    fn the_oldest_waiter_gets_what_comes_back() {
-        let mut queue = WaitQueue::new(1, 1);
-        assert_eq!(granted(queue.check_out(|_| true)), Grant::Open);
-        queue.opened();
-        let (first, second) = (queue.check_out(|_| true), queue.check_out(|_| true));
-        queue.check_in('a');
-        assert_eq!(Some(first), queue.next_grant().map(|(ticket, _)| CheckOut::Wait(ticket)));
-        assert_eq!(queue.next_grant(), None);
-        queue.check_in('a');
-        assert_eq!(Some(second), queue.next_grant().map(|(ticket, _)| CheckOut::Wait(ticket)));
-    }
-
-    #[test]
-    fn nobody_overtakes_those_who_wait() {
-        let mut queue = WaitQueue::new(1, 1);
-        assert_eq!(granted(queue.check_out(|_| true)), Grant::Open);
-        queue.opened();
-        assert!(matches!(queue.check_out(|_| true), CheckOut::Wait(_)));
-        queue.check_in('a');
-        assert!(matches!(queue.check_out(|_| true), CheckOut::Wait(_)));
-    }
-
-    #[test]
-    fn a_failed_login_lets_the_next_one_try() {
-        let mut queue = WaitQueue::<char>::new(1, 1);
-        assert_eq!(granted(queue.check_out(|_| true)), Grant::Open);
-        assert!(matches!(queue.check_out(|_| true), CheckOut::Wait(_)));
-        queue.open_failed();
-        assert!(matches!(queue.next_grant(), Some((_, Grant::Open))));
-    }
-
-    #[test]
-    fn one_who_gave_up_is_not_granted_anything() {
-        let mut queue = WaitQueue::new(1, 1);
-        assert_eq!(granted(queue.check_out(|_| true)), Grant::Open);
-        queue.opened();
-        let CheckOut::Wait(ticket) = queue.check_out(|_| true) else { panic!("granted beyond the limit") };
-        assert!(queue.withdraw(ticket));
-        queue.check_in('a');
-        assert_eq!(queue.next_grant(), None);
-        assert!(!queue.withdraw(ticket));
-    }
-
-    #[test]
-    fn a_lowered_limit_is_exceeded_until_enough_have_closed() {
-        let mut queue = WaitQueue::<char>::new(2, 2);
-        for _ in 0..2 {
-            assert_eq!(granted(queue.check_out(|_| true)), Grant::Open);
-            queue.opened();
-        }
-        assert_eq!(queue.resize(1), []);
-        assert!(queue.is_oversized());
-        queue.closed();
-        assert!(!queue.is_oversized());
-    }
-
-    #[test]
-    fn a_paused_queue_grants_nothing_until_it_is_resumed() {
-        let mut queue = WaitQueue::<char>::new(1, 1);
-        queue.pause(true);
-        assert!(matches!(queue.check_out(|_| true), CheckOut::Wait(_)));
-        assert_eq!(queue.next_grant(), None);
-        queue.pause(false);
-        assert!(matches!(queue.next_grant(), Some((_, Grant::Open))));
-    }
-}
+mod tests;

@@ -55,6 +55,12 @@ impl ErrorResponse {
         Self { severity: Severity::Error, ..Self::fatal(sqlstate, message) }
     }
 
+    /// Nothing failed.
+    #[must_use]
+    pub fn notice(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { severity: Severity::Notice, ..Self::fatal(SqlState::SUCCESSFUL_COMPLETION, message) }
+    }
+
     /// Adds field `D`.
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {

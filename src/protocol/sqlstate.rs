@@ -7,6 +7,10 @@
 pub struct SqlState(pub [u8; 5]);
 
 impl SqlState {
+    /// `successful_completion`: of a notice.
+    pub const SUCCESSFUL_COMPLETION: Self = Self(*b"00000");
+    /// `too_many_connections`.
+    pub const TOO_MANY_CONNECTIONS: Self = Self(*b"53300");
     /// `protocol_violation`: PgBouncer's default for everything that it reports itself.
     pub const PROTOCOL_VIOLATION: Self = Self(*b"08P01");
     /// `connection_failure`.

@@ -15,15 +15,17 @@ use crate::{
     client::{Directory, Finding, KeyOwner, Settings},
     clock::Clock,
     cluster::{Database, DatabaseSettings, RealDatabase},
-    config::{CacheMode, Config, DatabaseConfig, Host, ReplicaRole},
+    config::{CacheMode, Config, DatabaseConfig, Host, LoadBalanceHosts, ReplicaRole},
     net::{Address, SocketOptions},
-    pool::{LoginSource, Pool, PoolKey, PoolLimits, Pools},
+    pool::{LoginSource, Pool, PoolKey, PoolLimits, Pools, Turns},
     routing::{Limits, Member, MemberId, MemberState, PrimarySamples, Role, Topology},
     server::{CachedName, Dialer, Login, Resolver},
 };
 
 /// Primary samples that are kept: at ten a second, the fences of the last minute resolve exactly.
 const SAMPLES: usize = 600;
+/// How `server_check_query` spells the empty query.
+const EMPTY_QUERY: &str = "<empty>";
 /// Databases that a `*` entry may make.
 const MAX_FALLBACK_DATABASES: usize = 1000;
 
@@ -67,12 +69,26 @@ fn members(section: &DatabaseConfig) -> Vec<(String, &DatabaseConfig)> {
 
 /// Where one member is.
 pub(super) fn address(section: &DatabaseConfig, config: &Config) -> Address {
-    let port = section.port;
-    match section.hosts().next() {
-        Some(Host::Tcp(host)) => Address::new(host, port),
-        Some(Host::Unix(directory)) => Address::new(directory, port),
-        Some(Host::Default) | None => Address::new(&config.pgbouncer.unix_socket_dir, port),
+    address_of(section.hosts().next().unwrap_or(Host::Default), section.port, config)
+}
+
+fn address_of(host: Host<'_>, port: u16, config: &Config) -> Address {
+    match host {
+        Host::Tcp(host) => Address::new(host, port),
+        Host::Unix(directory) => Address::new(directory, port),
+        Host::Default => Address::new(&config.pgbouncer.unix_socket_dir, port),
     }
+}
+
+/// The host of a list that the next connection goes to.
+fn host_in_turn(section: &DatabaseConfig, config: &Config, turns: Turns) -> Address {
+    let hosts: Vec<_> = section.hosts().collect();
+    let turn = match section.load_balance_hosts {
+        LoadBalanceHosts::RoundRobin => turns.attempts,
+        LoadBalanceHosts::Disable => turns.after_failure,
+    };
+    let host = turn.checked_rem(hosts.len()).and_then(|turn| hosts.get(turn)).copied();
+    address_of(host.unwrap_or(Host::Default), section.port, config)
 }
 
 /// The parameters of member number `member`.
@@ -285,11 +301,23 @@ impl Installation {
 
     fn limits(settings: &Settings, section: &DatabaseConfig, user: &str) -> PoolLimits {
         let main = &settings.config.pgbouncer;
+        let text = |text: &str| Some(text).filter(|text| !text.is_empty()).map(Arc::from);
         PoolLimits {
             size: settings.config.effective_pool_size(section, user) as usize,
+            least: settings.config.min_pool_size(section) as usize,
+            reserve: settings.config.reserve_pool_size(section, user) as usize,
+            reserve_timeout: main.reserve_pool_timeout,
+            is_round_robin: main.server_round_robin,
             connect_timeout: or_never(main.server_connect_timeout),
+            login_retry: main.server_login_retry,
             idle_timeout: main.server_idle_timeout,
             lifetime: settings.config.server_lifetime(section),
+            check_delay: main.server_check_delay,
+            check_query: match main.server_check_query.as_str() {
+                EMPTY_QUERY => Some(Arc::from("")),
+                query => text(query),
+            },
+            connect_query: section.connect_query.as_deref().and_then(text),
         }
     }
 
@@ -299,8 +327,17 @@ impl Installation {
             let Some(served) = self.find(&key.database) else { continue };
             if let Some(section) = member_section(&served.section, key.member) {
                 pool.set_limits(Self::limits(settings, section, &key.user));
+                self.share_limits(settings, &served.section, &pool);
             }
         }
+        self.shared.pools.shares().wake();
+    }
+
+    /// What the pool shares with others of its database and of its user.
+    fn share_limits(&self, settings: &Settings, section: &DatabaseConfig, pool: &Pool) {
+        let database = settings.config.max_db_connections(section) as usize;
+        let user = settings.config.max_user_connections(&pool.key().user) as usize;
+        self.shared.pools.shares().limit(pool.claim(), database, user);
     }
 
     /// Reads what the operator has switched off.
@@ -316,6 +353,20 @@ impl Installation {
             pool.pause(is_paused);
         }
         changed
+    }
+
+    /// What names of servers mean.
+    pub(super) fn resolver(&self) -> &Arc<Resolver> {
+        &self.shared.resolver
+    }
+
+    /// A database of the fallback entry is made anew when it is asked for again.
+    pub(super) fn forget(&self, name: &str) {
+        let forgotten = self.databases.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        if let Some(served) = forgotten {
+            self.shared.pools.retain(|key| *key.database != *name);
+            served.stop();
+        }
     }
 
     /// The names of servers that have been looked up.
@@ -341,16 +392,18 @@ impl Installation {
         let (databases, first) = (Arc::clone(&self.databases), served.section.clone());
         let (in_force, users) = (Arc::clone(&self.settings), Arc::clone(&self.users));
         let resolver = Arc::clone(&self.shared.resolver);
-        let login: LoginSource = Box::new(move || {
+        let login: LoginSource = Box::new(move |turns| {
             let settings = Arc::clone(&in_force.read().unwrap_or_else(PoisonError::into_inner));
             let dialer =
                 Dialer { resolver: Arc::clone(&resolver), socket: SocketOptions::of(&settings.config.pgbouncer) };
             // As the file says now; a pool outlives a RELOAD.
             let served = databases.read().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
             let section = served.as_ref().map_or(&first, |served| &served.section);
-            login(&settings, member_section(section, member).unwrap_or(section), &user, &users, dialer)
+            login(&settings, member_section(section, member).unwrap_or(section), &user, &users, dialer, turns)
         });
-        let pool = Pool::new(key.clone(), login, limits, self.shared.clock, Arc::clone(&self.shared.ids));
+        let shares = self.shared.pools.shares();
+        let pool = Pool::new(key.clone(), login, limits, shares, self.shared.clock, Arc::clone(&self.shared.ids));
+        self.share_limits(&settings, &served.section, &pool);
         pool.pause(self.switches().is_paused(&key.database));
         Some(pool)
     }
@@ -386,11 +439,18 @@ impl Served {
     }
 }
 
-fn login(settings: &Settings, section: &DatabaseConfig, user: &str, users: &Users, dialer: Dialer) -> Login {
+fn login(
+    settings: &Settings,
+    section: &DatabaseConfig,
+    user: &str,
+    users: &Users,
+    dialer: Dialer,
+    turns: Turns,
+) -> Login {
     let own = section.password.as_ref().map(|password| Secret::parse(password.reveal()));
     let (listed, keys) = users.secret(settings, &section.name, user);
     Login {
-        address: address(section, &settings.config),
+        address: host_in_turn(section, &settings.config, turns),
         user: user.to_owned(),
         secret: own.or(listed),
         keys,

@@ -51,9 +51,11 @@ pub(super) fn pools(proxy: &Proxy) -> Vec<PoolRow> {
             load_balance_hosts: settings.config.database(database).and_then(|section| load_balance_hosts(&section)),
             ..PoolRow::default()
         });
-        let PoolCounts { active, idle, login, waiting } = pool.counts();
+        let PoolCounts { active, idle, used, tested, login, waiting, oldest: _ } = pool.counts();
         row.sv_active += active as u64;
-        row.sv_idle += idle as u64;
+        row.sv_idle += (idle - used) as u64;
+        row.sv_used += used as u64;
+        row.sv_tested += tested as u64;
         row.sv_login += login as u64;
         row.cl_waiting += waiting as u64;
     }

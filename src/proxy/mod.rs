@@ -11,6 +11,7 @@ mod process;
 mod service_manager;
 mod signals;
 mod switches;
+mod upkeep;
 mod users;
 mod workers;
 
@@ -78,8 +79,6 @@ const SLOW_KEPT: usize = 500;
 const SHAPES: usize = 5000;
 /// Clients are accepted when the catalogs are there, or after this long.
 const FIRST_CATALOGS: Duration = Duration::from_secs(1);
-/// How often pools look for worn connections.
-const MAINTENANCE: Duration = Duration::from_millis(333);
 
 /// Everything that lives as long as the process.
 pub(crate) struct Proxy {
@@ -158,7 +157,7 @@ async fn serve(
     let settings = proxy.context.settings();
     let workers = Arc::new(Workers::start(&settings.config, &proxy.context)?);
     http::start(&proxy, &settings.config).await?;
-    maintain(&proxy);
+    upkeep::start(&proxy);
     proxy.installation.wait_for_catalogs(FIRST_CATALOGS).await;
     warn_of_settings_without_effect(&settings.config);
     tracing::info!(version = crate::admin::VERSION, workers = workers.len(), "process up");
@@ -268,38 +267,6 @@ fn insight_settings(config: &Config) -> InsightSettings {
         shapes: SHAPES,
         stats_period: stats_period(config),
     }
-}
-
-/// Worn connections, statistics.
-fn maintain(proxy: &Arc<Proxy>) {
-    let (context, stop) = (Arc::clone(&proxy.context), proxy.cancel.clone());
-    let installation = Arc::clone(&proxy.installation);
-    proxy.tracker.spawn(async move {
-        let mut ticks = tokio::time::interval(MAINTENANCE);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut rolled = Instant::now();
-        loop {
-            // Both branches are cancel safe.
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
-            for pool in context.pools.all() {
-                pool.maintain();
-            }
-            installation.maintain();
-            let settings = context.settings();
-            if rolled.elapsed() >= stats_period(&settings.config) {
-                rolled = Instant::now();
-                let averages = context.insight.roll(rolled);
-                let line = crate::insight::log_line(&averages);
-                if settings.config.pgbouncer.log_stats {
-                    tracing::info!("{line}");
-                }
-                service_manager::status(&line);
-            }
-        }
-    });
 }
 
 /// Waits for clients or servers, as the stop that was asked for wants it; a stronger wish cuts it short.

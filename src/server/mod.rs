@@ -28,7 +28,7 @@ pub use cancel::{CancelGate, CancelKey, CancelPermit, send_cancel};
 pub use connect::{ConnectError, Dialer, Login, connect};
 pub use dns::{CachedName, Gone, Resolver};
 pub use question::{AskError, Row, ask};
-pub use reset::{ExecuteError, execute, reset};
+pub use reset::{ExecuteError, execute, initialise, reset};
 
 use crate::{
     net::{

@@ -4,7 +4,7 @@ use std::io;
 
 use super::{Busy, Idle, ServerConnection};
 use crate::{
-    protocol::{FrameError, TransactionStatus, backend, backend::tag, frame, frontend},
+    protocol::{FrameError, TransactionStatus, backend, backend::tag, error_response, frame, frontend},
     session::SessionSettings,
 };
 
@@ -37,12 +37,43 @@ pub async fn reset(server: ServerConnection<Busy>, query: &str) -> Result<Server
     Ok(server)
 }
 
+/// Runs `connect_query`: its errors are logged and change nothing. The caller sets the deadline.
+///
+/// # Errors
+/// The connection broke, or is in a transaction now; it is closed then.
+pub async fn initialise(server: ServerConnection<Idle>, query: &str) -> io::Result<ServerConnection<Idle>> {
+    let mut server = server.begin();
+    match run(&mut server, query).await {
+        Ok((Some(TransactionStatus::Idle), refusal)) => {
+            if let Some(frame) = refusal {
+                let text = error_response::field(&frame, b'M').unwrap_or_default();
+                tracing::warn!(error = %String::from_utf8_lossy(text), "connect_query failed");
+            }
+            Ok(server.into_state())
+        }
+        Ok(_) => Err(io::Error::other("connect_query has left a transaction open")),
+        Err(ExecuteError::Io(error)) => Err(error),
+        Err(error) => Err(io::Error::other(error)),
+    }
+}
+
 /// Runs a query whose rows do not matter on a connection that owes nothing; what it does to tracked parameters is
 /// remembered. The caller sets the deadline.
 ///
 /// # Errors
 /// See [`ExecuteError`]; the connection is closed then.
 pub async fn execute(mut server: ServerConnection<Busy>, query: &str) -> Result<ServerConnection<Idle>, ExecuteError> {
+    match run(&mut server, query).await? {
+        (Some(TransactionStatus::Idle), None) => Ok(server.into_state()),
+        (_, refusal) => Err(ExecuteError::Refused { frame: refusal.unwrap_or_default() }),
+    }
+}
+
+/// How it ended, and the server's error if there was one.
+async fn run(
+    server: &mut ServerConnection<Busy>,
+    query: &str,
+) -> Result<(Option<TransactionStatus>, Option<Vec<u8>>), ExecuteError> {
     let core = server.core_mut();
     // A simple query ends it.
     core.statements.unnamed = None;
@@ -70,10 +101,8 @@ pub async fn execute(mut server: ServerConnection<Busy>, query: &str) -> Result<
             _ => {}
         }
         core.endpoint.inbox.skip(header.frame_bytes, &mut Default::default());
-        match (status, refusal.take()) {
-            (None, kept) => refusal = kept,
-            (Some(Some(TransactionStatus::Idle)), None) => return Ok(server.into_state()),
-            (Some(_), refusal) => return Err(ExecuteError::Refused { frame: refusal.unwrap_or_default() }),
+        if let Some(status) = status {
+            return Ok((status, refusal));
         }
     }
 }

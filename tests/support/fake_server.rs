@@ -29,6 +29,9 @@ struct Shared {
     logins: AtomicUsize,
     endings: AtomicUsize,
     cancels: Mutex<Vec<Vec<u8>>>,
+    attempts: AtomicUsize,
+    refusal: Mutex<Option<Vec<u8>>>,
+    stalled: AtomicBool,
 }
 
 impl FakeServer {
@@ -62,6 +65,21 @@ impl FakeServer {
     /// How many logins it has seen.
     pub fn logins(&self) -> usize {
         self.shared.logins.load(Ordering::Acquire)
+    }
+
+    /// How many logins were tried for clients, with success or without: the proxy's own, as superuser, do not count.
+    pub fn attempts(&self) -> usize {
+        self.shared.attempts.load(Ordering::Acquire)
+    }
+
+    /// From now on logins are answered with this `ErrorResponse`; `None`: taken again.
+    pub fn refuse(&self, refusal: Option<Vec<u8>>) {
+        *self.shared.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+    }
+
+    /// From now on logins get no answer.
+    pub fn stall(&self) {
+        self.shared.stalled.store(true, Ordering::Release);
     }
 
     /// How many logged-in connections it has closed.
@@ -123,6 +141,17 @@ impl FakeSession {
                     break;
                 }
             }
+        }
+        let is_own = self.parameters.iter().any(|(name, value)| name == "user" && value == super::cluster::SUPERUSER);
+        shared.attempts.fetch_add(usize::from(!is_own), Ordering::AcqRel);
+        let refusal = shared.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(refusal) = refusal {
+            self.send(&refusal)?;
+            return Ok(false);
+        }
+        if shared.stalled.load(Ordering::Acquire) {
+            self.untyped()?;
+            return Ok(false);
         }
         let mut greeting = frames::message(b'R', &0_u32.to_be_bytes());
         for (name, value) in [

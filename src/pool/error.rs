@@ -1,0 +1,80 @@
+//! Why a client gets no server connection, and what it is told.
+
+use std::time::Duration;
+
+use super::retry::Failure;
+use crate::{
+    protocol::{ErrorResponse, SqlState},
+    server::ConnectError,
+};
+
+/// Why a client gets no server connection.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckoutError {
+    /// `query_wait_timeout`.
+    #[error("no server connection within {waited:?}")]
+    WaitTimeout {
+        /// How long the client waited.
+        waited: Duration,
+        /// Connections that cannot be handed on, by reason, of how many.
+        pins: String,
+    },
+    /// The server refused or did not answer.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// It did so a moment ago, and nothing is tried before `server_login_retry` has passed.
+    #[error("server login has been failing: {}", .0.text)]
+    LoginFailing(Failure),
+    /// The pool is going away.
+    #[error("the pool is closed")]
+    Closed,
+}
+
+impl CheckoutError {
+    /// The server cannot be used at the moment; another member may be.
+    #[must_use]
+    pub fn is_servers_fault(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::LoginFailing(_))
+    }
+
+    /// What the client is told, in PgBouncer's words where it has them; `Display` is for the log.
+    #[must_use]
+    pub fn response(&self) -> ErrorResponse {
+        match self {
+            Self::WaitTimeout { pins, .. } => {
+                let error = ErrorResponse::fatal(SqlState::PROTOCOL_VIOLATION, "query_wait_timeout");
+                if pins.is_empty() { error } else { error.with_detail(pins.clone()) }
+            }
+            Self::Connect(ConnectError::Refused { sqlstate, message, .. }) => {
+                ErrorResponse::fatal(sqlstate.unwrap_or(SqlState::CANNOT_CONNECT_NOW), message.clone())
+            }
+            Self::Connect(error) => login_failing(&failure(error)),
+            Self::LoginFailing(failure) => login_failing(failure),
+            Self::Closed => ErrorResponse::fatal(SqlState::ADMIN_SHUTDOWN, "server shutting down"),
+        }
+    }
+}
+
+fn login_failing(failure: &Failure) -> ErrorResponse {
+    let Failure { text, sqlstate, .. } = failure;
+    let text = format!("server login has been failing, cached error: {text} (server_login_retry)");
+    ErrorResponse::fatal(sqlstate.unwrap_or(SqlState::PROTOCOL_VIOLATION), text)
+}
+
+/// What is remembered of a failed attempt, in PgBouncer's words. Addresses are for the log alone.
+pub(super) fn failure(error: &ConnectError) -> Failure {
+    let (text, sqlstate, is_refusal) = match error {
+        ConnectError::Refused { sqlstate, message, .. } => (message.as_str(), *sqlstate, true),
+        ConnectError::Timeout(_) => ("connect timeout", None, false),
+        ConnectError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            ("server DNS lookup failed", None, false)
+        }
+        ConnectError::Io { source, .. } if source.kind() == std::io::ErrorKind::UnexpectedEof => {
+            ("server conn crashed?", None, false)
+        }
+        ConnectError::Io { .. } => ("connect failed", None, false),
+        ConnectError::Login(_) => ("wrong password type", None, false),
+        ConnectError::Frame(_) | ConnectError::Unexpected(_) => ("unknown pkt from server", None, false),
+    };
+    Failure { text: text.into(), sqlstate, is_refusal }
+}

@@ -1,0 +1,137 @@
+//! What the console, balancing and clients want to know of a pool.
+
+use std::sync::{
+    Arc, PoisonError,
+    atomic::{AtomicU32, Ordering},
+};
+
+use super::Pool;
+use crate::{
+    protocol::backend,
+    server::ServerInfo,
+    session::{Parameters, PinSet},
+};
+
+/// Parameter values whose spelling is remembered per pool.
+const MAX_SPELLINGS: usize = 1024;
+
+/// Counts for the console.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolCounts {
+    /// Connections lent to clients.
+    pub active: usize,
+    /// Connections that nobody holds.
+    pub idle: usize,
+    /// Of these, those that will be tried out before they serve again.
+    pub used: usize,
+    /// Connections that are being tried out.
+    pub tested: usize,
+    /// Connections being opened.
+    pub login: usize,
+    /// Clients that wait.
+    pub waiting: usize,
+    /// Since when the oldest of them waits, on the process clock.
+    pub oldest: Option<u64>,
+}
+
+/// What servers of a pool report at login.
+#[derive(Debug)]
+pub struct Greeting {
+    /// What follows a client.
+    pub parameters: Parameters,
+    /// The rest, as it is said to every client.
+    pub others: Vec<u8>,
+}
+
+impl Greeting {
+    pub(super) fn new(parameters: Parameters, reported: &[(String, String)]) -> Self {
+        let mut others = Vec::new();
+        for (name, value) in reported.iter().filter(|(name, _)| parameters.get(name).is_none()) {
+            backend::put_parameter_status(&mut others, name, value);
+        }
+        Self { parameters, others }
+    }
+}
+
+impl Pool {
+    /// What servers of this pool report at login; `None` before the first login.
+    #[must_use]
+    pub fn greeting(&self) -> Option<Arc<Greeting>> {
+        self.greeting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// PostgreSQL's spelling of a parameter's value, if a server has been asked.
+    #[must_use]
+    pub fn spelling(&self, name: &str, typed: &str) -> Option<Box<str>> {
+        self.spellings.get(&(name.to_owned(), typed.to_owned())).map(|spelling| spelling.clone())
+    }
+
+    /// A server has been asked.
+    pub fn learn_spelling(&self, name: &str, typed: &str, spelling: &str) {
+        if self.spellings.len() < MAX_SPELLINGS {
+            self.spellings.insert((name.to_owned(), typed.to_owned()), spelling.into());
+        }
+    }
+
+    /// Counts for the console.
+    #[must_use]
+    pub fn counts(&self) -> PoolCounts {
+        let state = self.state();
+        let (resting, login) = (state.queue.idle().len(), state.queue.opening());
+        let used = state.queue.idle().iter().filter(|rested| rested.must_check).count();
+        let lent = state.queue.open().saturating_sub(resting + login);
+        let tested = lent.min(self.testing.load(Ordering::Relaxed) as usize);
+        PoolCounts {
+            active: lent - tested,
+            idle: resting,
+            used,
+            tested,
+            login,
+            waiting: state.queue.waiting(),
+            oldest: state.queue.oldest(),
+        }
+    }
+
+    /// Its connections, for the console.
+    #[must_use]
+    pub fn servers(&self) -> Vec<Arc<ServerInfo>> {
+        self.servers.iter().map(|entry| Arc::clone(entry.value())).collect()
+    }
+
+    /// Requests under way, for balancing.
+    #[must_use]
+    pub fn in_flight(&self) -> &AtomicU32 {
+        &self.in_flight
+    }
+
+    /// A client's reasons to keep its connection have changed.
+    pub fn count_pins(&self, before: PinSet, after: PinSet) {
+        for ((pin, _), count) in PinSet::LABELS.iter().zip(&self.pins) {
+            match (before.contains(*pin), after.contains(*pin)) {
+                (false, true) => {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+                (true, false) => {
+                    count.fetch_sub(1, Ordering::Relaxed);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Connections that are kept by their clients now, by reason.
+    pub fn pin_counts(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        let counts = PinSet::LABELS.iter().zip(&self.pins);
+        counts.map(|((_, label), count)| (*label, count.load(Ordering::Relaxed)))
+    }
+
+    /// Who keeps the connections of this pool, in words; empty if nobody does.
+    pub(super) fn pinned(&self) -> String {
+        let reasons = self.pin_counts().filter(|(_, count)| *count > 0);
+        let reasons: Vec<_> = reasons.map(|(label, count)| format!("{label} {count}")).collect();
+        if reasons.is_empty() {
+            return String::new();
+        }
+        format!("server connections of this pool pinned to clients: {} (SHOW PINS)", reasons.join(", "))
+    }
+}

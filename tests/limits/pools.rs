@@ -1,0 +1,192 @@
+//! How many server connections there are.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use super::{backends, session_of, waiting};
+use crate::support::{Proxy, RawClient, cluster, cluster::USER, wait_until};
+
+const OTHER: &str = "stranger";
+
+/// So many clients of each user run transactions at the same time; at no moment has the database more backends than
+/// `most`, and every client is served.
+#[track_caller]
+fn storm(proxy: &Proxy, databases: &[String], most: usize) {
+    let is_over = AtomicBool::new(false);
+    let seen = thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut session = cluster().primary.session("postgres");
+            let names = databases.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(",");
+            let count = format!(
+                "select count(*) from pg_stat_activity where datname in ({names}) and usename in ('{USER}', '{OTHER}')"
+            );
+            let mut seen = 0;
+            while !is_over.load(Ordering::Acquire) {
+                seen = seen.max(session.value(&count).parse().unwrap());
+            }
+            seen
+        });
+        let clients: Vec<_> = (0..16)
+            .map(|number| {
+                let user = if number % 2 == 0 { USER } else { OTHER };
+                let database = &databases[number / 2 % databases.len()];
+                scope.spawn(move || {
+                    let mut client = session_of(proxy, user, database);
+                    for _ in 0..12 {
+                        client.rows("select pg_sleep(0.005)");
+                    }
+                })
+            })
+            .collect();
+        clients.into_iter().for_each(|client| client.join().unwrap());
+        is_over.store(true, Ordering::Release);
+        watcher.join().unwrap()
+    });
+    assert!((1..=most).contains(&seen), "{seen} backends, allowed {most}");
+}
+
+fn two_workers(database: &str) -> crate::support::proxy::Builder {
+    Proxy::of(cluster(), database).set("workers", 2).set("default_pool_size", 8)
+}
+
+#[test]
+fn a_database_has_no_more_servers_than_allowed_whoever_asks_and_each_client_has_its_turn() {
+    let database = cluster().database();
+    let proxy = two_workers(&database).set("max_db_connections", 3).start();
+    storm(&proxy, std::slice::from_ref(&database), 3);
+    proxy.tell("SET max_db_connections = 5");
+    storm(&proxy, std::slice::from_ref(&database), 5);
+    proxy.tell("SET max_db_connections = 2");
+    wait_until("what is beyond the limit is closed", || {
+        // What is idle closes as it is used again, or as others need the room.
+        session_of(&proxy, USER, &database).rows("select 1");
+        backends(&database).len() <= 2
+    });
+    storm(&proxy, std::slice::from_ref(&database), 2);
+}
+
+#[test]
+fn a_user_has_no_more_servers_than_allowed_in_all_databases_together() {
+    let databases = [cluster().database(), cluster().database()];
+    let proxy = two_workers(&databases[0])
+        .database(&databases[1], cluster().primary.port, "")
+        .section("users", USER, "max_user_connections=2")
+        .section("users", OTHER, "max_user_connections=1")
+        .start();
+    storm(&proxy, &databases, 3);
+    proxy.rewrite(|text| text.replace("max_user_connections=2", "max_user_connections=1"));
+    proxy.tell("RELOAD");
+    wait_until("what is beyond the limit is closed", || {
+        session_of(&proxy, USER, &databases[0]).rows("select 1");
+        databases.iter().map(|database| backends(database).len()).sum::<usize>() <= 2
+    });
+    storm(&proxy, &databases, 2);
+}
+
+#[test]
+fn the_idle_server_of_another_user_makes_room() {
+    let database = cluster().database();
+    let proxy = two_workers(&database).set("max_db_connections", 1).start();
+    let mut first = proxy.session(&database);
+    first.rows("select 1");
+    assert_eq!(backends(&database), [USER]);
+    let mut second = session_of(&proxy, OTHER, &database);
+    second.rows("select 1");
+    wait_until("the first one's server is closed", || backends(&database) == [OTHER]);
+    first.rows("select 1");
+    wait_until("the second one's server is closed", || backends(&database) == [USER]);
+}
+
+#[test]
+fn a_busy_server_of_another_user_is_waited_for_and_the_one_who_waits_is_woken() {
+    let database = cluster().database();
+    let proxy = two_workers(&database).set("max_db_connections", 1).start();
+    let mut second = session_of(&proxy, OTHER, &database);
+    second.rows("select 1");
+    let mut first = proxy.session(&database);
+    first.query("begin");
+    second.send(&crate::support::frames::query("select 2"));
+    wait_until("the second one waits", || waiting(&proxy, &database) == 1);
+    first.query("commit");
+    assert_eq!(second.reply().rows(), [["2"]]);
+}
+
+#[test]
+fn a_pool_keeps_its_least_size_for_a_database_with_a_user_of_its_own() {
+    let database = cluster().database();
+    let proxy = Proxy::builder()
+        .database(&database, cluster().primary.port, &format!("user={USER} min_pool_size=3"))
+        .set("server_idle_timeout", 1)
+        .start();
+    wait_until("the pool is filled", || backends(&database).len() == 3);
+    cluster().primary.session("postgres").rows(&format!(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = '{database}' and usename = '{USER}'"
+    ));
+    wait_until("the pool is filled again", || backends(&database).len() == 3);
+    let mut clients: Vec<_> = (0..5).map(|_| session_of(&proxy, OTHER, &database)).collect();
+    clients.iter_mut().for_each(|client| _ = client.query("begin"));
+    assert_eq!(backends(&database).len(), 5);
+    clients.iter_mut().for_each(|client| _ = client.query("commit"));
+    wait_until("what is beyond it is closed when it has rested", || backends(&database).len() == 3);
+}
+
+#[test]
+fn without_a_user_of_its_own_a_pool_is_filled_only_while_a_client_is_connected() {
+    let database = cluster().database();
+    let proxy = Proxy::of(cluster(), &database).set("min_pool_size", 2).set("server_idle_timeout", "0.5").start();
+    let client = proxy.session(&database);
+    wait_until("the pool is filled", || backends(&database).len() == 2);
+    client.terminate();
+    proxy.tell("SET min_pool_size = 0");
+    wait_until("the pool is empty", || backends(&database).is_empty());
+    proxy.tell("SET min_pool_size = 2");
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert!(backends(&database).is_empty(), "nobody is connected");
+}
+
+#[test]
+fn filling_a_pool_closes_nobody_elses_server() {
+    let database = cluster().database();
+    let proxy = two_workers(&database).set("max_db_connections", 1).start();
+    let mut first = proxy.session(&database);
+    first.rows("select 1");
+    let _second = session_of(&proxy, USER, &database);
+    proxy.tell("SET min_pool_size = 1");
+    std::thread::sleep(std::time::Duration::from_millis(1200));
+    assert_eq!(backends(&database), [USER]);
+}
+
+#[test]
+fn the_reserve_is_used_when_a_client_has_waited_long_enough() {
+    let database = cluster().database();
+    let proxy = Proxy::of(cluster(), &database)
+        .set("default_pool_size", 1)
+        .set("reserve_pool_size", 1)
+        .set("reserve_pool_timeout", 1)
+        .start();
+    let mut clients: Vec<RawClient> = (0..3).map(|_| proxy.session(&database)).collect();
+    clients[0].query("begin");
+    let started = std::time::Instant::now();
+    assert!(clients[1].query("begin").error().is_none());
+    assert!(started.elapsed() >= std::time::Duration::from_secs(1), "{:?}", started.elapsed());
+    assert_eq!(backends(&database).len(), 2);
+    assert!(proxy.log().contains("taking connection from reserve_pool"), "{}", proxy.log());
+    clients[2].send(&crate::support::frames::query("select 3"));
+    assert!(clients[2].is_silent_for(std::time::Duration::from_secs(2)), "the reserve is used up");
+    clients[0].query("commit");
+    assert_eq!(clients[2].reply().rows(), [["3"]]);
+}
+
+#[test]
+fn a_lowered_pool_size_closes_idle_servers() {
+    let database = cluster().database();
+    let proxy = two_workers(&database).start();
+    let mut clients: Vec<_> = (0..4).map(|_| proxy.session(&database)).collect();
+    clients.iter_mut().for_each(|client| _ = client.query("begin"));
+    clients.iter_mut().for_each(|client| _ = client.query("commit"));
+    assert_eq!(backends(&database).len(), 4);
+    proxy.tell("SET default_pool_size = 2");
+    wait_until("two are closed", || backends(&database).len() == 2);
+}
