@@ -29,7 +29,6 @@ fn carry_out(invocation: Invocation) -> ExitCode {
         Invocation::Check { config } => ExitCode::from(check::run(&config)),
         Invocation::Demo { duration, port } => ExitCode::from(demo::run(&demo::Options { duration, port })),
         Invocation::Report { .. } => refuse("report is not available in this version"),
-        Invocation::Run(options) if options.reboot => refuse("-R is not available in this version"),
         Invocation::Run(options) => run(options),
     }
 }
@@ -47,8 +46,8 @@ fn refuse(message: &str) -> ExitCode {
 }
 
 fn run(options: cli::RunOptions) -> ExitCode {
-    let cli::RunOptions { config, quiet, verbose, user, daemon, .. } = options;
-    proxy::run(&proxy::Options { config, quiet, verbose, user, daemon, forked: restart_allocator })
+    let cli::RunOptions { config, quiet, verbose, user, daemon, reboot } = options;
+    proxy::run(&proxy::Options { config, quiet, verbose, user, daemon, reboot, forked: restart_allocator })
 }
 
 /// The allocator's thread that gives memory back is not there after a fork.

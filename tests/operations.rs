@@ -13,6 +13,8 @@ mod support;
 mod background;
 #[path = "operations/logging.rs"]
 mod logging;
+#[path = "operations/online_restart.rs"]
+mod online_restart;
 #[path = "operations/peering.rs"]
 mod peering;
 #[path = "operations/service_manager.rs"]

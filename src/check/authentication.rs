@@ -1,12 +1,13 @@
 //! Whether those who shall come in can: rules, and the query that finds users.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{Problem, locate::Lines};
+use super::Problem;
 use crate::{
     auth::{Secret, UserList},
-    config::{AuthType, Config, DatabaseConfig, Host},
+    config::{AuthType, Config, DatabaseConfig, Host, Lines},
     control::{Deadlines, Session, Target},
+    net::tls::ConnectTls,
 };
 
 /// What the files alone show.
@@ -31,7 +32,13 @@ pub(super) fn problems(config: &Config, lines: &Lines) -> Vec<Problem> {
 }
 
 /// Runs auth_query once for each server, user and query that it would be asked of.
-pub(super) async fn ask(config: &Config, users: &UserList, lines: &Lines, longest: Duration) -> Vec<Problem> {
+pub(super) async fn ask(
+    config: &Config,
+    users: &UserList,
+    lines: &Lines,
+    longest: Duration,
+    tls: &Arc<ConnectTls>,
+) -> Vec<Problem> {
     let mut problems: Vec<Problem> = Vec::new();
     let mut asked = Vec::new();
     for (name, database) in &config.databases {
@@ -39,7 +46,7 @@ pub(super) async fn ask(config: &Config, users: &UserList, lines: &Lines, longes
         let query = config.auth_query(database);
         let where_to = config.auth_dbname(database).unwrap_or(name);
         let Some(section) = config.database(where_to) else { continue };
-        let Some(target) = target(config, &section, user, users) else { continue };
+        let Some(target) = target(config, &section, user, users, tls) else { continue };
         if asked.contains(&(target.clone(), query)) {
             continue;
         }
@@ -53,7 +60,13 @@ pub(super) async fn ask(config: &Config, users: &UserList, lines: &Lines, longes
 }
 
 /// `None` where only a hash of the password is known, which is enough for pgweir itself.
-fn target(config: &Config, section: &DatabaseConfig, user: &str, users: &UserList) -> Option<Target> {
+fn target(
+    config: &Config,
+    section: &DatabaseConfig,
+    user: &str,
+    users: &UserList,
+    tls: &Arc<ConnectTls>,
+) -> Option<Target> {
     let is_its_own = section.user.as_deref().is_none_or(|own| own == user);
     let own = section.password.as_ref().filter(|_| is_its_own).map(|password| password.reveal().to_owned());
     let password = match (own, users.secret(user)) {
@@ -67,7 +80,7 @@ fn target(config: &Config, section: &DatabaseConfig, user: &str, users: &UserLis
         Host::Unix(host) | Host::Tcp(host) => host.to_owned(),
     };
     let (port, database) = (section.port, section.server_dbname().to_owned());
-    Some(Target { host, port, database, user: user.to_owned(), password })
+    Some(Target { host, port, database, user: user.to_owned(), password, tls: Arc::clone(tls) })
 }
 
 async fn ask_one(target: &Target, query: &str, longest: Duration) -> Result<(), String> {

@@ -88,8 +88,8 @@ fn check(file: &Path, config: &Config) -> Vec<Problem> {
     match runtime {
         Ok(runtime) => {
             let deadline = longest_login(config);
-            problems.extend(runtime.block_on(log_in_everywhere(deadline, entries, tls.connect)));
-            problems.extend(runtime.block_on(authentication::ask(config, &users, &lines, deadline)));
+            problems.extend(runtime.block_on(log_in_everywhere(deadline, entries, Arc::clone(&tls.connect))));
+            problems.extend(runtime.block_on(authentication::ask(config, &users, &lines, deadline, &tls.connect)));
         }
         Err(error) => problems.push(Problem { place: None, what: format!("cannot start a runtime: {error}") }),
     }

@@ -42,22 +42,21 @@ impl CancelKeys {
         self.clients.remove(&key);
     }
 
-    async fn cancel(&self, key: OwnKey, deadline: Duration) {
-        let Some(client) = self.clients.get(&key).map(|client| Arc::clone(&client)) else {
-            tracing::info!("cancel request with an unknown key");
-            return;
-        };
+    /// Cancels what the client of this key does. False if there is none.
+    pub async fn cancel(&self, key: OwnKey, deadline: Duration) -> bool {
+        let Some(client) = self.clients.get(&key).map(|client| Arc::clone(&client)) else { return false };
         let is_console = crate::admin::DATABASES.contains(&&*client.database);
         if is_console || client.activity() == Activity::Waiting {
             client.send(Signal::CancelWait);
-            return;
+            return true;
         }
-        let Some(server) = client.server() else { return };
+        let Some(server) = client.server() else { return true };
         if let Some(permit) = CancelPermit::acquire(&server, client.id)
             && let Err(error) = send_cancel(permit, deadline).await
         {
             tracing::info!(%error, "cancel request not delivered");
         }
+        true
     }
 }
 
@@ -69,7 +68,12 @@ pub(super) async fn request(context: &Context, settings: &Settings, pid: u32, se
         return;
     };
     match key.destination(main.peer_id as u16) {
-        Destination::Here(key) => context.cancel_keys.cancel(key, main.cancel_wait_timeout).await,
+        Destination::Here(key) => {
+            let is_ours = context.cancel_keys.cancel(key, main.cancel_wait_timeout).await;
+            if !is_ours && !context.hand_over.pass_on(key) {
+                tracing::info!("cancel request with an unknown key");
+            }
+        }
         Destination::Peer(peer_id, key) => context.peers.forward(&settings.config, peer_id, key).await,
         Destination::NoHopsLeft => {
             tracing::info!("failed to forward cancel request because its TTL was exhausted");

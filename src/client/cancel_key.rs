@@ -8,7 +8,7 @@ const PEER: [u32; 2] = [48, 40];
 /// What a client cancels its queries with; the server's own key would tell it how to cancel other clients. PgBouncer's
 /// layout: eight bytes, the first bit clear. With peers, bytes 1 and 2 are the peer's id and the last two bits the hops
 /// that are left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct OwnKey(u64);
 
 /// What to do with a cancel request.

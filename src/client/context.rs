@@ -11,7 +11,7 @@ use std::{
 
 use dashmap::DashMap;
 
-use super::{admission::Admissions, cancel::CancelKeys, info::ClientInfo, peers::Peers};
+use super::{admission::Admissions, cancel::CancelKeys, hand_over::HandOver, info::ClientInfo, peers::Peers};
 use crate::{
     admin::Console,
     auth::{Credentials, HbaRules, UserList, scram::ClientKeys},
@@ -129,6 +129,8 @@ pub struct Context {
     pub cancel_keys: CancelKeys,
     /// Cancel requests for clients of other processes.
     pub peers: Peers,
+    /// Where clients go when another process takes over.
+    pub hand_over: HandOver,
     /// Every logged-in client.
     pub clients: DashMap<u64, Arc<ClientInfo>, foldhash::fast::RandomState>,
     /// The admin console.
@@ -182,6 +184,7 @@ impl Context {
             insight: parts.insight,
             cancel_keys: CancelKeys::default(),
             peers: Peers::default(),
+            hand_over: HandOver::default(),
             clients: DashMap::default(),
             console: parts.console,
             ids: parts.ids,

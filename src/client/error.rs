@@ -65,6 +65,9 @@ pub enum ClientError {
     /// A server did not take what the session has set: nothing may run without it.
     #[error("settings of the session could not be restored")]
     SettingsLost(Vec<u8>),
+    /// It is served by another process from now on.
+    #[error("handed over")]
+    HandedOver,
     /// The process stops.
     #[error("server shutting down")]
     ShuttingDown,
@@ -156,7 +159,12 @@ impl ClientError {
     /// In PgBouncer's words where it has them; `Display` is for the log.
     pub(super) fn last_words(&self) -> LastWords {
         let (sqlstate, message) = match self {
-            Self::Terminated | Self::Gone(_) | Self::Socket(_) | Self::Handshake(_) | Self::Encryption(_) => {
+            Self::Terminated
+            | Self::Gone(_)
+            | Self::Socket(_)
+            | Self::Handshake(_)
+            | Self::Encryption(_)
+            | Self::HandedOver => {
                 return LastWords::Silence;
             }
             Self::InvalidParameter(frame) | Self::SettingsLost(frame) => return LastWords::Ours(as_fatal(frame)),

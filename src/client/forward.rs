@@ -240,7 +240,7 @@ impl Client {
             names = named_in(&String::from_utf8_lossy(bytes));
         }
         for located in &self.session.steps {
-            let Step::Bind { prepared: Some(prepared) } = &located.step else { continue };
+            let Step::Bind { prepared: Some(prepared), .. } = &located.step else { continue };
             let text = String::from_utf8_lossy(&prepared.text);
             if !text.contains("set") && !text.contains("SET") {
                 continue;

@@ -16,6 +16,7 @@ use super::{
     authenticate::{Claim, Target, authenticate},
     context::{Context, Settings},
     encryption::first_packet,
+    hand_over::OPTION,
     session::OwnSettings,
     startup_parameters::{Rules, choose_values, own_settings},
     visitor::Visitor,
@@ -37,11 +38,13 @@ use crate::{
 };
 
 /// The first client of a database waits this long for its catalog: until then every function call is suspect.
-const FIRST_CATALOG: Duration = Duration::from_secs(1);
+pub(super) const FIRST_CATALOG: Duration = Duration::from_secs(1);
 /// Who has come.
 pub(super) enum Welcome {
     /// A cancel request; it has been acted on.
     Cancelled,
+    /// Another process that wants to serve in place of this one.
+    Successor,
     /// A client of the console.
     Console(ConsoleGuest),
     /// A client of a database.
@@ -145,6 +148,9 @@ async fn log_in(
     if context.is_shutting_down.load(Ordering::Relaxed) && !is_console {
         return Err(ClientError::Refused("pooler is shutting down".to_owned()));
     }
+    if is_console && is_own_user(visitor.peer) && parameters.unknown_options.iter().any(|name| name == OPTION) {
+        return Ok(Welcome::Successor);
+    }
     if is_console {
         return console(io, visitor, context, settings, &parameters).await.map(Welcome::Console);
     }
@@ -204,6 +210,11 @@ fn understand(minor: u16, given: Vec<(String, String)>, settings: &Settings) -> 
     })
 }
 
+/// On the unix socket, as the same user of the operating system.
+fn is_own_user(peer: Peer) -> bool {
+    matches!(peer, Peer::Unix { uid, .. } if uid == nix::unistd::geteuid().as_raw())
+}
+
 /// Admins and those who may look; their names are checked before any password is asked for.
 async fn console(
     io: &mut Endpoint,
@@ -213,7 +224,7 @@ async fn console(
     request: &Request,
 ) -> Result<ConsoleGuest, ClientError> {
     let main = &settings.config.pgbouncer;
-    let is_self = matches!(visitor.peer, Peer::Unix { uid, .. } if uid == nix::unistd::geteuid().as_raw());
+    let is_self = is_own_user(visitor.peer);
     let privilege = if main.admin_users.contains(&request.user) || (request.user == "pgbouncer" && is_self) {
         admin::Privilege::Admin
     } else if main.stats_users.contains(&request.user) || main.auth_type == AuthType::Any {
@@ -357,7 +368,7 @@ async fn welcome(
 }
 
 /// Counts the client, if there may be one more of its database and of its user.
-fn admit(
+pub(super) fn admit(
     context: &Context,
     settings: &Settings,
     section: &DatabaseConfig,

@@ -13,6 +13,7 @@ mod encryption;
 mod error;
 mod facts;
 mod forward;
+pub mod hand_over;
 mod info;
 mod link;
 mod login;
@@ -35,6 +36,7 @@ use std::{
 };
 
 pub use admission::Admissions;
+pub use cancel_key::OwnKey;
 pub use context::{AuthQueryError, Context, Directory, Finding, FoundUser, KeyOwner, Lookup, Parts, Settings};
 pub use deadlines::{Overdue, enforce};
 pub use error::ClientError;
@@ -116,7 +118,7 @@ pub(crate) struct Client {
     pool_mode: PoolMode,
     rules: Rules,
     /// It counts among the clients as long as this lives.
-    admission: Admission,
+    _admission: Admission,
     max_prepared: usize,
     request_started: u64,
     /// The request had to wait for a server.
@@ -148,6 +150,11 @@ pub async fn serve(accepted: Accepted, context: Arc<Context>, worker: usize) {
     let login = Box::pin(login::login(&mut io, &mut visitor, &context, worker)).await;
     match login {
         Ok(login::Welcome::Cancelled) => {}
+        Ok(login::Welcome::Successor) => {
+            if let crate::net::Stream::Unix(stream) = io.stream {
+                context.hand_over.announce(stream);
+            }
+        }
         Ok(login::Welcome::Console(guest)) => Box::pin(console::serve(io, guest, &context)).await,
         Ok(login::Welcome::Client(guest)) => Box::pin(serve_client(io, guest, Arc::clone(&context), worker)).await,
         Err(error) => {
@@ -160,9 +167,7 @@ pub async fn serve(accepted: Accepted, context: Arc<Context>, worker: usize) {
 
 /// From login to close.
 async fn serve_client(io: Endpoint, guest: Box<login::Guest>, context: Arc<Context>, worker: usize) {
-    let mut client = Client::new(io, *guest, context, worker);
-    let end = client.run().await;
-    client.leave(end).await;
+    Client::new(io, *guest, Arc::clone(&context), worker).serve(context, worker).await;
 }
 
 async fn say_farewell(io: &mut Endpoint, error: &ClientError) {
@@ -196,7 +201,7 @@ impl Client {
             parameters,
             began_with,
             pool_mode,
-            admission,
+            _admission: admission,
             max_prepared,
             key,
             own,
@@ -226,7 +231,7 @@ impl Client {
             keeps_server: pool_mode == PoolMode::Session,
             pool_mode,
             rules,
-            admission,
+            _admission: admission,
             max_prepared,
             request_started: 0,
             has_waited: false,
@@ -238,6 +243,14 @@ impl Client {
             draw: Draw::default(),
             woken,
             signalled: None,
+        }
+    }
+
+    /// Until it leaves, the proxy or only this process.
+    async fn serve(mut self, context: Arc<Context>, worker: usize) {
+        match self.run().await {
+            Err(ClientError::HandedOver) => Box::pin(self.change_process(context, worker)).await,
+            end => self.leave(end).await,
         }
     }
 
@@ -283,6 +296,7 @@ impl Client {
             Poll::Pending if signal == Signal::Drain && self.link.is_none() && self.io.is_flushed() => {
                 Poll::Ready(Err(ClientError::ShuttingDown))
             }
+            Poll::Pending if self.may_change_process() => Poll::Ready(Err(ClientError::HandedOver)),
             Poll::Pending => Poll::Pending,
         }
     }

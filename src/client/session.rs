@@ -348,6 +348,20 @@ impl Session {
         Ok(facts)
     }
 
+    /// Is there nothing of it that only this process, or one server connection, knows?
+    pub(super) fn can_change_process(&self) -> bool {
+        self.pins.is_empty() && self.suspects.is_empty() && !self.must_probe && !self.is_probed && !self.strings_change
+    }
+
+    /// A statement that servers have taken from this client in another process.
+    pub(super) fn remember_statement(&mut self, name: &[u8], text: &[u8], types: &[u8]) {
+        let mut message = Vec::new();
+        frontend::put_parse(&mut message, name, text, types);
+        if let Ok(Step::Parse { prepared, .. }) = self.read_parse(&message, &mut Facts::default()) {
+            prepared.is_proven.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn read_parse(&mut self, frame: &[u8], facts: &mut Facts) -> Result<Step, FrameError> {
         let (name, text, types) = frontend::parse(frame)?;
         if text.len() > KEPT_TEXT_BYTES {

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use super::{ClientError, session::OwnSettings};
 use crate::{
     config::NameList,
-    pool::Pool,
+    pool::{Asking, Pool},
     server::{ExecuteError, execute},
     session::{
         Parameters, SessionSettings,
@@ -135,7 +135,7 @@ async fn try_value(
     worker: usize,
     wait: Duration,
 ) -> Result<Box<str>, ClientError> {
-    let server = pool.check_out(worker, wait)?.ready().await?;
+    let server = pool.check_out(Asking { worker, wait, is_persistent: true })?.ready().await?;
     let mut text = String::new();
     if is_tracked {
         // The server reports what has become of it.

@@ -1,6 +1,18 @@
 //! Listening sockets.
 
-use std::{fs, io, net::SocketAddr, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::{
+    fs, io,
+    net::SocketAddr,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::PermissionsExt,
+    },
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use tokio::net::{TcpListener, UnixListener};
 
@@ -17,7 +29,11 @@ pub enum Listener {
 
 /// The file of a unix socket; it goes when nobody listens any more.
 #[derive(Debug)]
-pub struct SocketFile(PathBuf);
+pub struct SocketFile {
+    path: PathBuf,
+    /// Another process serves it by now.
+    is_given_away: Arc<AtomicBool>,
+}
 
 /// A listener that the runtime of one thread watches.
 #[derive(Debug)]
@@ -115,7 +131,46 @@ impl Listener {
         let listener = std::os::unix::net::UnixListener::bind(&path)?;
         listener.set_nonblocking(true)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
-        Ok(Self::Unix(listener, Some(SocketFile(path))))
+        Ok(Self::Unix(listener, Some(SocketFile::new(path))))
+    }
+
+    /// A unix socket that another process has opened. Its file is not ours until that process says so.
+    ///
+    /// # Errors
+    /// The descriptor is none of a socket.
+    pub fn adopt_unix(socket: OwnedFd, path: PathBuf) -> io::Result<Self> {
+        let listener = std::os::unix::net::UnixListener::from(socket);
+        listener.set_nonblocking(true)?;
+        let file = SocketFile::new(path);
+        file.is_given_away.store(true, Ordering::Relaxed);
+        Ok(Self::Unix(listener, Some(file)))
+    }
+
+    /// A TCP port that another process has opened.
+    ///
+    /// # Errors
+    /// The descriptor is none of a socket.
+    pub fn adopt_tcp(socket: OwnedFd) -> io::Result<Self> {
+        let listener = std::net::TcpListener::from(socket);
+        listener.set_nonblocking(true)?;
+        Ok(Self::Tcp(listener))
+    }
+
+    /// A second descriptor of the socket, the path of its file, and what keeps the file when set.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn share(&self) -> io::Result<SharedListener> {
+        let (socket, file) = match self {
+            Self::Tcp(listener) => (listener.as_fd().try_clone_to_owned()?, None),
+            Self::Unix(listener, file) => (listener.as_fd().try_clone_to_owned()?, file.as_ref()),
+        };
+        Ok(SharedListener {
+            socket,
+            is_unix: self.is_unix(),
+            path: file.map(|file| file.path.clone()),
+            is_given_away: file.map(|file| Arc::clone(&file.is_given_away)),
+        })
     }
 
     /// Is this the unix socket?
@@ -125,9 +180,31 @@ impl Listener {
     }
 }
 
+/// A listening socket that may be handed to another process.
+#[derive(Debug)]
+pub struct SharedListener {
+    /// Keeps the socket open, like the listener itself.
+    pub socket: OwnedFd,
+    /// Is it a unix socket?
+    pub is_unix: bool,
+    /// Its file, if that is ours to remove.
+    pub path: Option<PathBuf>,
+    /// Set: the file stays when the listener goes.
+    pub is_given_away: Option<Arc<AtomicBool>>,
+}
+
+impl SocketFile {
+    fn new(path: PathBuf) -> Self {
+        Self { path, is_given_away: Arc::default() }
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.0) {
+        if self.is_given_away.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = fs::remove_file(&self.path) {
             tracing::debug!(%error, "unix socket file not removed");
         }
     }

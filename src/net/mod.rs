@@ -1,13 +1,15 @@
 //! Sockets and the bytes in flight on them.
 
 mod buffers;
+mod courier;
 mod endpoint;
 mod listener;
 mod socket_options;
 mod stream;
 pub mod tls;
 
+pub use courier::Courier;
 pub use endpoint::{Endpoint, HIGH_WATER_BYTES, Inbox, Outbox, PeerError, Pumped, Side, poll_pump};
-pub use listener::{Accepted, Acceptor, Listener};
+pub use listener::{Accepted, Acceptor, Listener, SharedListener};
 pub use socket_options::SocketOptions;
 pub use stream::{Address, Local, Peer, Stream};

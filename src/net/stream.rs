@@ -4,6 +4,7 @@ use std::{
     fmt, io,
     net::SocketAddr,
     os::fd::AsFd,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
@@ -198,6 +199,39 @@ impl Stream {
             Self::Tcp(_) | Self::Unix(_) => Ok(()),
             Self::Tls(stream) => stream.hang_up(),
         }
+    }
+
+    /// Can another process serve it? Not where it has state in this one.
+    #[must_use]
+    pub fn can_change_process(&self) -> bool {
+        matches!(self, Self::Tcp(_) | Self::Unix(_))
+    }
+
+    /// The bare socket, for another process.
+    ///
+    /// # Errors
+    /// The operating system refuses to take it from the runtime.
+    pub fn into_descriptor(self) -> io::Result<OwnedFd> {
+        Ok(match self {
+            Self::Tcp(stream) => stream.into_std()?.into(),
+            Self::Unix(stream) => stream.into_std()?.into(),
+            Self::Tls(_) => return Err(io::ErrorKind::Unsupported.into()),
+        })
+    }
+
+    /// A socket from another process, watched by the runtime of the calling thread.
+    ///
+    /// # Errors
+    /// The operating system refuses to register it.
+    pub fn from_descriptor(socket: OwnedFd, is_unix: bool) -> io::Result<Self> {
+        if is_unix {
+            let stream = std::os::unix::net::UnixStream::from(socket);
+            stream.set_nonblocking(true)?;
+            return Ok(Self::Unix(UnixStream::from_std(stream)?));
+        }
+        let stream = std::net::TcpStream::from(socket);
+        stream.set_nonblocking(true)?;
+        Ok(Self::Tcp(TcpStream::from_std(stream)?))
     }
 
     /// Has the kernel said that there is something to read, or that the peer has closed? Costs no system call; may be

@@ -66,6 +66,7 @@ pub(super) fn failure(error: &ConnectError) -> Failure {
     let (text, sqlstate, is_refusal) = match error {
         ConnectError::Refused { sqlstate, message, .. } => (message.as_str(), *sqlstate, true),
         ConnectError::Timeout(_) => ("connect timeout", None, false),
+        ConnectError::Tls { .. } => ("TLS handshake failed", None, false),
         ConnectError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
             ("server DNS lookup failed", None, false)
         }

@@ -1,6 +1,9 @@
 //! What the HTTP pages show of the process.
 
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak, atomic::Ordering},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
@@ -23,6 +26,10 @@ struct Pages {
 /// Query shapes and slow requests on the dashboard.
 const SHOWN: usize = 20;
 
+/// How long and how often the address of a process that ends is tried.
+const LATE_PAUSE: Duration = Duration::from_millis(100);
+const LATE_ATTEMPTS: usize = 100;
+
 /// Listens, if an address is configured.
 pub(super) async fn start(proxy: &Arc<Proxy>, config: &Config) -> Result<(), ProcessError> {
     let address = config.http.listen.trim();
@@ -35,8 +42,25 @@ pub(super) async fn start(proxy: &Arc<Proxy>, config: &Config) -> Result<(), Pro
     let weak = Arc::downgrade(proxy);
     let pages: Arc<dyn HttpState> = Arc::new(Pages { proxy: Weak::clone(&weak), view: View::new(weak) });
     let stop = proxy.cancel.clone();
+    proxy.has_http.store(true, Ordering::Relaxed);
     proxy.tracker.spawn(async move { serve(listener, pages, stop).await });
     Ok(())
+}
+
+/// The other process has had the address until now.
+pub(super) async fn start_late(proxy: &Arc<Proxy>) {
+    let settings = proxy.context.settings();
+    if proxy.has_http.load(Ordering::Relaxed) {
+        return;
+    }
+    for _ in 0..LATE_ATTEMPTS {
+        match start(proxy, &settings.config).await {
+            Ok(()) => return,
+            Err(error) => tracing::info!(%error, "http address not free yet"),
+        }
+        tokio::time::sleep(LATE_PAUSE).await;
+    }
+    tracing::error!(address = settings.config.http.listen, "no http server");
 }
 
 fn value(rows: impl serde::Serialize) -> Value {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Handle, task::JoinSet};
+use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{ProcessError, Proxy, Stop, service_manager, workers::Workers};
@@ -91,12 +91,13 @@ pub(super) async fn accept_until_stopped(
                 false => is_drained.cancelled().await,
             }
         };
+        let is_accepting = proxy.is_accepting.subscribe();
         let runtime = workers.first().clone();
         let acceptor = watched_by(&runtime, listener)?;
         let work = async move {
             // Cancel safe: a client that is not handed over yet is refused by its socket closing.
             tokio::select! {
-                () = accept(acceptor, &workers) => {}
+                () = accept(acceptor, &workers, is_accepting) => {}
                 () = stop => {}
             }
         };
@@ -122,9 +123,18 @@ fn watched_by(runtime: &Handle, listener: Listener) -> Result<Acceptor, ProcessE
     Acceptor::new(listener).map_err(ProcessError::Runtime)
 }
 
-async fn accept(acceptor: Acceptor, workers: &Workers) {
+async fn accept(acceptor: Acceptor, workers: &Workers, mut is_accepting: watch::Receiver<bool>) {
     loop {
-        match acceptor.accept().await {
+        // Another process may be about to.
+        if is_accepting.wait_for(|is_accepting| *is_accepting).await.is_err() {
+            return;
+        }
+        // Both branches are cancel safe.
+        let accepted = tokio::select! {
+            accepted = acceptor.accept() => accepted,
+            _ = is_accepting.changed() => continue,
+        };
+        match accepted {
             Ok(client) => workers.hand_over(client),
             Err(error) => {
                 tracing::warn!(%error, "accept failed");

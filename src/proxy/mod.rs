@@ -11,6 +11,7 @@ mod process;
 mod service_manager;
 mod signals;
 mod switches;
+mod takeover;
 mod upkeep;
 mod users;
 mod workers;
@@ -18,7 +19,10 @@ mod workers;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{Arc, Weak, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::{Duration, Instant},
 };
 
@@ -27,14 +31,20 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use self::credentials::{load, read_rules, with_files};
 pub use self::process::ProcessError;
-use self::{directory::Installation, signals::HeldBack, workers::Workers};
+use self::{
+    directory::Installation,
+    process::PidFile,
+    signals::HeldBack,
+    takeover::{Listening, Predecessor},
+    workers::Workers,
+};
 use crate::{
     admin::Console,
-    client::{Context, Parts, Settings, Signal},
+    client::{ClientInfo, Context, OwnKey, Parts, Settings, Signal, hand_over::Leaving},
     clock::Clock,
-    config::{Config, LogFormat},
+    config::{CacheMode, Config, LogFormat},
     insight::{Insight, InsightSettings},
-    net::{Listener, tls::TlsSetup},
+    net::Listener,
     pool::Pools,
     server::Resolver,
     telemetry::{
@@ -56,6 +66,8 @@ pub struct Options {
     pub user: Option<String>,
     /// Go to the background.
     pub daemon: bool,
+    /// Take over from the running process.
+    pub reboot: bool,
     /// Called there first: what a fork does not copy, such as threads of the allocator, begins again.
     pub forked: fn(),
 }
@@ -91,6 +103,42 @@ pub(crate) struct Proxy {
     started: Instant,
     tracker: TaskTracker,
     cancel: CancellationToken,
+    workers: OnceLock<Weak<Workers>>,
+    listening: Listening,
+    pidfile: Arc<PidFile>,
+    has_http: AtomicBool,
+    /// False while another process accepts in place of this one.
+    is_accepting: watch::Sender<bool>,
+    /// While another process serves the same databases: what is configured for the time when it has gone.
+    alone: Mutex<Option<Alone>>,
+}
+
+/// What one process may do only as long as no other one serves the same databases for the same clients: of writes that
+/// pass through the other one, its cache and its choice of replicas know nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Alone {
+    cache: CacheMode,
+    splits_reads: bool,
+}
+
+impl Alone {
+    const NOTHING: Self = Self { cache: CacheMode::Off, splits_reads: false };
+
+    fn of(config: &Config) -> Self {
+        Self { cache: config.cache.enabled, splits_reads: config.routing.read_write_split }
+    }
+
+    fn put(self, config: &mut Config) {
+        config.cache.enabled = self.cache;
+        config.routing.read_write_split = self.splits_reads;
+    }
+
+    /// Switches it off, and remembers it.
+    fn leave(config: &mut Config) -> Self {
+        let wanted = Self::of(config);
+        Self::NOTHING.put(config);
+        wanted
+    }
 }
 
 /// Runs until it is told to stop. Why it could not start, or go on, is in the log, or on standard error where there is
@@ -125,42 +173,66 @@ fn begin(options: &Options) -> Result<(Config, Logging), ProcessError> {
 /// Whatever can be wrong with the surroundings is found out in the foreground, where somebody looks.
 fn start(options: &Options, config: Config, logging: Logging) -> Result<(), ProcessError> {
     let settings = with_files(&options.config, config)?;
-    process::check_pidfile(&settings.config)?;
     let held_back = signals::HeldBack::new()?;
-    let listeners = listen::open(&settings.config)?;
+    let predecessor = if options.reboot { Predecessor::find(&settings.config)? } else { None };
+    let (predecessor, listeners) = match predecessor {
+        Some(Predecessor { stream, listeners }) => (Some(stream), listeners),
+        None => {
+            process::check_pidfile(&settings.config)?;
+            (None, listen::open(&settings.config)?)
+        }
+    };
     if options.daemon {
         process::daemonise(options, &settings.config)?;
         logging.leave_stderr();
     }
-    let pidfile = process::PidFile::create(&settings.config)?;
+    let pidfile = Arc::new(PidFile::new(&settings.config));
+    if predecessor.is_none() {
+        pidfile.write()?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("pgweir-control")
         .enable_all()
         .build()
         .map_err(ProcessError::Runtime)?;
-    let outcome = runtime.block_on(serve(settings, logging, options.clone(), listeners, held_back));
+    let (options, written) = (options.clone(), Arc::clone(&pidfile));
+    let found = Found { logging, options, listeners, predecessor, pidfile, held_back };
+    let outcome = runtime.block_on(serve(settings, found));
     runtime.shutdown_timeout(Duration::from_millis(200));
-    drop(pidfile);
+    written.remove();
     outcome
 }
 
-async fn serve(
-    settings: Settings,
+/// What there is before there are threads.
+struct Found {
     logging: Logging,
     options: Options,
     listeners: Vec<Listener>,
+    predecessor: Option<std::os::unix::net::UnixStream>,
+    pidfile: Arc<PidFile>,
     held_back: HeldBack,
-) -> Result<(), ProcessError> {
-    let proxy = build(settings, logging, options)?;
+}
+
+async fn serve(settings: Settings, found: Found) -> Result<(), ProcessError> {
+    let Found { logging, options, listeners, predecessor, pidfile, held_back } = found;
+    let listening = Listening::new(&listeners).map_err(ProcessError::Runtime)?;
+    let proxy = build(settings, logging, options, listening, pidfile, predecessor.is_some())?;
     signals::watch(&proxy, held_back)?;
     let settings = proxy.context.settings();
     let workers = Arc::new(Workers::start(&settings.config, &proxy.context)?);
-    http::start(&proxy, &settings.config).await?;
+    _ = proxy.workers.set(Arc::downgrade(&workers));
+    if predecessor.is_none() {
+        http::start(&proxy, &settings.config).await?;
+    }
     upkeep::start(&proxy);
     proxy.installation.wait_for_catalogs(FIRST_CATALOGS).await;
     warn_of_settings_without_effect(&settings.config);
     tracing::info!(version = crate::admin::VERSION, workers = workers.len(), "process up");
+    if let Some(stream) = predecessor {
+        Predecessor::follow(stream, &proxy).await.map_err(ProcessError::TakeOver)?;
+    }
+    proxy.tracker.spawn(takeover::give_place(Arc::clone(&proxy)));
     service_manager::ready();
     listen::accept_until_stopped(&proxy, listeners, &workers).await?;
     proxy.cancel.cancel();
@@ -176,7 +248,15 @@ async fn serve(
     Ok(())
 }
 
-fn build(settings: Settings, logging: Logging, options: Options) -> Result<Arc<Proxy>, ProcessError> {
+fn build(
+    mut settings: Settings,
+    logging: Logging,
+    options: Options,
+    listening: Listening,
+    pidfile: Arc<PidFile>,
+    has_predecessor: bool,
+) -> Result<Arc<Proxy>, ProcessError> {
+    let alone = Mutex::new(has_predecessor.then(|| Alone::leave(&mut settings.config)));
     let clock = Clock::start();
     let metrics: SharedMetrics = Arc::new(Metrics::new());
     let insight =
@@ -213,7 +293,23 @@ fn build(settings: Settings, logging: Logging, options: Options) -> Result<Arc<P
             mock_key,
             clock,
         });
-        Proxy { context, installation, metrics, logging, options, stop, started: Instant::now(), tracker, cancel }
+        Proxy {
+            context,
+            installation,
+            metrics,
+            logging,
+            options,
+            stop,
+            listening,
+            pidfile,
+            alone,
+            has_http: AtomicBool::new(false),
+            is_accepting: watch::channel(true).0,
+            workers: OnceLock::new(),
+            started: Instant::now(),
+            tracker,
+            cancel,
+        }
     }))
 }
 
@@ -313,6 +409,7 @@ impl Proxy {
     pub(crate) fn stop(&self, wish: Stop) {
         if !self.is_stopping() {
             service_manager::stopping();
+            self.listening.close();
         }
         self.stop.send_if_modified(|stop| {
             let is_stronger = wish > *stop;
@@ -358,8 +455,66 @@ impl Proxy {
         Ok(())
     }
 
+    fn alone(&self) -> MutexGuard<'_, Option<Alone>> {
+        self.alone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another process serves the same databases for a while.
+    fn share_databases(&self) {
+        let wanted = Alone::of(&self.context.settings().config);
+        *self.alone() = Some(wanted);
+        self.install_again(wanted);
+    }
+
+    /// Whatever other process there was has gone.
+    async fn stand_alone(self: &Arc<Self>) {
+        let wanted = self.alone().take();
+        if let Some(wanted) = wanted {
+            self.install_again(wanted);
+        }
+        http::start_late(self).await;
+    }
+
+    fn install_again(&self, wanted: Alone) {
+        if wanted == Alone::NOTHING {
+            return;
+        }
+        let running = self.context.settings();
+        let mut config = running.config.clone();
+        wanted.put(&mut config);
+        let Settings { users, rules, tls, .. } = &*running;
+        let settings = Settings { config, users: users.clone(), rules: Arc::clone(rules), tls: tls.clone() };
+        if let Err(error) = self.install(settings) {
+            tracing::error!(%error, "cache and routing stay as they are");
+        }
+    }
+
+    /// Serves a client that another process has served.
+    fn adopt(&self, client: Leaving) {
+        if let Some(workers) = self.workers.get().and_then(Weak::upgrade) {
+            workers.adopt(client);
+        }
+    }
+
+    /// Is nobody connected but the console's guests?
+    fn serves_nobody(&self) -> bool {
+        let is_console = |client: &ClientInfo| crate::admin::DATABASES.contains(&&*client.database);
+        let consoles = self.context.clients.iter().filter(|client| is_console(client.value())).count();
+        self.workers.get().and_then(Weak::upgrade).is_none_or(|workers| workers.clients() <= consoles)
+    }
+
+    /// Carries out a cancel request that another process has passed on.
+    fn cancel_here(&self, key: OwnKey) {
+        let context = Arc::clone(&self.context);
+        let deadline = context.settings().config.pgbouncer.cancel_wait_timeout;
+        self.tracker.spawn(async move { context.cancel_keys.cancel(key, deadline).await });
+    }
+
     /// Puts a configuration in force.
-    pub(crate) fn install(&self, settings: Settings) -> Result<(), ProcessError> {
+    pub(crate) fn install(&self, mut settings: Settings) -> Result<(), ProcessError> {
+        if let Some(alone) = self.alone().as_mut() {
+            *alone = Alone::leave(&mut settings.config);
+        }
         let settings = Arc::new(settings);
         self.installation.install(Arc::clone(&settings))?;
         self.context.insight.set_slow_threshold(insight_settings(&settings.config).slow_query_threshold);

@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use nix::unistd::{Pid, Uid, User, initgroups, setgid, setuid};
@@ -38,6 +39,12 @@ pub enum ProcessError {
     /// `-d` without one: nobody could find the process again.
     #[error("daemon needs pidfile configured")]
     PidFileNeeded,
+    /// `-R` without a unix socket: there is no way to the running process.
+    #[error("cannot reboot if unix dir not configured")]
+    NoSocketToTakeOver,
+    /// `-R`: the running process serves on.
+    #[error("cannot take over from the running process: {0}")]
+    TakeOver(#[source] io::Error),
     /// Going to the background.
     #[error("cannot become a daemon: {0}")]
     Daemon(#[source] nix::Error),
@@ -144,22 +151,31 @@ pub(super) fn check_pidfile(config: &Config) -> Result<(), ProcessError> {
     fs::remove_file(&path).map_err(failed)
 }
 
-/// Removed when the process ends.
-pub(super) struct PidFile(Option<PathBuf>);
-
-impl PidFile {
-    /// Writes the number of the calling process into a file that is not there yet.
-    pub(super) fn create(config: &Config) -> Result<Self, ProcessError> {
-        let Some(path) = super::path_of(&config.pgbouncer.pidfile) else { return Ok(Self(None)) };
-        let written = File::create_new(&path).and_then(|mut file| writeln!(file, "{}", std::process::id()));
-        written.map_err(|source| ProcessError::PidFile { path: path.clone(), source })?;
-        Ok(Self(Some(path)))
-    }
+/// The file with the number of this process, as long as it is the one that serves.
+#[derive(Debug)]
+pub(super) struct PidFile {
+    path: Option<PathBuf>,
+    is_ours: AtomicBool,
 }
 
-impl Drop for PidFile {
-    fn drop(&mut self) {
-        if let Some(path) = &self.0
+impl PidFile {
+    pub(super) fn new(config: &Config) -> Self {
+        Self { path: super::path_of(&config.pgbouncer.pidfile), is_ours: AtomicBool::new(false) }
+    }
+
+    /// Writes the number of the calling process into a file that is not there yet.
+    pub(super) fn write(&self) -> Result<(), ProcessError> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let written = File::create_new(path).and_then(|mut file| writeln!(file, "{}", std::process::id()));
+        written.map_err(|source| ProcessError::PidFile { path: path.clone(), source })?;
+        self.is_ours.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Removes it, if it is ours.
+    pub(super) fn remove(&self) {
+        let ours = self.path.as_ref().filter(|_| self.is_ours.swap(false, Ordering::Relaxed));
+        if let Some(path) = ours
             && let Err(error) = fs::remove_file(path)
         {
             tracing::warn!(%error, "pidfile not removed");

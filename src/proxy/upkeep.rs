@@ -43,6 +43,7 @@ pub(super) fn start(proxy: &Arc<Proxy>) {
             let settings = proxy.context.settings();
             let clients = proxy.context.clients.iter().map(|client| Arc::clone(client.value()));
             enforce(clients, &settings.config, proxy.context.clock.now());
+            proxy.installation.maintain();
             upkeep.turn(&proxy, &settings.config);
             if rolled.elapsed() >= stats_period(&settings.config) {
                 rolled = Instant::now();

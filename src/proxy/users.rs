@@ -142,6 +142,7 @@ impl Users {
                 resolver: Arc::clone(&self.resolver),
                 socket: SocketOptions::of(&settings.config.pgbouncer),
             },
+            tls: Arc::clone(&settings.tls.connect),
         }
     }
 }

@@ -14,7 +14,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::ProcessError;
 use crate::{
-    client::{Context, serve},
+    client::{
+        Context,
+        hand_over::{Leaving, adopt},
+        serve,
+    },
     config::Config,
     net::Accepted,
 };
@@ -58,6 +62,18 @@ impl Workers {
         fewest.unwrap_or(&self.first).take(accepted);
     }
 
+    /// Serves a client that another process has served, or was to serve, on the worker with the fewest.
+    pub(super) fn adopt(&self, client: Leaving) {
+        let all = std::iter::once(&self.first).chain(&self.others);
+        let fewest = all.min_by_key(|worker| worker.clients.load(Ordering::Relaxed));
+        fewest.unwrap_or(&self.first).adopt(client);
+    }
+
+    /// Accepted connections that have not ended.
+    pub(super) fn clients(&self) -> usize {
+        std::iter::once(&self.first).chain(&self.others).map(|worker| worker.clients.load(Ordering::Relaxed)).sum()
+    }
+
     /// Ends the threads once their clients are gone, or after a moment.
     pub(super) fn stop(self) {
         for worker in std::iter::once(self.first).chain(self.others) {
@@ -94,6 +110,15 @@ impl Worker {
         };
         let thread = std::thread::Builder::new().name(format!("pgweir-{index}")).spawn(work);
         Ok(Self { index, context, runtime: handle, stop, clients, thread: thread.map_err(ProcessError::Runtime)? })
+    }
+
+    fn adopt(&self, client: Leaving) {
+        self.clients.fetch_add(1, Ordering::Relaxed);
+        let (context, clients, index) = (Arc::clone(&self.context), Arc::clone(&self.clients), self.index);
+        self.runtime.spawn(async move {
+            adopt(client, context, index).await;
+            clients.fetch_sub(1, Ordering::Relaxed);
+        });
     }
 
     fn take(&self, accepted: Accepted) {

@@ -210,6 +210,18 @@ impl PreparedNames {
         }
     }
 
+    /// Every statement with the name that the client has given it.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Arc<Prepared>)> {
+        let unnamed = self.unnamed.iter().map(|prepared| (&b""[..], prepared));
+        self.named.iter().map(|(name, named)| (&**name, &named.prepared)).chain(unnamed)
+    }
+
+    /// Bytes of all their texts.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        self.iter().map(|(_, prepared)| prepared.text.len()).sum()
+    }
+
     /// Named statements held.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -43,6 +43,7 @@ pub struct Proxy {
     /// Where its `/metrics` are.
     pub http: u16,
     home: PathBuf,
+    log: PathBuf,
     process: Owned,
 }
 
@@ -168,12 +169,13 @@ impl Builder {
         self = self.set("unix_socket_dir", home.display());
         self = self.set("auth_file", home.join("userlist.txt").display());
         self.write_to(&home);
-        let log = File::create(home.join("log")).unwrap();
+        let file = home.join("log");
+        let log = File::create(&file).unwrap();
         let mut command = programs::command(&scratch().reachable(&binary()));
         command.current_dir(&home).args(&self.arguments).arg(home.join("pgweir.ini"));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdout(log.try_clone().unwrap()).stderr(log);
-        Proxy { port: self.port, http: self.http, home, process: Owned::spawn(command) }
+        Proxy { port: self.port, http: self.http, home, log: file, process: Owned::spawn(command) }
     }
 }
 
@@ -202,6 +204,17 @@ impl Proxy {
     /// Transaction pooling of one database on the cluster's primary.
     pub fn of(cluster: &Cluster, database: &str) -> Builder {
         Self::builder().database(database, cluster.primary.port, "")
+    }
+
+    /// A second process with the same configuration that takes over from this one.
+    pub fn successor(&self) -> Self {
+        let file = self.home.join(format!("log-{}", scratch().unique()));
+        let log = File::create(&file).unwrap();
+        let mut command = programs::command(&scratch().reachable(&binary()));
+        command.current_dir(&self.home).arg("-R").arg(self.home.join("pgweir.ini"));
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        let process = Owned::spawn(command);
+        Proxy { port: self.port, http: self.http, home: self.home.clone(), log: file, process }
     }
 
     /// Its TCP port.
@@ -298,7 +311,7 @@ impl Proxy {
 
     /// What it has logged.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.home.join("log")).unwrap_or_default()
+        fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// The end of the log, for a failure's message.
