@@ -17,7 +17,8 @@ use support::{
 };
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-const DOCUMENTS: [&str; 3] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"];
+/// The last command of the last one ends the process.
+const DOCUMENTS: [&str; 4] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "config/MIGRATION.md"];
 
 fn document(name: &str) -> String {
     fs::read_to_string(Path::new(ROOT).join(name)).unwrap()

@@ -201,7 +201,7 @@ impl Client {
             parameters,
             began_with,
             pool_mode,
-            _admission: admission,
+            admission,
             max_prepared,
             key,
             own,

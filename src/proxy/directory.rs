@@ -149,6 +149,7 @@ impl Installation {
                 next.insert(name.clone(), self.serve(&section, &settings)?);
             }
         }
+        let is_other_tls = self.settings().tls.connect != settings.tls.connect;
         let before = {
             let mut databases = self.databases.write().unwrap_or_else(PoisonError::into_inner);
             *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&settings);
@@ -160,8 +161,8 @@ impl Installation {
                 continue;
             }
             match now.map(|now| change_of_servers(&old.section, &now.section)) {
-                Some(ServerChange::None) => {}
-                Some(ServerChange::Renew) => self.pools_of(&name).iter().for_each(|pool| pool.renew()),
+                Some(ServerChange::None) if !is_other_tls => {}
+                Some(ServerChange::None | ServerChange::Renew) => self.pools_of(&name).iter().for_each(|pool| pool.renew()),
                 Some(ServerChange::Members) | None => self.shared.pools.retain(|key| *key.database != *name),
             }
             old.stop();

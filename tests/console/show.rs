@@ -161,7 +161,7 @@ fn clients_and_servers_are_shown_in_their_states_and_linked_to_each_other() {
         states.sort();
         states.join(" ")
     };
-    assert_eq!((states("CLIENTS").as_str(), states("SERVERS").as_str()), ("idle idle", "idle"));
+    wait_until("both are there", || states("CLIENTS") == "idle idle" && states("SERVERS") == "idle");
     active.query("begin");
     waiting.send(&query("select 1"));
     wait_until("it waits", || states("CLIENTS") == "active waiting");
