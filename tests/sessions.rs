@@ -234,3 +234,115 @@ fn without_transparent_sessions_a_setting_stays_with_its_server() {
     let refused = RawClient::connect(&proxy.address()).log_in(&parameters, "").unwrap_err();
     assert_eq!(refused.field(b'M').as_deref(), Some("unsupported startup parameter: work_mem"));
 }
+
+/// Waits for a notification, which comes between requests.
+fn notified(client: &mut RawClient) -> (String, String) {
+    let frame = client.frame();
+    assert_eq!(frame.tag, b'A', "{frame:?}");
+    let text = String::from_utf8(frame.body[4..].to_vec()).unwrap();
+    let mut fields = text.split('\0').map(str::to_owned);
+    (fields.next().unwrap(), fields.next().unwrap())
+}
+
+fn of(channel: &str, payload: &str) -> (String, String) {
+    (channel.to_owned(), payload.to_owned())
+}
+
+#[test]
+fn many_listen_without_holding_a_server_connection() {
+    let (proxy, database) = narrow();
+    let mut notifier = cluster().primary.session(&database);
+    let mut listeners: Vec<_> = (0..20).map(|_| proxy.session(&database)).collect();
+    for (at, listener) in listeners.iter_mut().enumerate() {
+        succeed(listener, "listen everybody");
+        assert_eq!(listener.extended(&format!("listen \"Only {at}\""), &[]).tags(), ["LISTEN"]);
+    }
+    assert_eq!(proxy.show("PINS").rows.len(), 0);
+    succeed(&mut notifier, "notify everybody, 'one'; notify everybody, 'two'; notify \"Only 7\", 'seven'");
+    for (at, listener) in listeners.iter_mut().enumerate() {
+        assert_eq!(notified(listener), of("everybody", "one"));
+        assert_eq!(notified(listener), of("everybody", "two"));
+        if at == 7 {
+            assert_eq!(notified(listener), of("Only 7", "seven"));
+        }
+        assert_eq!(listener.value("select 1"), "1");
+    }
+    let listening =
+        "select count(*) from pg_stat_activity where query ilike 'listen%' and datname = current_database()";
+    assert_eq!(notifier.value(listening), "1", "one connection listens for all");
+}
+
+#[test]
+fn a_notification_comes_when_its_transaction_has_committed_and_not_before() {
+    let (proxy, database) = narrow();
+    let (mut listener, mut notifier) = (proxy.session(&database), cluster().primary.session(&database));
+    succeed(&mut listener, "listen news");
+    succeed(&mut notifier, "begin");
+    succeed(&mut notifier, "notify news, 'rolled back'");
+    succeed(&mut notifier, "rollback");
+    succeed(&mut notifier, "begin");
+    succeed(&mut notifier, "notify news, 'committed'");
+    assert!(listener.is_silent_for(std::time::Duration::from_millis(200)));
+    succeed(&mut notifier, "commit");
+    assert_eq!(notified(&mut listener), of("news", "committed"));
+}
+
+#[test]
+fn notifications_wait_for_the_end_of_the_listeners_own_transaction() {
+    let (proxy, database) = narrow();
+    let (mut listener, mut notifier) = (proxy.session(&database), cluster().primary.session(&database));
+    succeed(&mut listener, "listen news");
+    succeed(&mut listener, "begin");
+    succeed(&mut notifier, "notify news, 'meanwhile'");
+    for _ in 0..20 {
+        let reply = listener.query("select pg_sleep(0.01)");
+        assert!(reply.frames.iter().all(|frame| frame.tag != b'A'), "{reply:?}");
+    }
+    listener.send(&query("commit"));
+    listener.until(b'Z');
+    assert_eq!(notified(&mut listener), of("news", "meanwhile"));
+}
+
+#[test]
+fn nothing_is_heard_behind_unlisten_or_discard_all() {
+    let (proxy, database) = narrow();
+    let mut notifier = cluster().primary.session(&database);
+    let mut client = proxy.session(&database);
+    for end in ["unlisten a", "unlisten *", "discard all", "select 1; unlisten *"] {
+        succeed(&mut client, "listen a");
+        succeed(&mut client, "listen b");
+        succeed(&mut client, end);
+        succeed(&mut notifier, "notify a, 'x'; notify b, 'y'");
+        if end == "unlisten a" {
+            assert_eq!(notified(&mut client), of("b", "y"));
+        }
+        assert!(client.is_silent_for(std::time::Duration::from_millis(100)), "{end}");
+    }
+}
+
+#[test]
+fn a_session_hears_itself() {
+    let (proxy, database) = narrow();
+    let mut client = proxy.session(&database);
+    succeed(&mut client, "listen news");
+    client.send(&query("notify news, 'from me'"));
+    client.until(b'Z');
+    assert_eq!(notified(&mut client), of("news", "from me"));
+}
+
+#[test]
+fn a_listener_whose_connection_was_lost_is_told_so() {
+    let (proxy, database) = narrow();
+    let (mut listener, mut other) = (proxy.session(&database), proxy.session(&database));
+    succeed(&mut listener, "listen news");
+    cluster().primary.session(&database).rows(
+        "select pg_terminate_backend(pid) from pg_stat_activity
+         where query ilike 'listen%' and datname = current_database()",
+    );
+    let last = listener.until_closed().pop().unwrap();
+    assert_eq!((last.field(b'S').as_deref(), last.field(b'C').as_deref()), (Some("FATAL"), Some("57P01")));
+    assert_eq!(other.value("select 1"), "1");
+    succeed(&mut other, "listen news");
+    succeed(&mut cluster().primary.session(&database), "notify news, 'again'");
+    assert_eq!(notified(&mut other), of("news", "again"));
+}

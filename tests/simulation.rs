@@ -3,7 +3,7 @@
 //! A failure prints its seed; `SEED=n cargo test --test simulation` runs that one alone.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails loudly")]
 
-#[path = "simulation/random.rs"]
+#[path = "support/random.rs"]
 mod random;
 #[path = "simulation/stamps/mod.rs"]
 mod stamps;

@@ -232,7 +232,7 @@ impl Judged {
                 self.anywhere();
                 self.verdict.effects.insert(Effects::RELEASE);
             }
-            K::Unlisten | K::Deallocate => self.release(),
+            K::Unlisten { .. } | K::Deallocate => self.release(),
             K::Discard(target) => {
                 self.atomic = *target != DiscardTarget::All;
                 self.release();
@@ -241,7 +241,7 @@ impl Judged {
                 }
             }
             K::Prepare => self.with_effect(Effects::SQL_PREPARE),
-            K::Listen => self.with_effect(Effects::LISTEN),
+            K::Listen { .. } => self.with_effect(Effects::LISTEN),
             K::Load => self.with_effect(Effects::LOAD),
             K::Lock => {
                 self.wrappable = true;

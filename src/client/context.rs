@@ -16,7 +16,7 @@ use crate::{
     admin::Console,
     auth::{Credentials, HbaRules, UserList, scram::ClientKeys},
     clock::Clock,
-    cluster::{Database, auth_query::QueryError},
+    cluster::{Database, Listener, auth_query::QueryError},
     config::{Config, DatabaseConfig},
     insight::Insight,
     net::tls::TlsSetup,
@@ -40,6 +40,8 @@ pub trait Directory: Send + Sync {
     /// Asks a server for a user whom auth_file does not know, as a login to this database (or to the console) wants it.
     /// `again`: what is remembered has proved wrong.
     fn find_user<'a>(&'a self, database: Option<&'a DatabaseConfig>, user: &'a str, again: bool) -> Finding<'a>;
+    /// Listens for the clients of a database; `None` if nobody can.
+    fn listener(&self, database: &Arc<Database>) -> Option<Arc<Listener>>;
     /// The pool of a member, as clients of this database and user share it.
     fn pool(&self, database: &Arc<Database>, user: &Arc<str>, member: MemberId) -> Option<Arc<Pool>>;
 }

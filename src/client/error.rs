@@ -3,6 +3,7 @@
 use super::{admission::Crowded, context::AuthQueryError, deadlines::Overdue};
 use crate::{
     auth::{Refusal, scram::ScramError},
+    cluster::MailError,
     net::{PeerError, Side},
     pool::CheckoutError,
     protocol::{ErrorResponse, FrameError, SqlState, error_response, startup::StartupError},
@@ -68,6 +69,9 @@ pub enum ClientError {
     /// It is served by another process from now on.
     #[error("handed over")]
     HandedOver,
+    /// Notifications may be missing, which nobody could tell it in another way.
+    #[error(transparent)]
+    Mail(#[from] MailError),
     /// The process stops.
     #[error("server shutting down")]
     ShuttingDown,
@@ -187,6 +191,7 @@ impl ClientError {
             Self::NoSuchDatabase(_) => (SqlState::INVALID_CATALOG_NAME, self.to_string()),
             Self::LoginTimeout => (SqlState::PROTOCOL_VIOLATION, "client_login_timeout".to_owned()),
             Self::Refused(message) => (SqlState::PROTOCOL_VIOLATION, message.clone()),
+            Self::Mail(error) => (SqlState::ADMIN_SHUTDOWN, error.to_string()),
             Self::ShuttingDown => (SqlState::ADMIN_SHUTDOWN, "server shutting down".to_owned()),
             Self::Disconnected => (SqlState::ADMIN_SHUTDOWN, "admin forced disconnect".to_owned()),
             Self::DatabaseRemoved => (SqlState::ADMIN_SHUTDOWN, "database removed".to_owned()),

@@ -16,6 +16,7 @@ mod forward;
 pub mod hand_over;
 mod info;
 mod link;
+mod listening;
 mod login;
 mod own_settings;
 mod peers;
@@ -132,6 +133,8 @@ pub(crate) struct Client {
     member_pools: Vec<Option<Arc<Pool>>>,
     /// The question for what its sessions hold on to, once it has been needed.
     probe: Option<Box<Probe>>,
+    /// It listens for notifications.
+    listening: Option<Box<listening::Listening>>,
     draw: Draw,
     woken: Arc<Notify>,
     signalled: Option<Pin<Box<OwnedNotified>>>,
@@ -240,6 +243,7 @@ impl Client {
             transaction_started: 0,
             member_pools,
             probe: None,
+            listening: None,
             draw: Draw::default(),
             woken,
             signalled: None,
@@ -260,6 +264,7 @@ impl Client {
             self.take_server_messages()?;
             self.take_requests().await?;
             self.forbid_transactions()?;
+            self.take_mail()?;
             self.wait().await?;
         }
     }
@@ -287,6 +292,9 @@ impl Client {
         if signal == Signal::CancelWait {
             self.info.take_cancel();
         }
+        if self.listening.as_ref().is_some_and(|listening| listening.has_mail()) && self.may_take_mail() {
+            return Poll::Ready(Ok(()));
+        }
         let reads_client =
             self.blocked.is_none() && !self.waits_for_name && self.io.inbox.unread().len() < UNREAD_LIMIT_BYTES;
         let server = self.link.as_mut().map(|link| &mut link.server.core_mut().endpoint);
@@ -305,7 +313,9 @@ impl Client {
     /// waker of a task does not change.
     fn poll_signal(&mut self, cx: &mut TaskContext<'_>) -> Signal {
         let signal = self.info.signal();
-        if signal == Signal::None && self.signalled.is_some() && !self.info.is_nudged() {
+        // Whoever listens is woken for mail as well, and has to register again.
+        let is_plain = self.listening.is_none() && !self.info.is_nudged();
+        if signal == Signal::None && self.signalled.is_some() && is_plain {
             return signal;
         }
         loop {

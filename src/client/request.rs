@@ -16,7 +16,7 @@ use crate::{
         Expected, PinSet, Reply, Undo,
         request::{Request, RequestKind, Scan, frames, scan},
     },
-    sql::StatementKind,
+    sql::{Statement, StatementKind},
 };
 
 /// Replies owed on one connection beyond which its client is not read.
@@ -131,6 +131,9 @@ impl Client {
     }
 
     pub(super) async fn dispatch(&mut self, request: Request, facts: Facts) -> Result<Taken, ClientError> {
+        if self.listening.is_some() && facts.effects.contains(Effects::RELEASE) {
+            Box::pin(self.end_listening(&facts)).await;
+        }
         if let Some(link) = &self.link {
             // A read behind others on a replica is placed anew: meanwhile somebody may have written.
             let joins = link.is_primary || link.is_in_transaction() || self.pending.unfinished().is_some();
@@ -142,7 +145,7 @@ impl Client {
             self.forward(request, facts, super::route::Placement::joined(link), None);
             return Ok(Taken::Yes);
         }
-        if self.answer(request, &facts) {
+        if self.answer(request, &facts) || self.answer_listening(request, &facts).await? {
             return Ok(Taken::Yes);
         }
         if let Some(error) = self.objection(&facts) {
@@ -184,11 +187,8 @@ impl Client {
 
     /// Requests that need no server: a lone `Sync`, the end of statements, settings of our own.
     fn answer(&mut self, request: Request, facts: &Facts) -> bool {
-        if request.kind == RequestKind::Simple {
-            return self.answer_own_setting(request, facts);
-        }
-        if let Some(answered) = self.answer_own_setting_in_batch(request) {
-            return answered;
+        if self.answer_own_setting(request, facts) {
+            return true;
         }
         // A Parse that some server has taken needs none: a client that prepares while others hold every server goes on.
         let is_local = |step: &Step| match step {
@@ -212,77 +212,38 @@ impl Client {
         true
     }
 
+    /// `SET pgweir.…` and `SHOW pgweir.…`; in an extended request, the former where nothing else stands beside it.
     fn answer_own_setting(&mut self, request: Request, facts: &Facts) -> bool {
-        let Some([part]) = facts.statement.as_ref().map(|statement| &*statement.parts) else {
-            return false;
+        let is_own = |statement: &Statement| {
+            let first = statement.parts.first().map(|part| &part.kind);
+            matches!(first, Some(StatementKind::ProxySet { .. } | StatementKind::ProxyShow { .. }))
         };
-        let out = self.io.outbox.buffer();
+        if !facts.statement.as_deref().is_some_and(is_own) {
+            return false;
+        }
+        let Some(statement) = self.lone_statement(request, facts) else { return false };
+        let [part] = &*statement.parts else { return false };
         match &part.kind {
             StatementKind::ProxySet { name, value, .. } => {
-                match self.session.own.set(name, value.as_deref().unwrap_or("default")) {
-                    Ok(()) => backend::put_command_complete(out, "SET"),
+                let outcome = self.session.own.set(name, value.as_deref().unwrap_or("default"));
+                self.answer_utility(request, outcome.map(|()| "SET"));
+            }
+            StatementKind::ProxyShow { name } if request.kind == RequestKind::Simple => {
+                let out = self.io.outbox.buffer();
+                match self.session.own.show(name) {
+                    Ok(value) => {
+                        backend::put_text_description(out, name);
+                        backend::put_data_row(out, &[Some(&value)]);
+                        backend::put_command_complete(out, "SHOW");
+                    }
                     Err(error) => error.put(out),
                 }
+                out.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
+                self.drop_request(request.bytes);
             }
-            StatementKind::ProxyShow { name } => match self.session.own.show(name) {
-                Ok(value) => {
-                    backend::put_text_description(out, name);
-                    backend::put_data_row(out, &[Some(&value)]);
-                    backend::put_command_complete(out, "SHOW");
-                }
-                Err(error) => error.put(out),
-            },
             _ => return false,
         }
-        out.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
-        self.drop_request(request.bytes);
         true
-    }
-
-    /// The same in an extended request that holds nothing else; `None` if it is no such request.
-    fn answer_own_setting_in_batch(&mut self, request: Request) -> Option<bool> {
-        let mut bound = None;
-        for located in &self.session.steps {
-            match &located.step {
-                Step::Parse { prepared, is_taken: false, .. }
-                | Step::Bind { prepared: Some(prepared), .. }
-                | Step::DescribeStatement { prepared: Some(prepared) } => {
-                    let [part] = &*prepared.statement.parts else { return None };
-                    let StatementKind::ProxySet { name, value, .. } = &part.kind else { return None };
-                    bound = Some((name.clone(), value.clone()));
-                }
-                Step::DescribePortal | Step::Execute { .. } | Step::Sync | Step::CloseOther => {}
-                _ => return None,
-            }
-        }
-        let (name, value) = bound?;
-        if request.kind != RequestKind::Sync {
-            return Some(false);
-        }
-        let out = self.io.outbox.buffer();
-        for located in &self.session.steps {
-            match located.step {
-                Step::Parse { .. } => out.extend_from_slice(backend::PARSE_COMPLETE),
-                Step::Bind { .. } => out.extend_from_slice(backend::BIND_COMPLETE),
-                Step::DescribeStatement { .. } => {
-                    out.extend_from_slice(backend::NO_PARAMETERS);
-                    out.extend_from_slice(backend::NO_DATA);
-                }
-                Step::DescribePortal => out.extend_from_slice(backend::NO_DATA),
-                Step::CloseOther => out.extend_from_slice(backend::CLOSE_COMPLETE),
-                Step::Execute { .. } => match self.session.own.set(&name, value.as_deref().unwrap_or("default")) {
-                    Ok(()) => backend::put_command_complete(out, "SET"),
-                    Err(error) => {
-                        error.put(out);
-                        break;
-                    }
-                },
-                _ => {}
-            }
-        }
-        out.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
-        self.drop_request(request.bytes);
-        Some(true)
     }
 
     /// What cannot be answered truthfully on a shared connection.

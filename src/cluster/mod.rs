@@ -2,7 +2,8 @@
 //!
 //! [`monitor`] asks every member and reports samples; [`health`] and [`roles`] are the pure rules that turn them
 //! into verdicts, and [`members`] keeps both for a whole cluster. [`in_doubt`] settles commits whose connection was
-//! lost; [`catalog_watch`] keeps the snapshot of the catalog current; [`auth_query`] asks for users.
+//! lost; [`listener`] listens for clients; [`catalog_watch`] keeps the snapshot of the catalog current; [`auth_query`] asks
+//! for users.
 
 pub mod auth_query;
 pub mod backoff;
@@ -11,6 +12,7 @@ pub mod catalog_watch;
 mod database;
 pub mod health;
 pub mod in_doubt;
+pub mod listener;
 pub mod members;
 pub mod monitor;
 mod probe;
@@ -18,4 +20,5 @@ mod real_database;
 pub mod roles;
 
 pub use database::{Database, DatabaseSettings, LoadedCatalog};
+pub use listener::{Listener, MailError, Mailbox};
 pub use real_database::RealDatabase;

@@ -12,6 +12,7 @@ mod tls;
 use std::{fmt, time::Duration};
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+pub use tokio_postgres::Notification;
 use tokio_postgres::{Row, types::ToSql};
 
 use self::tls::Connector;

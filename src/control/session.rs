@@ -1,9 +1,9 @@
 //! One connection of its own, outside the pools: probes keep theirs open, `check` opens one to look.
 
-use std::time::Duration;
+use std::{future::poll_fn, time::Duration};
 
-use tokio::task::AbortHandle;
-use tokio_postgres::Client;
+use tokio::{sync::mpsc, task::AbortHandle};
+use tokio_postgres::{AsyncMessage, Client, Notification};
 
 use super::{Act, ControlError, Deadlines, Target, tls::Connector};
 
@@ -22,6 +22,28 @@ impl Session {
         let driver = tokio::spawn(async move {
             // Whoever waits for an answer on `client` is told of the same error.
             let _ended = connection.await;
+        });
+        Ok(Self { client, driver: driver.abort_handle() })
+    }
+
+    /// As [`Self::open`]; notifications go to `sink`. Where that is full the connection ends: none may be missing unseen.
+    pub async fn open_listening(
+        target: &Target,
+        deadlines: Deadlines,
+        sink: mpsc::Sender<Notification>,
+    ) -> Result<Self, ControlError> {
+        let config = target.client_config(deadlines);
+        let login = within(Act::Connect, deadlines.connect, Box::pin(config.connect(Connector::new(&target.tls))));
+        let (client, mut connection) = login.await??;
+        let driver = tokio::spawn(async move {
+            while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+                if let AsyncMessage::Notification(notification) = message
+                    && sink.try_send(notification).is_err()
+                {
+                    tracing::warn!("more notifications than can be handed out");
+                    return;
+                }
+            }
         });
         Ok(Self { client, driver: driver.abort_handle() })
     }

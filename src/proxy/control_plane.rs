@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -20,7 +20,7 @@ use crate::{
     client::Settings,
     clock::Clock,
     cluster::{
-        Database, LoadedCatalog,
+        Database, Listener, LoadedCatalog,
         catalog_loader::{self, CatalogLoadError},
         catalog_watch::{self, CatalogSource, Pace},
         health::Thresholds,
@@ -47,6 +47,7 @@ pub(super) struct ControlPlane {
     targets: Vec<Watched>,
     watcher: Arc<Watcher>,
     in_doubt: Arc<InDoubt>,
+    listener: OnceLock<Arc<Listener>>,
     watches_members: bool,
     is_started: AtomicBool,
     stop: CancellationToken,
@@ -123,6 +124,7 @@ impl ControlPlane {
             control: Arc::new(control),
             targets,
             in_doubt: Arc::new(InDoubt::default()),
+            listener: OnceLock::new(),
             watches_members: database.caches() || !section.replicas.is_empty(),
             is_started: AtomicBool::new(false),
             stop: shared.stop.child_token(),
@@ -150,6 +152,17 @@ impl ControlPlane {
         shared.tracker.spawn(async move { plane.in_doubt.run(&plane.control, &plane.stop).await });
         let plane = Arc::clone(self);
         shared.tracker.spawn(async move { plane.collect().await });
+    }
+
+    /// Listens for the clients of the database.
+    pub(super) fn listener(&self, shared: &Shared) -> Arc<Listener> {
+        let start = || {
+            let targets = self.targets.iter().map(|watched| (watched.member, watched.target.clone())).collect();
+            let (listener, work) = Listener::new(Arc::clone(&self.database), targets, self.stop.clone());
+            shared.tracker.spawn_on(work, &shared.handle);
+            Arc::new(listener)
+        };
+        Arc::clone(self.listener.get_or_init(start))
     }
 
     /// Are its members sampled?

@@ -14,7 +14,7 @@ use crate::{
     cache::{Cells, ResultCache},
     client::{Directory, Finding, KeyOwner, Settings},
     clock::Clock,
-    cluster::{Database, DatabaseSettings, RealDatabase},
+    cluster::{Database, DatabaseSettings, Listener, RealDatabase},
     config::{CacheMode, Config, DatabaseConfig, Host, LoadBalanceHosts, ReplicaRole},
     net::{Address, SocketOptions},
     pool::{LoginSource, Pool, PoolKey, PoolLimits, Pools, Turns},
@@ -162,7 +162,9 @@ impl Installation {
             }
             match now.map(|now| change_of_servers(&old.section, &now.section)) {
                 Some(ServerChange::None) if !is_other_tls => {}
-                Some(ServerChange::None | ServerChange::Renew) => self.pools_of(&name).iter().for_each(|pool| pool.renew()),
+                Some(ServerChange::None | ServerChange::Renew) => {
+                    self.pools_of(&name).iter().for_each(|pool| pool.renew())
+                }
                 Some(ServerChange::Members) | None => self.shared.pools.retain(|key| *key.database != *name),
             }
             old.stop();
@@ -524,6 +526,11 @@ impl Directory for Installation {
                 false
             }
         }
+    }
+
+    fn listener(&self, database: &Arc<Database>) -> Option<Arc<Listener>> {
+        let served = self.find_or_make(&database.name)?;
+        Some(served.control.get()?.listener(&self.shared))
     }
 
     fn is_disabled(&self, name: &str) -> bool {

@@ -55,7 +55,7 @@ enum Message {
     /// The old process accepts nobody any more and has left its pidfile.
     Yours,
     /// With the descriptor of its socket.
-    Client { number: u64, luggage: Luggage },
+    Client { number: u64, luggage: Box<Luggage> },
     /// The new process serves that client.
     Adopted { number: u64 },
     /// A cancel request for a client that the new process does not have.
@@ -183,7 +183,7 @@ impl Predecessor {
             let receiving = async {
                 while let Ok((Message::Client { number, luggage }, Some(socket))) = receive(&courier).await {
                     count += 1;
-                    if arrived.send((number, Leaving { luggage, socket })).await.is_err() {
+                    if arrived.send((number, Leaving { luggage: *luggage, socket })).await.is_err() {
                         break;
                     }
                 }
@@ -323,7 +323,7 @@ impl Departure {
                     let number = self.next;
                     self.next += 1;
                     let Leaving { luggage, socket } = self.unconfirmed.entry(number).or_insert(client);
-                    let message = Message::Client { number, luggage: luggage.clone() };
+                    let message = Message::Client { number, luggage: Box::new(luggage.clone()) };
                     send(successor, &message, Some(socket)).await?;
                 }
                 _ = look.tick() => {

@@ -43,7 +43,10 @@ const CHANGE_NAMES: [&str; 9] = [
 /// Names, in PostgreSQL's spelling, and values as `set_config` takes them; sorted by name. A session without any shares
 /// nothing and owns nothing.
 #[derive(Clone, Debug, Default)]
-pub struct SessionSettings(Option<Arc<[(Box<str>, Box<str>)]>>);
+pub struct SessionSettings(Option<Arc<[Setting]>>);
+
+/// Name and value.
+type Setting = (Box<str>, Box<str>);
 
 impl PartialEq for SessionSettings {
     fn eq(&self, other: &Self) -> bool {

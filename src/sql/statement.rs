@@ -234,9 +234,15 @@ pub enum StatementKind {
     /// CLOSE.
     Close,
     /// LISTEN.
-    Listen,
+    Listen {
+        /// As PostgreSQL folds it.
+        channel: Box<str>,
+    },
     /// UNLISTEN.
-    Unlisten,
+    Unlisten {
+        /// `None`: every channel.
+        channel: Option<Box<str>>,
+    },
     /// NOTIFY.
     Notify,
     /// A change of definitions.

@@ -113,8 +113,11 @@ fn session<'t>(node: &'t N, walker: &mut Walker<'t>) -> Option<K> {
         N::FetchStmt(fetch) if fetch.ismove => K::Move,
         N::FetchStmt(_) => K::Fetch,
         N::ClosePortalStmt(_) => K::Close,
-        N::ListenStmt(_) => K::Listen,
-        N::UnlistenStmt(_) => K::Unlisten,
+        N::ListenStmt(listen) => K::Listen { channel: listen.conditionname.as_str().into() },
+        N::UnlistenStmt(unlisten) => {
+            let channel = Some(unlisten.conditionname.as_str()).filter(|name| !name.is_empty());
+            K::Unlisten { channel: channel.map(Into::into) }
+        }
         N::NotifyStmt(_) => K::Notify,
         N::LoadStmt(_) => K::Load,
         N::DoStmt(_) => K::Do,

@@ -20,6 +20,7 @@ pub mod fake_server;
 pub mod frames;
 pub mod programs;
 pub mod proxy;
+pub mod random;
 pub mod raw_client;
 pub mod redis;
 pub mod scratch;
