@@ -540,6 +540,10 @@ impl Client {
         core.endpoint.inbox.hand_over(&mut self.io.outbox);
         self.note_unlinked(link.member);
         self.session.is_probed = false;
+        if let (Some(query), false) = (self.rules.reset(), link.server.core().is_tainted) {
+            link.clean(query.to_string());
+            return;
+        }
         let replies = link.give_back(self.answered);
         self.spare_replies = (!ambiguous).then_some(replies);
     }

@@ -10,8 +10,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "pkt_buf",
     "resolv_conf",
     "sbuf_loopcnt",
-    "server_fast_close",
-    "server_reset_query_always",
     "suspend_timeout",
     "tcp_defer_accept",
     "unix_socket_group",

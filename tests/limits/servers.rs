@@ -190,3 +190,46 @@ fn a_database_of_the_fallback_entry_is_forgotten_when_nobody_uses_it() {
     wait_until("it is forgotten", || !is_known());
     assert_eq!(proxy.session(&database).value("select 1"), "1");
 }
+
+#[test]
+fn in_session_pooling_a_server_that_is_to_be_replaced_is_closed_at_once_only_if_that_is_set() {
+    let database = cluster().database();
+    let proxy = Proxy::of(cluster(), &database).set("pool_mode", "session").start();
+    let mut client = proxy.session(&database);
+    let pid = client.value(PID);
+    proxy.tell("RECONNECT");
+    assert!(client.is_silent_for(std::time::Duration::from_secs(1)));
+    assert_eq!(client.value(PID), pid, "it keeps its server");
+    client.query("begin");
+    proxy.tell("SET server_fast_close = 1");
+    assert!(client.is_silent_for(std::time::Duration::from_secs(1)), "a transaction is open");
+    client.query("commit");
+    assert_eq!(super::last_words(&mut client).1, "database configuration changed");
+    wait_until("it is closed", || backends(&database).is_empty());
+}
+
+#[test]
+fn the_reset_query_runs_in_transaction_pooling_only_if_it_shall_run_always() {
+    for (always, runs) in [(0, false), (1, true)] {
+        let database = cluster().database();
+        cluster().log_statements(&database);
+        let proxy = Proxy::of(cluster(), &database)
+            .set("default_pool_size", 1)
+            .set("server_reset_query", "select 'reset'")
+            .set("server_reset_query_always", always)
+            .start();
+        let mut client = proxy.session(&database);
+        for number in ["1", "2", "3"] {
+            assert_eq!(client.value(&format!("select {number}")), number);
+        }
+        let count = || {
+            let log = cluster().primary.log();
+            log.lines().filter(|line| line.contains("select 'reset'")).count()
+        };
+        if runs {
+            wait_until("the reset query ran", || count() >= 2);
+        } else {
+            assert_eq!(count(), 0);
+        }
+    }
+}
