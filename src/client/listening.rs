@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Client, ClientError, facts::Facts, session::Step};
+use super::{Client, ClientError, facts::Facts, request::Taken, session::Step};
 use crate::{
-    catalog::Effects,
     cluster::{Listener, Mailbox},
     net::HIGH_WATER_BYTES,
     protocol::{ErrorResponse, TransactionStatus, backend},
@@ -32,38 +31,51 @@ impl Listening {
 }
 
 impl Client {
-    /// LISTEN or UNLISTEN as the only statement of a request, outside a transaction; false if a server has to be asked:
-    /// in a transaction it holds from the commit on, which the server knows.
-    pub(super) async fn answer_listening(&mut self, request: Request, facts: &Facts) -> Result<bool, ClientError> {
-        if !facts.effects.intersects(Effects::LISTEN.union(Effects::RELEASE))
-            || !self.session.is_transparent
-            || self.keeps_server
-        {
-            return Ok(false);
+    /// LISTEN or UNLISTEN as the only statement of a request, outside a transaction. `None`: a server has to be asked; in
+    /// a transaction, they hold from the commit on, and the server knows when that is.
+    pub(super) async fn answer_listening(
+        &mut self,
+        request: Request,
+        facts: &Facts,
+    ) -> Result<Option<Taken>, ClientError> {
+        if !self.session.is_transparent || self.keeps_server {
+            return Ok(None);
         }
-        let Some(statement) = self.lone_statement(request, facts) else { return Ok(false) };
-        let [part] = &*statement.parts else { return Ok(false) };
+        let Some(statement) = self.lone_statement(request, facts) else { return Ok(None) };
+        let [part] = &*statement.parts else { return Ok(None) };
+        if !matches!(part.kind, StatementKind::Listen { .. } | StatementKind::Unlisten { .. }) {
+            return Ok(None);
+        }
+        if let Some(link) = self.link.as_ref().filter(|link| !link.is_idle() || !self.pending.is_empty()) {
+            let may_be_in_transaction = link.status != TransactionStatus::Idle || link.expects_transaction;
+            return Ok(if may_be_in_transaction { None } else { Some(Taken::NotYet) });
+        }
         match &part.kind {
             StatementKind::Listen { channel } => {
-                let Some(listening) = self.listening() else { return Ok(false) };
+                let Some(listening) = self.listening() else { return Ok(None) };
                 let (listener, mailbox) = (Arc::clone(&listening.listener), Arc::clone(&listening.mailbox));
                 if !Box::pin(listener.listen(channel, &mailbox)).await {
-                    return Ok(false);
+                    return Ok(None);
                 }
                 self.answer_utility(request, Ok("LISTEN"));
             }
             StatementKind::Unlisten { channel } => {
-                if let Some(listening) = &self.listening {
-                    let (listener, mailbox) = (Arc::clone(&listening.listener), Arc::clone(&listening.mailbox));
-                    Box::pin(listener.unlisten(channel.as_deref(), &mailbox)).await;
-                    // What was sent before is heard before.
-                    mailbox.take(self.io.outbox.buffer())?;
-                }
+                self.end_listening_on(channel.as_deref()).await?;
                 self.answer_utility(request, Ok("UNLISTEN"));
             }
-            _ => return Ok(false),
+            _ => return Ok(None),
         }
-        Ok(true)
+        Ok(Some(Taken::Yes))
+    }
+
+    /// What was sent before is heard before.
+    async fn end_listening_on(&mut self, channel: Option<&str>) -> Result<(), ClientError> {
+        if let Some(listening) = &self.listening {
+            let (listener, mailbox) = (Arc::clone(&listening.listener), Arc::clone(&listening.mailbox));
+            Box::pin(listener.unlisten(channel, &mailbox)).await;
+            self.take_mail()?;
+        }
+        Ok(())
     }
 
     fn listening(&mut self) -> Option<&Listening> {
@@ -107,6 +119,7 @@ impl Client {
 
     /// Says how a statement without parameters and rows has ended: with its tag, or an error.
     pub(super) fn answer_utility(&mut self, request: Request, outcome: Result<&str, ErrorResponse>) {
+        self.hand_over_from_server();
         let out = self.io.outbox.buffer();
         let put_outcome = |out: &mut Vec<u8>| match &outcome {
             Ok(tag) => backend::put_command_complete(out, tag),
@@ -139,17 +152,16 @@ impl Client {
     }
 
     /// A request that goes to a server ends subscriptions as well: UNLISTEN among other statements, DISCARD ALL.
-    pub(super) async fn end_listening(&mut self, facts: &Facts) {
-        let (Some(listening), Some(statement)) = (&self.listening, &facts.statement) else { return };
+    pub(super) async fn end_listening(&mut self, facts: &Facts) -> Result<(), ClientError> {
+        let Some(statement) = facts.statement.clone().filter(|_| self.listening.is_some()) else { return Ok(()) };
         for part in &statement.parts {
-            let channel = match &part.kind {
-                StatementKind::Unlisten { channel } => channel.as_deref(),
-                StatementKind::Discard(DiscardTarget::All) => None,
-                _ => continue,
-            };
-            let (listener, mailbox) = (Arc::clone(&listening.listener), Arc::clone(&listening.mailbox));
-            Box::pin(listener.unlisten(channel, &mailbox)).await;
+            match &part.kind {
+                StatementKind::Unlisten { channel } => self.end_listening_on(channel.as_deref()).await?,
+                StatementKind::Discard(DiscardTarget::All) => self.end_listening_on(None).await?,
+                _ => {}
+            }
         }
+        Ok(())
     }
 
     /// Notifications reach a client between its requests, as PostgreSQL sends them.
@@ -165,11 +177,16 @@ impl Client {
         if !self.may_take_mail() {
             return Ok(());
         }
+        let mailbox = Arc::clone(&listening.mailbox);
+        self.hand_over_from_server();
+        mailbox.take(self.io.outbox.buffer())?;
+        Ok(())
+    }
+
+    /// What the proxy says itself comes behind what the server has said before.
+    fn hand_over_from_server(&mut self) {
         if let Some(link) = &mut self.link {
-            // Behind what the server has said before.
             link.server.core_mut().endpoint.inbox.hand_over(&mut self.io.outbox);
         }
-        listening.mailbox.take(self.io.outbox.buffer())?;
-        Ok(())
     }
 }

@@ -270,9 +270,6 @@ async fn console(
     // Its traffic counts under one name, whichever it was called by.
     let account = context.insight.account("pgbouncer", &request.user);
     account.stats().login();
-    if main.log_connections {
-        tracing::info!(client = info.id, db = %request.database, user = %request.user, peer = %info.peer, "login attempt");
-    }
     Ok(ConsoleGuest { info, account, key, privilege })
 }
 

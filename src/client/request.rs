@@ -131,8 +131,15 @@ impl Client {
     }
 
     pub(super) async fn dispatch(&mut self, request: Request, facts: Facts) -> Result<Taken, ClientError> {
-        if self.listening.is_some() && facts.effects.contains(Effects::RELEASE) {
-            Box::pin(self.end_listening(&facts)).await;
+        if facts.effects.intersects(Effects::LISTEN.union(Effects::RELEASE)) {
+            match Box::pin(self.answer_listening(request, &facts)).await? {
+                Some(Taken::Yes) => return Ok(Taken::Yes),
+                Some(Taken::NotYet) => {
+                    self.blocked = Some(facts);
+                    return Ok(Taken::NotYet);
+                }
+                None => Box::pin(self.end_listening(&facts)).await?,
+            }
         }
         if let Some(link) = &self.link {
             // A read behind others on a replica is placed anew: meanwhile somebody may have written.
@@ -145,7 +152,7 @@ impl Client {
             self.forward(request, facts, super::route::Placement::joined(link), None);
             return Ok(Taken::Yes);
         }
-        if self.answer(request, &facts) || self.answer_listening(request, &facts).await? {
+        if self.answer(request, &facts) {
             return Ok(Taken::Yes);
         }
         if let Some(error) = self.objection(&facts) {
