@@ -216,7 +216,7 @@ fn more_clients_than_allowed_are_refused() {
     let proxy = Proxy::of(cluster(), &database).set("max_client_conn", 2).start();
     let _clients = [proxy.session(&database), proxy.session(&database)];
     let (code, text) = refusal(&proxy.address(), &[("user", USER), ("database", &database)], "");
-    assert_eq!((code.as_str(), text.as_str()), ("08P01", "no more connections allowed (max_client_conn)"));
+    assert_eq!((code.as_str(), text.as_str()), ("53300", "no more connections allowed (max_client_conn)"));
 }
 
 #[test]

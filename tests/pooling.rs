@@ -346,8 +346,8 @@ fn check_pin(reason: &str, leave: &str, find: &str, found: &str, release: &str) 
 }
 
 #[test]
-fn a_listener_keeps_its_server_until_it_unlistens() {
-    check_pin("listen", "listen news", "select pg_listening_channels()", "news", "unlisten *");
+fn who_listens_inside_a_transaction_keeps_its_server_until_it_unlistens() {
+    check_pin("listen", "begin; listen news; commit", "select pg_listening_channels()", "news", "select 1; unlisten *");
 }
 
 #[test]
@@ -405,7 +405,7 @@ fn nothing_of_a_client_that_left_is_found_by_the_next() {
     for (leave, look, clean) in [
         ("create temp table scratch()", "select to_regclass('pg_temp.scratch') is null", "t"),
         ("set work_mem = '5MB'", "show work_mem", "4MB"),
-        ("listen news", "select count(*) from pg_listening_channels()", "0"),
+        ("begin; listen news; commit", "select count(*) from pg_listening_channels()", "0"),
         (
             "select pg_advisory_lock(43)",
             "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()",
@@ -430,9 +430,9 @@ fn pins_that_fill_a_pool_are_named_to_those_who_waited_in_vain() {
     let database = cluster().database();
     let builder = Proxy::of(cluster(), &database).set("default_pool_size", 2);
     let proxy = builder.set("query_wait_timeout", 1).start();
-    let mut listeners = [proxy.session(&database), proxy.session(&database)];
-    for listener in &mut listeners {
-        listener.query("listen news");
+    let mut holders = [proxy.session(&database), proxy.session(&database)];
+    for holder in &mut holders {
+        holder.query("create temp table scratch as select 7 as v");
     }
     let mut waiter = proxy.session(&database);
     let started = Instant::now();
@@ -443,9 +443,9 @@ fn pins_that_fill_a_pool_are_named_to_those_who_waited_in_vain() {
     assert_eq!(last.field(b'C').as_deref(), Some("08P01"));
     let text = frames.iter().map(|frame| format!("{frame:?}")).collect::<String>();
     assert!(text.contains("query_wait_timeout"), "{text}");
-    assert!(text.contains("listen"), "the text names the pins: {text}");
-    for listener in &mut listeners {
-        assert_eq!(listener.value("select pg_listening_channels()"), "news");
+    assert!(text.contains("temp_table"), "the text names the pins: {text}");
+    for holder in &mut holders {
+        assert_eq!(holder.value("select v from scratch"), "7");
     }
 }
 

@@ -13,6 +13,7 @@ use support::{
     Proxy, RawClient, cluster,
     cluster::USER,
     frames::{bind, execute, parse, query, sync},
+    programs, scratch, wait_until,
 };
 
 /// A database of its own behind one server connection.
@@ -345,4 +346,55 @@ fn a_listener_whose_connection_was_lost_is_told_so() {
     succeed(&mut other, "listen news");
     succeed(&mut cluster().primary.session(&database), "notify news, 'again'");
     assert_eq!(notified(&mut other), of("news", "again"));
+}
+
+#[test]
+fn a_base_backup_is_taken_through_the_proxy() {
+    let database = cluster().database();
+    let builder = Proxy::of(cluster(), &database).set("default_pool_size", 1);
+    // So is the database called that a physical replication connection asks for.
+    let proxy = builder.database("replication", cluster().primary.port, "dbname=postgres").start();
+    let target = scratch::scratch().directory("backup");
+    let mut command = programs::command(&programs::postgres_program("pg_basebackup"));
+    let address = format!("host=127.0.0.1 port={} user=postgres", proxy.port);
+    // One connection for the files; the WAL comes with them.
+    command.args(["-d", &address, "-X", "fetch", "-c", "fast", "-D"]).arg(target.join("data"));
+    programs::run(command);
+    assert!(target.join("data/PG_VERSION").exists());
+    assert!(proxy.log().contains("replication=physical"));
+}
+
+#[test]
+fn a_replication_connection_has_its_own_server_which_counts_in_the_pool_and_goes_with_it() {
+    let database = cluster().database();
+    let proxy = Proxy::of(cluster(), &database).set("default_pool_size", 1).start();
+    let mut walsender = RawClient::connect(&proxy.address());
+    let parameters =
+        [("user", "postgres"), ("database", &*database), ("replication", "database"), ("application_name", "sender")];
+    walsender.log_in(&parameters, "").unwrap();
+    assert_eq!(walsender.parameter("application_name"), Some("sender"));
+    assert_eq!(walsender.rows("IDENTIFY_SYSTEM")[0][3], database);
+    assert_eq!(walsender.rows("SHOW work_mem"), [["4MB"]]);
+    assert_eq!(proxy.show("CLIENTS").select("application_name", "sender", "replication"), ["logical"]);
+
+    let mut plain = RawClient::connect(&proxy.address());
+    plain.log_in(&[("user", "postgres"), ("database", &database)], "").unwrap();
+    let gone = "select count(*) from pg_stat_activity where application_name = 'sender'";
+    plain.send(&query(gone));
+    assert!(plain.is_silent_for(std::time::Duration::from_millis(300)), "it waits for the place");
+    walsender.terminate();
+    assert_eq!(plain.reply().rows(), [["0"]]);
+}
+
+#[test]
+fn a_replication_command_is_cancelled_by_the_clients_key() {
+    let (proxy, database) = narrow();
+    let mut walsender = RawClient::connect(&proxy.address());
+    walsender.log_in(&[("user", "postgres"), ("database", &database), ("replication", "database")], "").unwrap();
+    walsender.send(&query("select pg_sleep(30)"));
+    let asleep = "select count(*) from pg_stat_activity where query like 'select pg_sleep(30)%' and state = 'active'";
+    let mut direct = cluster().primary.session(&database);
+    wait_until("it sleeps", || direct.value(asleep) == "1");
+    walsender.cancel();
+    assert_eq!(walsender.reply().sqlstate(), "57014");
 }

@@ -77,6 +77,8 @@ pub struct ClientInfo {
     pub requested_at: AtomicU64,
     /// Named prepared statements.
     pub statements: AtomicU64,
+    /// `none`, `logical` or `physical`.
+    pub replication: &'static str,
     /// From its start-up packet.
     pub application_name: String,
     /// Who logs in to servers on its behalf.
@@ -121,6 +123,7 @@ impl ClientInfo {
             requested_at: AtomicU64::new(now),
             statements: AtomicU64::new(0),
             application_name,
+            replication: "none",
             pool_user: OnceLock::new(),
             activity: AtomicU8::new(Activity::Idle as u8),
             waiting_since: AtomicU64::new(0),

@@ -17,6 +17,7 @@ use super::{
     context::{Context, Settings},
     encryption::first_packet,
     hand_over::OPTION,
+    replication::{self, Replica, Replication},
     session::OwnSettings,
     startup_parameters::{Rules, choose_values, own_settings},
     visitor::Visitor,
@@ -47,6 +48,8 @@ pub(super) enum Welcome {
     Successor,
     /// A client of the console.
     Console(ConsoleGuest),
+    /// A client that wants a walsender.
+    Replica(Box<Replica>),
     /// A client of a database.
     Client(Box<Guest>),
 }
@@ -87,11 +90,12 @@ fn is_name(database: &str) -> bool {
 }
 
 /// What the start-up packet asks for.
-struct Request {
-    user: String,
-    database: String,
-    application_name: String,
-    parameters: Vec<(String, String)>,
+pub(super) struct Request {
+    pub user: String,
+    pub database: String,
+    pub application_name: String,
+    pub parameters: Vec<(String, String)>,
+    replication: Option<Replication>,
     negotiates: bool,
     unknown_options: Vec<String>,
 }
@@ -139,7 +143,8 @@ async fn log_in(
     let origin = visitor.origin(context);
     let Request { database: db, user, .. } = &parameters;
     let tls = io.stream.tls().map_or("no", |tls| &*tls.description);
-    tracing::info!(target: CONNECTIONS, %origin, %db, %user, tls, replication = "no", "login attempt");
+    let replication = parameters.replication.map_or("no", Replication::label);
+    tracing::info!(target: CONNECTIONS, %origin, %db, %user, tls, replication, "login attempt");
     let limit = u64::from(settings.config.pgbouncer.max_client_conn);
     let is_console = admin::DATABASES.contains(&parameters.database.as_str());
     if !is_console && context.connected.load(Ordering::Relaxed) > limit {
@@ -162,27 +167,23 @@ async fn log_in(
         target: section.as_deref().map_or(Target::Unknown, Target::Database),
         peer: visitor.peer,
         certificate: tls.as_deref().map(|facts| &*facts.names),
-        is_replication: false,
+        is_replication: parameters.replication == Some(Replication::Physical),
     };
     let user = authenticate(io, context, settings, claim).await?;
     let parameters = Request { user, ..parameters };
-    welcome(io, visitor, context, settings, parameters, worker, waits_for_server)
-        .await
-        .map(|guest| Welcome::Client(Box::new(guest)))
+    welcome(io, visitor, context, settings, parameters, worker, waits_for_server).await
 }
 
 fn understand(minor: u16, given: Vec<(String, String)>, settings: &Settings) -> Result<Request, ClientError> {
     let (mut user, mut database, mut options) = (String::new(), String::new(), None);
     let (mut explicit, mut unknown_options) = (Vec::new(), Vec::new());
+    let mut replication = None;
     for (name, value) in given {
         match name.as_str() {
             "user" => user = value,
             "database" => database = value,
             "options" => options = Some(value),
-            "replication" if matches!(value.as_str(), "" | "0" | "off" | "false" | "no") => {}
-            "replication" => {
-                return Err(ClientError::Refused("replication connections are not supported".to_owned()));
-            }
+            "replication" => replication = Replication::read(&value).map_err(ClientError::Refused)?,
             _ if name.starts_with("_pq_.") => unknown_options.push(name),
             _ => explicit.push((name, value)),
         }
@@ -204,6 +205,7 @@ fn understand(minor: u16, given: Vec<(String, String)>, settings: &Settings) -> 
         application_name: application_name.map(|(_, value)| value.clone()).unwrap_or_default(),
         user,
         database,
+        replication,
         parameters,
         negotiates: minor > 0 || !unknown_options.is_empty(),
         unknown_options,
@@ -273,12 +275,12 @@ async fn console(
     Ok(ConsoleGuest { info, account, key, privilege })
 }
 
-fn draws() -> impl FnMut() -> u64 {
+pub(super) fn draws() -> impl FnMut() -> u64 {
     let mut draw = Draw::default();
     move || draw.next()
 }
 
-fn negotiate(out: &mut Vec<u8>, request: &Request) {
+pub(super) fn negotiate(out: &mut Vec<u8>, request: &Request) {
     if request.negotiates {
         let options: Vec<&str> = request.unknown_options.iter().map(String::as_str).collect();
         startup::put_negotiate(out, &options);
@@ -293,7 +295,7 @@ async fn welcome(
     request: Request,
     worker: usize,
     waits_for_server: &AtomicBool,
-) -> Result<Guest, ClientError> {
+) -> Result<Welcome, ClientError> {
     let name = request.database.clone();
     let unknown = || ClientError::NoSuchDatabase(name.clone());
     let section = settings.config.database(&request.database).filter(|_| is_name(&request.database));
@@ -310,6 +312,12 @@ async fn welcome(
     let query_wait = settings.config.query_wait_timeout(&section, &request.user).unwrap_or_default();
 
     waits_for_server.store(true, Ordering::Relaxed);
+    if let Some(replication) = request.replication {
+        let asking = Asking { worker, wait: query_wait, is_persistent: true };
+        let (client, from, wants) = ((context, visitor), (&pool, asking), (&request, replication));
+        let replica = Box::pin(replication::open(io, client, from, wants, admission)).await?;
+        return Ok(Welcome::Replica(Box::new(replica)));
+    }
     let greeting = greet(&pool, worker, query_wait).await?;
     waits_for_server.store(false, Ordering::Relaxed);
     if context.directory.logged_in(&database, &server_user) {
@@ -348,7 +356,7 @@ async fn welcome(
     let account = context.insight.account(&request.database, &request.user);
     account.stats().login();
     let main = &settings.config.pgbouncer;
-    Ok(Guest {
+    Ok(Welcome::Client(Box::new(Guest {
         account,
         pool_mode: settings.config.pool_mode(&section, &server_user),
         admission,
@@ -361,7 +369,7 @@ async fn welcome(
         began_with,
         key,
         own,
-    })
+    })))
 }
 
 /// Counts the client, if there may be one more of its database and of its user.

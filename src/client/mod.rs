@@ -21,6 +21,7 @@ mod login;
 mod own_settings;
 mod peers;
 mod pending;
+mod replication;
 mod request;
 mod route;
 mod rules;
@@ -159,6 +160,7 @@ pub async fn serve(accepted: Accepted, context: Arc<Context>, worker: usize) {
             }
         }
         Ok(login::Welcome::Console(guest)) => Box::pin(console::serve(io, guest, &context)).await,
+        Ok(login::Welcome::Replica(replica)) => Box::pin(replication::serve(io, replica, &context)).await,
         Ok(login::Welcome::Client(guest)) => Box::pin(serve_client(io, guest, Arc::clone(&context), worker)).await,
         Err(error) => {
             visitor.log_end(&context, &error);

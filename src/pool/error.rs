@@ -48,6 +48,10 @@ impl CheckoutError {
             Self::Connect(ConnectError::Refused { sqlstate, message, .. }) => {
                 ErrorResponse::fatal(sqlstate.unwrap_or(SqlState::CANNOT_CONNECT_NOW), message.clone())
             }
+            // It is the secret that has to be changed.
+            Self::Connect(ConnectError::Login(error)) => {
+                ErrorResponse::fatal(SqlState::PROTOCOL_VIOLATION, error.to_string())
+            }
             Self::Connect(error) => login_failing(&failure(error)),
             Self::LoginFailing(failure) => login_failing(failure),
             Self::Closed => ErrorResponse::fatal(SqlState::ADMIN_SHUTDOWN, "server shutting down"),
@@ -74,7 +78,8 @@ pub(super) fn failure(error: &ConnectError) -> Failure {
             ("server conn crashed?", None, false)
         }
         ConnectError::Io { .. } => ("connect failed", None, false),
-        ConnectError::Login(_) => ("wrong password type", None, false),
+        // Another attempt with the same secret ends alike.
+        ConnectError::Login(_) => ("wrong password type", None, true),
         ConnectError::Frame(_) | ConnectError::Unexpected(_) => ("unknown pkt from server", None, false),
     };
     Failure { text: text.into(), sqlstate, is_refusal }

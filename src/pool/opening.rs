@@ -13,7 +13,7 @@ use super::{
     wear::Worn,
 };
 use crate::{
-    protocol::SqlState,
+    protocol::{ErrorResponse, SqlState},
     server::{ConnectError, Idle, Login, ServerConnection, ServerInfo, connect, execute, initialise},
     telemetry::logging::{CONNECTIONS, DISCONNECTIONS, Origin, Side},
 };
@@ -39,6 +39,18 @@ pub(super) struct Refusal {
     sqlstate: Option<SqlState>,
     message: String,
     frame: Vec<u8>,
+}
+
+impl Refusal {
+    fn of(error: &ConnectError) -> Self {
+        if let ConnectError::Refused { sqlstate, message, frame } = error {
+            return Self { sqlstate: *sqlstate, message: message.clone(), frame: frame.clone() };
+        }
+        let response = ErrorResponse::fatal(SqlState::PROTOCOL_VIOLATION, error.to_string());
+        let mut frame = Vec::new();
+        response.put(&mut frame);
+        Self { sqlstate: Some(response.sqlstate), message: response.message.into_owned(), frame }
+    }
 }
 
 impl From<Refusal> for CheckoutError {
@@ -133,6 +145,38 @@ impl Pool {
         Ok(server)
     }
 
+    /// Replaces a connection that was checked out by one that logs in with more start-up parameters; it counts in the
+    /// place of the other and must not be given back. Also returns what the server reports.
+    ///
+    /// # Errors
+    /// The server cannot be reached or refuses; the place is free again.
+    pub async fn dedicate(
+        self: &Arc<Self>,
+        mut place: ServerConnection<Idle>,
+        more: &[(String, String)],
+        worker: usize,
+    ) -> Result<(ServerConnection<Idle>, Vec<(String, String)>), CheckoutError> {
+        let lease = place.take_lease().and_then(|lease| lease.downcast::<Lease>().ok());
+        let mut lease = lease.ok_or(CheckoutError::Closed)?;
+        drop(place);
+        let (turns, deadline) = {
+            let state = self.state();
+            (state.turns, state.limits.connect_timeout)
+        };
+        let mut login = (self.login)(turns);
+        login.parameters.retain(|(name, _)| !more.iter().any(|(asked, _)| asked.eq_ignore_ascii_case(name)));
+        login.parameters.extend_from_slice(more);
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let connecting = Box::pin(connect(&login, id, self.clock.now(), worker));
+        let (mut server, reported) =
+            timeout(deadline, connecting).await.map_err(|_| ConnectError::Timeout(login.address.clone()))??;
+        self.servers.remove(&lease.info.id);
+        lease.info = Arc::clone(&server.core().info);
+        self.servers.insert(id, Arc::clone(&lease.info));
+        server.set_lease(lease);
+        Ok((server, reported))
+    }
+
     /// How log lines begin that are about one of its connections.
     fn origin(&self, server: &ServerInfo) -> Origin {
         Origin {
@@ -163,12 +207,9 @@ impl Pool {
                 told = std::mem::take(&mut state.waiters).into_values().collect();
             }
         });
-        if let ConnectError::Refused { sqlstate, message, frame } = &error {
-            let refusal = Refusal { sqlstate: *sqlstate, message: message.clone(), frame: frame.clone() };
-            for waiter in told {
-                // One that has left needs to know nothing.
-                drop(waiter.send(Told::Refused(refusal.clone())));
-            }
+        for waiter in told {
+            // One that has left needs to know nothing.
+            drop(waiter.send(Told::Refused(Refusal::of(&error))));
         }
         Tried { error, is_final }
     }

@@ -177,6 +177,11 @@ impl ServerConnection<Idle> {
         self.core.lease = Some(lease);
     }
 
+    /// Takes that away, to be given to another connection.
+    pub fn take_lease(&mut self) -> Option<Box<dyn Any + Send>> {
+        self.core.lease.take()
+    }
+
     /// Nobody uses it: its buffers serve others meanwhile.
     pub fn rest(&mut self) {
         self.core.endpoint.rest();

@@ -123,30 +123,37 @@ impl World {
         }
     }
 
-    /// Closes an idle connection of another pool that shares the one limit which keeps this pool from opening.
+    /// Closes idle connections of other pools, one for each limit that keeps this pool from opening, or one for both.
     fn make_room(&mut self, at: usize) {
         let Pool { queue, claim, waiting, size, .. } = &self.pools[at];
         let may_open = !waiting.is_empty() && queue.open() < *size && queue.opening() < MAX_OPENING;
-        let claim = claim.clone();
-        let full = self.full(&claim);
-        if !may_open || full.database == full.user {
+        let full = self.full(claim);
+        if !may_open || full == Full::default() {
             return;
         }
-        let shares = |other: &Claim| match full.database {
-            true => other.database == claim.database,
-            false => other.user == claim.user,
+        let idle = |shares: &dyn Fn(&Claim) -> bool| {
+            let others = self.pools.iter().enumerate().filter(|(other, _)| *other != at);
+            let mut others = others.filter(|(_, pool)| shares(&pool.claim) && !pool.queue.idle().is_empty());
+            others.next().map(|(other, _)| other)
         };
-        let victim = (0..self.pools.len()).find(|other| {
-            *other != at && shares(&self.pools[*other].claim) && !self.pools[*other].queue.idle().is_empty()
-        });
-        if let Some(victim) = victim {
+        let by_database = idle(&|other| other.database == claim.database);
+        let by_user = idle(&|other| other.user == claim.user);
+        let by_both = idle(&|other| other.database == claim.database && other.user == claim.user);
+        let victims = match (full.database, full.user) {
+            (true, false) => vec![by_database],
+            (false, _) => vec![by_user],
+            (true, true) if by_both.is_some() => vec![by_both],
+            (true, true) if by_database.is_some() && by_user.is_some() => vec![by_database, by_user],
+            (true, true) => Vec::new(),
+        };
+        for victim in victims.into_iter().flatten() {
             let mut left = 1;
             let closed = self.pools[victim].queue.take_idle(|_| std::mem::take(&mut left) == 1);
             assert_eq!(closed.len(), 1);
             self.close(victim);
-            while let Some(woken) = self.quotas.next_to_wake() {
-                self.hand_out(usize::try_from(woken).unwrap());
-            }
+        }
+        while let Some(woken) = self.quotas.next_to_wake() {
+            self.hand_out(usize::try_from(woken).unwrap());
         }
     }
 

@@ -33,7 +33,7 @@ pub(super) fn client_row(proxy: &Proxy, client: &ClientInfo) -> ConnectionRow {
     ConnectionRow {
         user: Some(client.user.to_string()),
         database: Some(client.database.to_string()),
-        replication: "none",
+        replication: client.replication,
         state: match client.activity() {
             Activity::Idle => "idle",
             Activity::Active => "active",
