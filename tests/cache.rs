@@ -479,7 +479,7 @@ fn a_transaction_keeps_the_search_path_that_its_connection_began_with() {
     let (mut reader, mut writer) = (proxy.session(&database), proxy.session(&database));
     let (read, mark) = ("select v from public.t", mark());
     warm_up(&mut reader, read, &mark);
-    writer.query("listen forever");
+    writer.rows("select pg_advisory_lock(77)");
     cluster().primary.session(&database).rows(&format!("alter database {database} set search_path = other"));
     wait_until("other connections of before are gone", || reader.value("select v from t") == "other");
     warm_up(&mut reader, read, &mark);

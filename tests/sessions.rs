@@ -268,8 +268,7 @@ fn many_listen_without_holding_a_server_connection() {
         }
         assert_eq!(listener.value("select 1"), "1");
     }
-    let listening =
-        "select count(*) from pg_stat_activity where query ilike 'listen%' and datname = current_database()";
+    let listening = "select count(*) from pg_stat_activity where query ilike '%listen%' and query not ilike '%pg_stat_activity%' and datname = current_database()";
     assert_eq!(notifier.value(listening), "1", "one connection listens for all");
 }
 
@@ -338,7 +337,7 @@ fn a_listener_whose_connection_was_lost_is_told_so() {
     succeed(&mut listener, "listen news");
     cluster().primary.session(&database).rows(
         "select pg_terminate_backend(pid) from pg_stat_activity
-         where query ilike 'listen%' and datname = current_database()",
+         where query ilike '%listen%' and query not ilike '%pg_stat_activity%' and datname = current_database()",
     );
     let last = listener.until_closed().pop().unwrap();
     assert_eq!((last.field(b'S').as_deref(), last.field(b'C').as_deref()), (Some("FATAL"), Some("57P01")));
@@ -397,4 +396,89 @@ fn a_replication_command_is_cancelled_by_the_clients_key() {
     wait_until("it sleeps", || direct.value(asleep) == "1");
     walsender.cancel();
     assert_eq!(walsender.reply().sqlstate(), "57014");
+}
+
+#[test]
+fn no_more_sessions_than_allowed_keep_a_server_and_none_for_too_long() {
+    let database = cluster().database();
+    let builder = Proxy::of(cluster(), &database).set("default_pool_size", 3).section("sessions", "max_pinned", 1);
+    let proxy = builder.section("sessions", "max_pinned_time", 2).start();
+    let (mut first, mut second) = (proxy.session(&database), proxy.session(&database));
+    succeed(&mut first, "create temp table scratch(v int)");
+    second.send(&query("create temp table scratch(v int)"));
+    let last = second.until_closed().pop().unwrap();
+    assert_eq!((last.field(b'C').as_deref(), last.field(b'S').as_deref()), (Some("53300"), Some("FATAL")));
+    assert_eq!(proxy.show("PINS").select("database", &database, "reason"), ["temp_table"]);
+    let last = first.until_closed().pop().unwrap();
+    let text = last.field(b'M').unwrap();
+    assert!(text.contains("max_pinned_time"), "{text}");
+    let mut third = proxy.session(&database);
+    succeed(&mut third, "create temp table scratch(v int)");
+    succeed(&mut third, "drop table scratch");
+    wait_until("nobody keeps one", || proxy.show("PINS").rows.is_empty());
+}
+
+#[test]
+fn a_setting_of_ones_own_making_follows_its_session_however_it_was_made() {
+    let (proxy, database) = narrow();
+    let mut client = begun_with(&proxy, &database, &[("options", "-c app.tenant=acme")]);
+    let mut neighbour = proxy.session(&database);
+    let tenant = "select coalesce(current_setting('app.tenant', true), '')";
+    for (set, value) in [
+        ("set work_mem = '5MB'", "acme"),
+        ("set \"app\".\"tenant\" = 'quoted'", "quoted"),
+        ("set/**/app.tenant = 'commented'", "commented"),
+        ("select set_config('app.' || 'tenant', 'computed', false)", "computed"),
+    ] {
+        succeed(&mut client, set);
+        if value != "computed" {
+            assert_eq!(neighbour.value(tenant), "", "behind {set}");
+        }
+        assert_eq!(client.value(tenant), value, "{set}");
+    }
+    // Nobody can know what a computed name was: the session keeps its server, which is cleaned behind it.
+    assert_eq!(proxy.show("PINS").select("database", &database, "reason"), ["unnamed_parameter"]);
+    client.terminate();
+    assert_eq!(neighbour.value(tenant), "");
+}
+
+#[test]
+fn what_is_discarded_behind_an_opaque_statement_stays_discarded() {
+    let (proxy, database) = narrow();
+    cluster().prepare(
+        &database,
+        "create function log_in_as(text) returns void language plpgsql as $$ begin
+            perform set_config('app.tenant', $1, false); end $$",
+    );
+    let (mut client, mut neighbour) = (proxy.session(&database), proxy.session(&database));
+    for reset in ["discard all", "reset all"] {
+        client.send(&[query("select log_in_as('a')"), query(reset)].concat());
+        client.until(b'Z');
+        client.until(b'Z');
+        neighbour.rows("select 1");
+        assert_eq!(client.value("select coalesce(current_setting('app.tenant', true), '')"), "", "{reset}");
+    }
+}
+
+#[test]
+fn settings_are_read_in_the_encoding_of_their_own_session() {
+    let (proxy, database) = narrow();
+    let (mut client, mut neighbour) = (proxy.session(&database), proxy.session(&database));
+    succeed(&mut client, "set app.city = 'Zürich'");
+    for _ in 0..2 {
+        succeed(&mut neighbour, "set client_encoding = latin1");
+        assert_eq!(client.value("select current_setting('app.city')"), "Zürich");
+        succeed(&mut client, "set role none");
+    }
+}
+
+#[test]
+fn a_server_that_says_why_it_goes_is_heard_once() {
+    let (proxy, database) = narrow();
+    let mut client = proxy.session(&database);
+    client.send(&query("select pg_terminate_backend(pg_backend_pid())"));
+    let frames = client.until_closed();
+    let errors: Vec<_> = frames.iter().filter(|frame| frame.tag == b'E').collect();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert_eq!(errors[0].field(b'C').as_deref(), Some("57P01"));
 }

@@ -177,9 +177,15 @@ impl Client {
                 if let Some(pending) = self.pending.front() {
                     pending.sqlstate = error_response::sqlstate(message).map(|state| state.0);
                 }
+                self.server_said_farewell |= error_response::field(message, b'V') == Some(b"FATAL");
                 link.held.clear();
             }
             tag::ERROR_RESPONSE if verdict == Verdict::Capture(Capture::Settings) => {
+                return Err(ClientError::SettingsLost(message.to_vec()));
+            }
+            // What the session holds on to is not known: nobody else may have the server, and its client may not go on
+            // as if nothing had happened.
+            tag::ERROR_RESPONSE if verdict == Verdict::Capture(Capture::SessionState) => {
                 return Err(ClientError::SettingsLost(message.to_vec()));
             }
             // The transaction has failed, and with it the RESET in front of it.
@@ -415,6 +421,7 @@ impl Client {
     fn own_query_ended(&mut self, status: TransactionStatus) -> Result<(), ClientError> {
         let Some(link) = &mut self.link else { return Ok(()) };
         link.status = status;
+        link.own_query_ended(self.info.id);
         if std::mem::take(&mut link.own_query_failed) {
             // Our BEGIN may have been cancelled; then the lock set is not that of the client's statement.
             if let Some(unit) = self.pending.front().and_then(|pending| pending.unit.as_mut()) {
@@ -477,19 +484,24 @@ impl Client {
         self.session.is_probed = false;
         self.set_pins(held.pins.union(self.session.pins.unobservable()));
         let (Some(settings), Some(link)) = (held.settings, &mut self.link) else { return };
+        // What was not asked about is as it was.
+        let covers = |name: &str| self.probe.as_ref().is_none_or(|probe| probe.covers(name));
+        let core = link.server.core_mut();
+        core.settings = core.settings.but_for(covers).below(&settings);
+        let settings = self.session.settings.but_for(covers).below(&settings);
         self.session.has_set(&settings);
-        link.server.core_mut().settings = settings;
-        if !self.session.pins.is_empty() {
-            link.synchronise(&self.session);
-        }
+        self.is_out_of_step = !self.session.pins.is_empty() && self.session.settings != core.settings;
     }
 
     fn set_pins(&mut self, pins: crate::session::PinSet) {
-        if let Some(link) = &self.link {
-            link.pool.count_pins(self.session.pins, pins);
+        if let Some(link) = &self.link
+            && let Some(pinned) = link.pool.count_pins(self.session.pins, pins)
+        {
+            let most = self.context.settings().config.sessions.max_pinned;
+            self.is_one_too_many = most > 0 && pinned > most;
         }
         self.session.pins = pins;
-        self.info.set_pins(pins);
+        self.info.set_pins(pins, self.context.clock.now());
     }
 
     fn taint(&mut self) {
@@ -513,6 +525,7 @@ impl Client {
                 None => Box::new(Probe::new(&self.session.user, &custom)),
             };
             let probe = self.probe.insert(probe);
+            link.hide();
             link.ask(probe.text(), Capture::SessionState);
             self.session.is_probed = true;
             if pins != self.session.pins {
@@ -521,6 +534,10 @@ impl Client {
             return;
         }
         if !self.session.pins.is_empty() {
+            if std::mem::take(&mut self.is_out_of_step) {
+                self.io.inbox.hand_over(&mut link.server.core_mut().endpoint.outbox);
+                link.synchronise(&self.session);
+            }
             return;
         }
         self.release();

@@ -40,6 +40,8 @@ pub trait Directory: Send + Sync {
     /// Asks a server for a user whom auth_file does not know, as a login to this database (or to the console) wants it.
     /// `again`: what is remembered has proved wrong.
     fn find_user<'a>(&'a self, database: Option<&'a DatabaseConfig>, user: &'a str, again: bool) -> Finding<'a>;
+    /// Would a process that starts now log in to servers as this user? Not with what only a client's own login has shown.
+    fn is_known_after_restart(&self, database: &str, user: &str) -> bool;
     /// Listens for the clients of a database; `None` if nobody can.
     fn listener(&self, database: &Arc<Database>) -> Option<Arc<Listener>>;
     /// The pool of a member, as clients of this database and user share it.

@@ -34,6 +34,8 @@ pub enum Overdue {
     Transaction,
     /// `client_idle_timeout`
     Idle,
+    /// `max_pinned_time`
+    Pinned,
     /// `server_fast_close`: its server is to be closed.
     ServerReplaced,
 }
@@ -49,6 +51,7 @@ impl Overdue {
             Self::IdleTransaction => "idle transaction timeout",
             Self::Transaction => "transaction timeout",
             Self::Idle => "client_idle_timeout",
+            Self::Pinned => "session state held a server connection for too long (max_pinned_time)",
             Self::ServerReplaced => "database configuration changed",
         }
     }
@@ -66,7 +69,7 @@ pub(super) enum Moment {
     /// A transaction is open and nothing runs in it.
     InTransaction { since: u64, transaction: u64 },
     /// It keeps a server, outside of a transaction.
-    Holding { must_close: bool },
+    Holding { must_close: bool, pinned_since: Option<u64> },
 }
 
 /// The deadlines of one client; `None`: for ever.
@@ -78,6 +81,7 @@ pub(super) struct Deadlines {
     pub idle_transaction: Option<u64>,
     pub transaction: Option<u64>,
     pub idle: Option<u64>,
+    pub pinned: Option<u64>,
     pub closes_fast: bool,
 }
 
@@ -98,6 +102,7 @@ impl Deadlines {
             idle_transaction: nanos(config.idle_transaction_timeout(pool_user)),
             transaction: nanos(config.transaction_timeout(pool_user)),
             idle: nanos(config.client_idle_timeout(user)),
+            pinned: nanos(Some(config.sessions.max_pinned_time).filter(|time| !time.is_zero())),
             closes_fast: main.server_fast_close,
         }
     }
@@ -117,9 +122,9 @@ impl Deadlines {
                 (since, self.idle_transaction, Overdue::IdleTransaction),
                 (transaction, self.transaction, Overdue::Transaction),
             ],
-            Moment::Holding { must_close } => {
-                return (must_close && self.closes_fast).then_some(Overdue::ServerReplaced);
-            }
+            Moment::Holding { must_close: true, .. } if self.closes_fast => return Some(Overdue::ServerReplaced),
+            Moment::Holding { pinned_since: Some(since), .. } => &[(since, self.pinned, Overdue::Pinned)],
+            Moment::Holding { .. } => &[],
         };
         checks.iter().find(|(since, limit, _)| is_over(*since, *limit)).map(|(_, _, overdue)| *overdue)
     }
@@ -170,7 +175,8 @@ impl Client {
                     }
                     None => {
                         let must_close = link.server.core().info.close_needed.load(Ordering::Relaxed);
-                        Moment::Holding { must_close: must_close && self.pool_mode == PoolMode::Session }
+                        let must_close = must_close && self.pool_mode == PoolMode::Session;
+                        Moment::Holding { must_close, pinned_since: self.info.pinned_since() }
                     }
                 }
             }
@@ -212,6 +218,7 @@ mod tests {
     }
 
     const ALL: Deadlines = Deadlines {
+        pinned: Some(10),
         query: Some(10),
         wait: Some(20),
         notify: Some(5),
@@ -250,9 +257,12 @@ mod tests {
 
     #[test]
     fn a_client_that_keeps_a_server_is_not_idle_and_leaves_only_with_one_that_must_close_fast() {
-        check(ALL, Moment::Holding { must_close: false }, u64::MAX, None);
-        check(ALL, Moment::Holding { must_close: true }, 0, Some(Overdue::ServerReplaced));
-        check(Deadlines { closes_fast: false, ..ALL }, Moment::Holding { must_close: true }, 0, None);
+        let holding = |must_close, pinned_since| Moment::Holding { must_close, pinned_since };
+        check(ALL, holding(false, None), u64::MAX, None);
+        check(ALL, holding(true, None), 0, Some(Overdue::ServerReplaced));
+        check(Deadlines { closes_fast: false, ..ALL }, holding(true, None), 0, None);
+        check(ALL, holding(false, Some(5)), 15, None);
+        check(ALL, holding(false, Some(5)), 16, Some(Overdue::Pinned));
     }
 
     #[test]

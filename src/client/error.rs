@@ -69,6 +69,9 @@ pub enum ClientError {
     /// It is served by another process from now on.
     #[error("handed over")]
     HandedOver,
+    /// `max_pinned`
+    #[error("too many sessions of this pool hold a server connection (max_pinned)")]
+    TooManyPinned,
     /// Notifications may be missing, which nobody could tell it in another way.
     #[error(transparent)]
     Mail(#[from] MailError),
@@ -191,6 +194,7 @@ impl ClientError {
             Self::NoSuchDatabase(_) => (SqlState::INVALID_CATALOG_NAME, self.to_string()),
             Self::LoginTimeout => (SqlState::PROTOCOL_VIOLATION, "client_login_timeout".to_owned()),
             Self::Refused(message) => (SqlState::PROTOCOL_VIOLATION, message.clone()),
+            Self::TooManyPinned => (SqlState::TOO_MANY_CONNECTIONS, self.to_string()),
             Self::Mail(error) => (SqlState::ADMIN_SHUTDOWN, error.to_string()),
             Self::ShuttingDown => (SqlState::ADMIN_SHUTDOWN, "server shutting down".to_owned()),
             Self::Disconnected => (SqlState::ADMIN_SHUTDOWN, "admin forced disconnect".to_owned()),

@@ -22,6 +22,7 @@ use crate::{
         replies::Capture,
         request::{Request, RequestKind},
     },
+    sql::{Statement, StatementKind},
 };
 
 /// The portal of our own query inside a client's batch.
@@ -45,6 +46,9 @@ impl Client {
     pub(super) fn forward(&mut self, request: Request, facts: Facts, placement: Placement, fill: Option<FillPlan>) {
         let lock_set = self.lock_set(request.kind, &facts);
         self.account_for(request.kind, request.bytes, &facts, placement, fill);
+        if let Some(link) = &mut self.link {
+            link.show(self.info.id);
+        }
         self.note_effects(&facts);
         self.learn_custom_settings(&request, &facts);
         match request.kind {
@@ -226,33 +230,39 @@ impl Client {
         let is_suspect = !suspects.is_empty() || facts.effects.contains(Effects::OPAQUE);
         let releases = facts.effects.contains(Effects::RELEASE);
         let may_release = !session.pins.is_empty() && (releases || facts.boundary != Boundary::None);
-        session.must_probe |= is_suspect || may_release || (releases && !session.settings.is_empty());
+        // An answer that is under way knows nothing of what is given back now.
+        let may_hold = session.is_probed || !session.settings.is_empty() || !session.suspects.is_empty();
+        session.must_probe |= is_suspect || may_release || (releases && may_hold);
     }
 
     /// The server will be asked what is set, by name where it has no list: the names that the request may set are learnt.
+    /// Where one cannot be known, the session keeps its server.
     fn learn_custom_settings(&mut self, request: &Request, facts: &Facts) {
         if !self.session.must_probe || !facts.effects.intersects(Effects::SET_PARAMETER.union(Effects::OPAQUE)) {
             return;
         }
         let mut names = Vec::new();
+        let mut is_known = true;
         let bytes = self.io.inbox.unread().get(..request.bytes).unwrap_or_default();
         if request.kind == RequestKind::Simple {
             names = named_in(&String::from_utf8_lossy(bytes));
+            is_known = facts.statement.as_ref().is_none_or(|statement| named_by_grammar(statement, &mut names));
         }
         for located in &self.session.steps {
             let Step::Bind { prepared: Some(prepared), .. } = &located.step else { continue };
-            let text = String::from_utf8_lossy(&prepared.text);
-            if !text.contains("set") && !text.contains("SET") {
+            names.extend(named_in(&String::from_utf8_lossy(&prepared.text)));
+            if named_by_grammar(&prepared.statement, &mut names) {
                 continue;
             }
-            names.extend(named_in(&text));
             let frame = bytes.get(located.range.clone()).unwrap_or_default();
             let values = frontend::bind(frame).map(|(_, _, rest)| frontend::parameters(rest)).into_iter().flatten();
-            let texts = values.flatten().filter_map(|value| std::str::from_utf8(value).ok());
-            names.extend(texts.filter(|text| is_custom(text)).map(str::to_ascii_lowercase));
+            let texts: Vec<_> = values.flatten().filter_map(|value| std::str::from_utf8(value).ok()).collect();
+            names.extend(texts.iter().filter(|text| is_custom(text)).map(|text| text.to_ascii_lowercase()));
+            is_known &= texts.iter().any(|text| is_name(text));
         }
-        if !names.is_empty() && !self.session.database.real.custom_settings.learn(names.iter().map(String::as_str)) {
-            tracing::debug!(db = %self.session.database.name, "too many names of settings");
+        is_known &= self.session.learn_settings(names.iter().map(String::as_str));
+        if !is_known {
+            self.session.suspects = self.session.suspects.union(PinSet::UNNAMED_PARAMETER);
         }
     }
 
@@ -327,6 +337,28 @@ impl Client {
         self.session.steps = steps;
         self.session.steps.clear();
     }
+}
+
+/// Names of settings that the grammar shows; false if one is computed.
+fn named_by_grammar(statement: &Statement, names: &mut Vec<String>) -> bool {
+    let mut is_known = true;
+    for part in &statement.parts {
+        if let StatementKind::Set { name, .. } = &part.kind {
+            names.extend(Some(name.to_string()).filter(|name| is_custom(name)));
+        }
+        for call in part.facts.calls.iter().filter(|call| &*call.name.name == "set_config" && !call.local) {
+            match &call.setting {
+                Some(name) => names.extend(Some(name.to_string()).filter(|name| is_custom(name))),
+                None => is_known = false,
+            }
+        }
+    }
+    is_known
+}
+
+/// May a value be the name of a setting?
+fn is_name(text: &str) -> bool {
+    is_custom(text) || (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'))
 }
 
 /// Adds what a later part of the same request may commit.

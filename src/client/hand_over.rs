@@ -34,7 +34,7 @@ pub const OPTION: &str = "_pq_.pgweir_hand_over_1";
 /// Clients on their way that the other process has not confirmed.
 pub const UNDER_WAY: usize = 64;
 /// A client with longer texts than this stays where it is.
-const LUGGAGE_LIMIT_BYTES: usize = 16 << 20;
+const LUGGAGE_LIMIT_BYTES: usize = 8 << 20;
 
 /// What a client needs to be served by another process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -145,6 +145,7 @@ impl Client {
             && !self.discards_until_sync
             && self.io.stream.can_change_process()
             && self.session.can_change_process()
+            && self.context.directory.is_known_after_restart(&self.session.database.name, &self.session.user)
             && self.session.names.text_bytes() <= LUGGAGE_LIMIT_BYTES
     }
 
@@ -215,7 +216,7 @@ pub async fn adopt(client: Leaving, context: Arc<Context>, worker: usize) {
             context.connected.fetch_add(1, Ordering::Relaxed);
             let mut client = Client::new(io, guest, Arc::clone(&context), worker);
             client.session.fence = Fence::after(context.clock.now());
-            client.session.settings = unpacked(&luggage.settings);
+            client.session.resume(unpacked(&luggage.settings));
             for PackedStatement { name, text, types } in &luggage.statements {
                 client.session.remember_statement(name, text, types);
             }

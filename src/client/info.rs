@@ -94,6 +94,7 @@ pub struct ClientInfo {
     transaction_since: AtomicU64,
     must_look: AtomicBool,
     pins: AtomicU16,
+    pinned_since: AtomicU64,
     signal: AtomicU8,
     woken: Arc<Notify>,
     /// The one it holds or has held last.
@@ -132,6 +133,7 @@ impl ClientInfo {
             transaction_since: AtomicU64::new(0),
             must_look: AtomicBool::new(false),
             pins: AtomicU16::new(0),
+            pinned_since: AtomicU64::new(0),
             signal: AtomicU8::new(Signal::None as u8),
             woken: Arc::new(Notify::new()),
             server: Mutex::new(None),
@@ -200,7 +202,8 @@ impl ClientInfo {
             Activity::Active if transaction > 0 => Moment::InTransaction { since: answered, transaction },
             Activity::Active => {
                 let server = self.server();
-                Moment::Holding { must_close: server.is_some_and(|it| it.close_needed.load(Ordering::Relaxed)) }
+                let must_close = server.is_some_and(|it| it.close_needed.load(Ordering::Relaxed));
+                Moment::Holding { must_close, pinned_since: self.pinned_since() }
             }
         }
     }
@@ -228,8 +231,18 @@ impl ClientInfo {
     }
 
     /// Its reasons have changed.
-    pub fn set_pins(&self, pins: PinSet) {
+    pub fn set_pins(&self, pins: PinSet, now: u64) {
+        let was_pinned = !self.pins().is_empty();
         self.pins.store(pins.bits(), Ordering::Relaxed);
+        if pins.is_empty() || !was_pinned {
+            self.pinned_since.store(if pins.is_empty() { 0 } else { now }, Ordering::Relaxed);
+        }
+    }
+
+    /// Since when it keeps its server connection outside of transactions, nanoseconds on the process clock.
+    #[must_use]
+    pub fn pinned_since(&self) -> Option<u64> {
+        Some(self.pinned_since.load(Ordering::Relaxed)).filter(|since| *since > 0)
     }
 
     /// The server connection it holds.

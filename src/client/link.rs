@@ -29,6 +29,10 @@ pub(super) struct Link {
     pub held: Vec<u8>,
     /// A query of our own failed.
     pub own_query_failed: bool,
+    /// A cancel request of the client's would hit a query of our own.
+    is_hidden: bool,
+    /// Queries that bring the server to the client's settings.
+    restoring: u8,
     /// Named statements that the server was told since the last request was counted.
     pub server_parses: u32,
 }
@@ -55,6 +59,8 @@ impl Link {
             expects_transaction: false,
             held: Vec::new(),
             own_query_failed: false,
+            is_hidden: false,
+            restoring: 0,
             server_parses: 0,
         }
     }
@@ -101,12 +107,43 @@ impl Link {
         if parameters.is_none() && settings.is_none() {
             return;
         }
+        let is_recoded = session.parameters.get("client_encoding") != core.parameters.get("client_encoding");
         let mut text = parameters.unwrap_or_default();
         if let Some(change) = settings {
-            text.push_str(&change.text);
             core.settings = session.settings.clone();
+            if is_recoded {
+                // What comes in one message is read in one encoding.
+                self.ask(&text, Capture::Settings);
+                self.restoring += 1;
+                text.clear();
+            }
+            text.push_str(&change.text);
         }
         self.ask(&text, Capture::Settings);
+        self.restoring += 1;
+        self.hide();
+    }
+
+    /// What runs next is ours: a cancel request of the client's must not hit it.
+    pub(super) fn hide(&mut self) {
+        self.server.core().info.gate.hold(0);
+        self.is_hidden = true;
+    }
+
+    /// A query of our own has ended.
+    pub(super) fn own_query_ended(&mut self, client: u64) {
+        if self.restoring > 0 {
+            self.restoring -= 1;
+            self.show(client);
+        }
+    }
+
+    /// What runs next is the client's.
+    pub(super) fn show(&mut self, client: u64) {
+        if self.is_hidden && self.restoring == 0 {
+            self.is_hidden = false;
+            self.server.core().info.gate.hold(client);
+        }
     }
 
     /// Makes sure that the server has prepared this.

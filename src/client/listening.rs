@@ -38,7 +38,9 @@ impl Client {
         request: Request,
         facts: &Facts,
     ) -> Result<Option<Taken>, ClientError> {
-        if !self.session.is_transparent || self.keeps_server {
+        // The shared connection hears UTF-8.
+        let is_utf8 = self.session.parameters.get("client_encoding") == Some("UTF8");
+        if !self.session.is_transparent || self.keeps_server || !is_utf8 {
             return Ok(None);
         }
         let Some(statement) = self.lone_statement(request, facts) else { return Ok(None) };
@@ -153,7 +155,10 @@ impl Client {
 
     /// A request that goes to a server ends subscriptions as well: UNLISTEN among other statements, DISCARD ALL.
     pub(super) async fn end_listening(&mut self, facts: &Facts) -> Result<(), ClientError> {
-        let Some(statement) = facts.statement.clone().filter(|_| self.listening.is_some()) else { return Ok(()) };
+        let is_between = self.pending.is_empty() && self.link.as_ref().is_none_or(super::link::Link::is_idle);
+        // What may be rolled back ends nothing: hearing too much is better than missing something.
+        let listens = self.listening.is_some() && is_between;
+        let Some(statement) = facts.statement.clone().filter(|_| listens) else { return Ok(()) };
         for part in &statement.parts {
             match &part.kind {
                 StatementKind::Unlisten { channel } => self.end_listening_on(channel.as_deref()).await?,

@@ -115,6 +115,10 @@ pub(crate) struct Client {
     waits_for_name: bool,
     /// An extended request was refused: the rest of it is not wanted.
     discards_until_sync: bool,
+    /// The server that it keeps is not set to what it wants.
+    is_out_of_step: bool,
+    /// More clients of its pool keep their servers than may.
+    is_one_too_many: bool,
     /// Session pooling: the server stays until the client leaves.
     keeps_server: bool,
     pool_mode: PoolMode,
@@ -233,6 +237,8 @@ impl Client {
             blocked: None,
             waits_for_name: false,
             discards_until_sync: false,
+            is_one_too_many: false,
+            is_out_of_step: false,
             keeps_server: pool_mode == PoolMode::Session,
             pool_mode,
             rules,
@@ -266,8 +272,17 @@ impl Client {
             self.take_server_messages()?;
             self.take_requests().await?;
             self.forbid_transactions()?;
+            self.forbid_pins()?;
             self.take_mail()?;
             self.wait().await?;
+        }
+    }
+
+    /// `max_pinned` keep their servers already.
+    fn forbid_pins(&self) -> Result<(), ClientError> {
+        match self.is_one_too_many {
+            true => Err(ClientError::TooManyPinned),
+            false => Ok(()),
         }
     }
 

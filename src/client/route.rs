@@ -21,7 +21,6 @@ use crate::{
     session::{
         SessionSettings,
         request::{REQUEST_LIMIT_BYTES, RequestKind},
-        settings::Change,
     },
     sql::RouteHint,
 };
@@ -122,8 +121,14 @@ impl Client {
         if let Some(change) = self.session.settings.restore(&server.core().settings)
             && change.may_fail
         {
-            let deadline = self.context.settings().config.pgbouncer.server_connect_timeout;
-            server = Box::pin(restore(server, change, self.session.settings.clone(), deadline)).await?;
+            let deadline = self.context.settings().config.server_connect_timeout();
+            let encoding = self.session.parameters.get("client_encoding").unwrap_or_default();
+            let recoding = match server.core().parameters.get("client_encoding") == Some(encoding) {
+                true => String::new(),
+                false => format!("SET client_encoding='{encoding}'"),
+            };
+            let changes = [recoding, change.text].into_iter().filter(|text| !text.is_empty()).collect();
+            server = Box::pin(restore(server, changes, self.session.settings.clone(), deadline)).await?;
         }
         let now = if self.has_waited { self.context.clock.now() } else { asked };
         server.assign(self.info.id, now);
@@ -315,17 +320,21 @@ impl Client {
 /// Brings a server to settings that it may refuse, before anything that needs them is sent.
 async fn restore(
     server: ServerConnection<Idle>,
-    change: Change,
+    changes: Vec<String>,
     settings: SessionSettings,
     deadline: Duration,
 ) -> Result<ServerConnection<Idle>, ClientError> {
-    let mut server = match timeout(deadline, execute(server.begin(), &change.text)).await {
-        Ok(Ok(server)) => server,
-        Ok(Err(ExecuteError::Refused { frame })) => return Err(ClientError::SettingsLost(frame)),
-        Ok(Err(ExecuteError::Io(error))) => return Err(ClientError::ServerGone(error)),
-        Ok(Err(ExecuteError::Frame(_))) => return Err(ClientError::ServerProtocol("an answer to SET")),
-        Err(_) => return Err(ClientError::ServerGone(std::io::ErrorKind::TimedOut.into())),
-    };
+    let mut server = server;
+    // One message each: what comes in one is read in one encoding.
+    for change in changes {
+        server = match timeout(deadline, execute(server.begin(), &change)).await {
+            Ok(Ok(server)) => server,
+            Ok(Err(ExecuteError::Refused { frame })) => return Err(ClientError::SettingsLost(frame)),
+            Ok(Err(ExecuteError::Io(error))) => return Err(ClientError::ServerGone(error)),
+            Ok(Err(ExecuteError::Frame(_))) => return Err(ClientError::ServerProtocol("an answer to SET")),
+            Err(_) => return Err(ClientError::ServerGone(std::io::ErrorKind::TimedOut.into())),
+        };
+    }
     server.carries(settings);
     Ok(server)
 }

@@ -13,7 +13,8 @@ use crate::{
     protocol::{FrameError, frontend, frontend::Target, frontend::tag},
     routing::Fence,
     session::{
-        Parameters, PinSet, Prepared, PreparedNames, SessionSettings, Undo, parameters::tracked, request::frames,
+        Parameters, PinSet, Prepared, PreparedNames, SessionSettings, Undo, is_custom, parameters::tracked,
+        request::frames,
     },
     sql::{RouteHint, Statement, StatementKind},
 };
@@ -131,6 +132,10 @@ fn changes_strings(kind: &StatementKind) -> bool {
     }
 }
 
+fn custom_names(settings: &SessionSettings) -> impl Iterator<Item = &str> {
+    settings.iter().map(|(name, _)| name).filter(|name| is_custom(name))
+}
+
 impl Session {
     pub(super) fn new(
         context: Arc<Context>,
@@ -140,6 +145,10 @@ impl Session {
         began_with: SessionSettings,
     ) -> Self {
         let is_transparent = context.settings().config.sessions.transparent_sessions;
+        let mut suspects = PinSet::default();
+        if !database.real.custom_settings.learn(custom_names(&began_with)) {
+            suspects = PinSet::UNNAMED_PARAMETER;
+        }
         let catalog_version = database.real.catalog_version();
         let catalog = database.catalog();
         let path = catalog.as_ref().map(|catalog| catalog.snapshot.path_of(&user)).unwrap_or_default();
@@ -154,7 +163,7 @@ impl Session {
             began_with,
             is_transparent,
             pins: PinSet::default(),
-            suspects: PinSet::default(),
+            suspects,
             must_probe: false,
             is_probed: false,
             strings_change: false,
@@ -462,6 +471,19 @@ impl Session {
     pub(super) fn tracks_extra(&self, name: &str) -> bool {
         let settings = self.context.settings();
         tracked(name).is_none() && settings.config.pgbouncer.track_extra_parameters.contains(name)
+    }
+
+    /// Names of settings that the server is to be asked about; false if they do not fit.
+    pub(super) fn learn_settings<'a>(&self, names: impl Iterator<Item = &'a str>) -> bool {
+        self.database.real.custom_settings.learn(names)
+    }
+
+    /// Goes on with what it had set in another process.
+    pub(super) fn resume(&mut self, settings: SessionSettings) {
+        if !self.learn_settings(custom_names(&settings)) {
+            self.suspects = self.suspects.union(PinSet::UNNAMED_PARAMETER);
+        }
+        self.settings = settings;
     }
 
     /// The server has said what the session has set, so far as it can be carried.

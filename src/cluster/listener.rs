@@ -14,7 +14,7 @@ use std::{
 
 use tokio::{
     sync::{Notify, mpsc, oneshot},
-    time::{Interval, MissedTickBehavior, interval, timeout},
+    time::{Instant, Interval, MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -31,8 +31,12 @@ const MAX_WISHES: usize = 1024;
 const MAX_WAITING: usize = 8192;
 /// Notifications that a client has not taken yet, in bytes.
 const MAX_MAIL_BYTES: usize = 1 << 20;
-/// How often it is made sure that the connection is the primary's.
-const LOOK: Duration = Duration::from_secs(1);
+/// Answered behind everything that was committed before it; `pg_stat_activity` shows it.
+const FENCE: &str = "SELECT 'pgweir listens'";
+/// How often it is made sure that the connection lives and is the primary's.
+const LOOK: Duration = Duration::from_secs(5);
+/// For so long nobody tries again to connect.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Why a client may have missed notifications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -136,7 +140,8 @@ impl Listener {
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (wishes, asked) = mpsc::channel(MAX_WISHES);
         let (notify, notified) = mpsc::channel(MAX_WAITING);
-        let work = Work { database, targets, session: None, subscribers: HashMap::new(), notify, notified };
+        let work =
+            Work { database, targets, session: None, subscribers: HashMap::new(), notify, notified, failed_at: None };
         (Self { wishes }, work.run(asked, stop))
     }
 
@@ -180,6 +185,7 @@ struct Work {
     subscribers: HashMap<Box<str>, Vec<Arc<Mailbox>>>,
     notify: mpsc::Sender<Notification>,
     notified: mpsc::Receiver<Notification>,
+    failed_at: Option<Instant>,
 }
 
 fn look() -> Interval {
@@ -201,7 +207,7 @@ impl Work {
                     Some(wish) => self.take(wish).await,
                     None => break,
                 },
-                _ = look.tick(), if self.session.is_some() => {}
+                _ = look.tick(), if self.session.is_some() => self.hear_out().await,
             }
             self.look_after_session();
         }
@@ -263,9 +269,14 @@ impl Work {
             self.lose();
         }
         if self.session.is_none() {
+            if self.failed_at.is_some_and(|failed| failed.elapsed() < RETRY) {
+                return Err(ControlError::Closed);
+            }
             let unknown = || ControlError::UnknownMember(primary.0);
             let (_, target) = self.targets.iter().find(|(member, _)| *member == primary).ok_or_else(unknown)?;
-            let session = Session::open_listening(target, Deadlines::default(), self.notify.clone()).await?;
+            let opened = Session::open_listening(target, Deadlines::default(), self.notify.clone()).await;
+            self.failed_at = opened.is_err().then(Instant::now);
+            let session = opened?;
             self.session = Some(Open { session, member: primary });
         }
         if self.subscribers.contains_key(channel) {
@@ -280,7 +291,7 @@ impl Work {
 
     /// Hands out everything that was committed before now: the server sends it in front of the answer to a query.
     async fn hear_out(&mut self) {
-        if self.session.is_some() && self.tell(String::new()).await.is_err() {
+        if self.session.is_some() && self.tell(FENCE.to_owned()).await.is_err() {
             self.lose();
         }
         while let Ok(notification) = self.notified.try_recv() {

@@ -113,6 +113,12 @@ impl Config {
         database.auth_dbname.as_deref().or(self.pgbouncer.auth_dbname.as_deref())
     }
 
+    /// Longest time to connect and log in to a server; `Duration::MAX` where 0 says for ever.
+    pub fn server_connect_timeout(&self) -> Duration {
+        let timeout = self.pgbouncer.server_connect_timeout;
+        if timeout.is_zero() { Duration::MAX } else { timeout }
+    }
+
     /// Whose writes a read is sure to see: what is set, else what the cache needs.
     pub fn read_your_writes(&self) -> ReadYourWrites {
         let implied = match self.cache.enabled {

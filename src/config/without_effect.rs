@@ -22,8 +22,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "cache.wal_invalidation",
     "cache.max_staleness_direct",
     "insight.explain_slow_queries",
-    "sessions.max_pinned_time",
-    "sessions.max_pinned",
 ];
 
 impl Config {

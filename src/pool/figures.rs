@@ -105,7 +105,17 @@ impl Pool {
     }
 
     /// A client's reasons to keep its connection have changed.
-    pub fn count_pins(&self, before: PinSet, after: PinSet) {
+    ///
+    /// Returns how many clients keep one now, if this is one more.
+    pub fn count_pins(&self, before: PinSet, after: PinSet) -> Option<u32> {
+        let pinned = match (before.is_empty(), after.is_empty()) {
+            (true, false) => Some(self.pinned_clients.fetch_add(1, Ordering::Relaxed) + 1),
+            (false, true) => {
+                self.pinned_clients.fetch_sub(1, Ordering::Relaxed);
+                None
+            }
+            _ => None,
+        };
         for ((pin, _), count) in PinSet::LABELS.iter().zip(&self.pins) {
             match (before.contains(*pin), after.contains(*pin)) {
                 (false, true) => {
@@ -117,6 +127,7 @@ impl Pool {
                 _ => {}
             }
         }
+        pinned
     }
 
     /// Connections that are kept by their clients now, by reason.

@@ -51,10 +51,18 @@ pub(super) enum Told {
     Refused(Refusal),
 }
 
+/// How a waiter is reached.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub told: oneshot::Sender<Told>,
+    /// See [`Asking::is_persistent`].
+    pub is_persistent: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct State {
     pub queue: WaitQueue<Rested>,
-    pub waiters: HashMap<Ticket, oneshot::Sender<Told>>,
+    pub waiters: HashMap<Ticket, Waiter>,
     pub is_closed: bool,
     pub limits: PoolLimits,
     pub retry: LoginRetry,
@@ -87,6 +95,8 @@ pub struct Pool {
     state: Mutex<State>,
     pub(super) servers: DashMap<u64, Arc<ServerInfo>>,
     pub(super) pins: [AtomicU32; PinSet::LABELS.len()],
+    /// Clients that keep one of its connections for any of these reasons.
+    pub(super) pinned_clients: AtomicU32,
     /// Of the newest connection: a server may have been upgraded meanwhile.
     pub(super) greeting: Mutex<Option<Arc<Greeting>>>,
     pub(super) spellings: DashMap<(String, String), Box<str>>,
@@ -125,6 +135,8 @@ struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.pool.withdraw(self.ticket);
+        // What is on its way arrives now, or not at all.
+        self.granted.close();
         if let Ok(Told::Granted(grant)) = self.granted.try_recv() {
             self.pool.take_back(grant);
         }
@@ -163,6 +175,7 @@ impl Pool {
             state: Mutex::new(state),
             servers: DashMap::new(),
             pins: Default::default(),
+            pinned_clients: AtomicU32::new(0),
             greeting: Mutex::default(),
             spellings: DashMap::new(),
             in_flight: AtomicU32::new(0),
@@ -304,8 +317,8 @@ impl Pool {
         Ok(match answer {
             CheckOut::Granted(grant) => Answer::Granted(grant),
             CheckOut::Wait(ticket) => {
-                let (sender, granted) = oneshot::channel();
-                state.waiters.insert(ticket, sender);
+                let (told, granted) = oneshot::channel();
+                state.waiters.insert(ticket, Waiter { told, is_persistent: asking.is_persistent });
                 let full = state.blocked;
                 drop(state);
                 if let Some(full) = full {
@@ -401,7 +414,11 @@ impl Pool {
 
     fn take_back(&self, grant: Grant<Rested>) {
         match grant {
-            Grant::Server(rested) => self.change(|state| state.queue.check_in(rested)),
+            Grant::Server(rested) => {
+                let mut surplus = None;
+                self.change(|state| surplus = put_back(state, rested));
+                drop(surplus);
+            }
             Grant::Open { .. } => self.give_back(WaitQueue::open_failed),
         }
     }
@@ -443,21 +460,32 @@ impl Pool {
     /// Hands out what can be granted. Connections are dropped outside of the lock. Returns what keeps the oldest waiter
     /// from opening one.
     pub(super) fn hand_out<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Option<Full> {
+        let mut asked;
         loop {
+            asked = false;
             let next = {
                 let State { queue, blocked, .. } = &mut *state;
-                queue.next_grant(|since| self.take(since, blocked))
+                queue.next_grant(|since| {
+                    asked = true;
+                    self.take(since, blocked)
+                })
             };
             let Some((ticket, grant)) = next else { break };
             let waiter = state.waiters.remove(&ticket);
             drop(state);
             let returned = match waiter {
-                Some(waiter) => waiter.send(Told::Granted(grant)).err(),
+                Some(waiter) => waiter.told.send(Told::Granted(grant)).err(),
                 None => Some(Told::Granted(grant)),
             };
             state = self.state();
             match returned {
-                Some(Told::Granted(Grant::Server(rested))) => state.queue.check_in(rested),
+                Some(Told::Granted(Grant::Server(rested))) => {
+                    if let Some(surplus) = put_back(&mut state, rested) {
+                        drop(state);
+                        drop(surplus);
+                        state = self.state();
+                    }
+                }
                 Some(Told::Granted(Grant::Open { .. })) => {
                     state.queue.open_failed();
                     self.shares.give_back(&self.claim);
@@ -466,11 +494,21 @@ impl Pool {
             }
         }
         state.queue.check_invariants();
-        if state.queue.waiting() == 0 && state.blocked.take().is_some() {
+        // What kept somebody from opening one is known only if somebody has just asked.
+        if !asked && state.blocked.take().is_some() {
             self.shares.forget(self.number);
         }
         state.blocked
     }
+}
+
+/// A connection that reached nobody; comes back if it may not rest, to be dropped without the lock.
+fn put_back(state: &mut State, rested: Rested) -> Option<Rested> {
+    if state.is_closed || state.queue.is_paused() || state.queue.is_oversized() {
+        return Some(rested);
+    }
+    state.queue.check_in(rested);
+    None
 }
 
 impl Drop for Pool {

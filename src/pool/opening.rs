@@ -8,7 +8,7 @@ use super::{
     CheckoutError, Pool,
     error::failure,
     figures::Greeting,
-    lending::{State, Told},
+    lending::{State, Told, Waiter},
     wait_queue::WaitQueue,
     wear::Worn,
 };
@@ -104,11 +104,15 @@ impl Pool {
     pub(super) async fn open(self: &Arc<Self>, worker: usize) -> Result<ServerConnection<Idle>, Tried> {
         let mut opening = Opening { pool: Arc::clone(self), is_used: false };
         let (turns, deadline, connect_query) = {
-            let state = self.state();
-            (state.turns, state.limits.connect_timeout, state.limits.connect_query.clone())
+            let mut state = self.state();
+            let turns = state.turns;
+            // Those who try at the same time take turns as well.
+            state.turns.attempts = state.turns.attempts.wrapping_add(1);
+            (turns, state.limits.connect_timeout, state.limits.connect_query.clone())
         };
-        let login = (self.login)(turns);
+        // Before the login is looked up: what changes meanwhile makes a connection of this number one to be replaced.
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let login = (self.login)(turns);
         tracing::debug!(db = %self.key.database, user = %self.key.user, "launching new connection to server");
         let opened = async {
             let (server, reported) = connect(&login, id, self.clock.now(), worker).await?;
@@ -125,7 +129,7 @@ impl Pool {
             Err(_) => Err(ConnectError::Timeout(login.address.clone())),
         };
         opening.is_used = true;
-        let (mut server, reported) = opened.map_err(|error| self.failed(error))?;
+        let (mut server, reported) = opened.map_err(|error| self.failed(error, turns))?;
         let info = Arc::clone(&server.core().info);
         let (address, port) = info.local.columns();
         let origin = self.origin(&info);
@@ -140,7 +144,6 @@ impl Pool {
             state.queue.opened();
             state.queue.hold(0);
             state.retry.succeeded();
-            state.turns.attempts = state.turns.attempts.wrapping_add(1);
         });
         Ok(server)
     }
@@ -189,14 +192,16 @@ impl Pool {
     }
 
     /// The attempt failed: nothing is tried for a while, and all who wait hear of it if it means them all.
-    fn failed(&self, error: ConnectError) -> Tried {
+    fn failed(&self, error: ConnectError, turns: Turns) -> Tried {
         let now = self.clock.now();
         tracing::warn!(db = %self.key.database, user = %self.key.user, %error, "server login failed");
         let mut told = Vec::new();
         let mut is_final = false;
         self.give_back_failed(|state| {
-            state.turns.attempts = state.turns.attempts.wrapping_add(1);
-            state.turns.after_failure = state.turns.after_failure.wrapping_add(1);
+            // Attempts at the same host that fail together are one failure.
+            if state.turns.after_failure == turns.after_failure {
+                state.turns.after_failure = turns.after_failure.wrapping_add(1);
+            }
             let others = state.queue.open() - state.queue.opening();
             let retry = u64::try_from(state.limits.login_retry.as_nanos()).unwrap_or(u64::MAX);
             is_final = state.retry.failed(failure(&error), now, retry, others);
@@ -205,11 +210,13 @@ impl Pool {
             if is_final {
                 state.queue.clear_waiting();
                 told = std::mem::take(&mut state.waiters).into_values().collect();
+            } else if others == 0 {
+                told = impatient(state);
             }
         });
         for waiter in told {
             // One that has left needs to know nothing.
-            drop(waiter.send(Told::Refused(Refusal::of(&error))));
+            drop(waiter.told.send(Told::Refused(Refusal::of(&error))));
         }
         Tried { error, is_final }
     }
@@ -250,6 +257,17 @@ impl Pool {
             }
         });
     }
+}
+
+/// Those who would rather be told at once than wait for a server that cannot be reached: they wait no longer.
+fn impatient(state: &mut State) -> Vec<Waiter> {
+    let State { queue, waiters, .. } = state;
+    let impatient = waiters.extract_if(|_, waiter| !waiter.is_persistent);
+    let told = impatient.map(|(ticket, waiter)| {
+        queue.withdraw(ticket);
+        waiter
+    });
+    told.collect()
 }
 
 /// Counts a connection that is being tried out.

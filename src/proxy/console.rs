@@ -2,7 +2,7 @@
 
 use std::{
     future::Future,
-    sync::{Arc, Weak, atomic::Ordering},
+    sync::{Arc, Weak},
 };
 
 mod control;
@@ -229,7 +229,7 @@ impl ConsoleState for View {
             for client in proxy.context.clients.iter() {
                 let pins = client.pins();
                 let Some(server) = client.server().filter(|_| !pins.is_empty()) else { continue };
-                let since = server.requested_at.load(Ordering::Relaxed);
+                let since = client.pinned_since().unwrap_or(now);
                 rows.push(PinRow {
                     database: client.database.to_string(),
                     user: client.user.to_string(),
@@ -272,6 +272,7 @@ impl ConsoleState for View {
 
     fn set<'a>(&'a self, key: &'a str, value: &'a str) -> Act<'a> {
         self.act(|proxy| {
+            let _turn = proxy.changing();
             let running = proxy.context.settings();
             let mut config = running.config.clone();
             config.set(key, value).map_err(|_| ConsoleError::SetFailed)?;

@@ -114,11 +114,6 @@ pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Zero means no deadline.
-pub(super) fn or_never(deadline: Duration) -> Duration {
-    if deadline.is_zero() { Duration::MAX } else { deadline }
-}
-
 impl Installation {
     pub(super) fn new(settings: Arc<Settings>, shared: Shared) -> Result<Arc<Self>, ProcessError> {
         let installation = Arc::new(Self {
@@ -311,7 +306,7 @@ impl Installation {
             reserve: settings.config.reserve_pool_size(section, user) as usize,
             reserve_timeout: main.reserve_pool_timeout,
             is_round_robin: main.server_round_robin,
-            connect_timeout: or_never(main.server_connect_timeout),
+            connect_timeout: settings.config.server_connect_timeout(),
             login_retry: main.server_login_retry,
             idle_timeout: main.server_idle_timeout,
             lifetime: settings.config.server_lifetime(section),
@@ -526,6 +521,17 @@ impl Directory for Installation {
                 false
             }
         }
+    }
+
+    fn is_known_after_restart(&self, database: &str, user: &str) -> bool {
+        let settings = self.settings();
+        let Some(section) = settings.config.database(database) else { return false };
+        section.password.is_some()
+            || match settings.users.secret(user) {
+                Some(Secret::Plain(_) | Secret::Md5(_)) => true,
+                Some(Secret::Scram(_)) => false,
+                Some(Secret::None) | None => settings.config.auth_user(&section).is_none(),
+            }
     }
 
     fn listener(&self, database: &Arc<Database>) -> Option<Arc<Listener>> {

@@ -111,6 +111,7 @@ pub(crate) struct Proxy {
     is_accepting: watch::Sender<bool>,
     /// While another process serves the same databases: what is configured for the time when it has gone.
     alone: Mutex<Option<Alone>>,
+    changing: Mutex<()>,
 }
 
 /// What one process may do only as long as no other one serves the same databases for the same clients: of writes that
@@ -303,6 +304,7 @@ fn build(
             listening,
             pidfile,
             alone,
+            changing: Mutex::default(),
             has_http: AtomicBool::new(false),
             is_accepting: watch::channel(true).0,
             workers: OnceLock::new(),
@@ -443,7 +445,13 @@ impl Proxy {
         outcome
     }
 
+    /// Whoever changes the configuration reads it and puts the next one in force undisturbed.
+    pub(super) fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn read_again(&self) -> Result<(), ProcessError> {
+        let _turn = self.changing();
         let running = self.context.settings();
         let path = running.config.pgbouncer.conffile.clone();
         let mut settings = load(path.as_deref().map_or(&*self.options.config, Path::new))?;
@@ -479,6 +487,7 @@ impl Proxy {
         if wanted == Alone::NOTHING {
             return;
         }
+        let _turn = self.changing();
         let running = self.context.settings();
         let mut config = running.config.clone();
         wanted.put(&mut config);
@@ -516,7 +525,13 @@ impl Proxy {
             *alone = Alone::leave(&mut settings.config);
         }
         let settings = Arc::new(settings);
-        self.installation.install(Arc::clone(&settings))?;
+        // A log that cannot be opened changes nothing else.
+        self.logging.apply(&log_settings(&settings.config, &self.options)).map_err(ProcessError::Log)?;
+        if let Err(error) = self.installation.install(Arc::clone(&settings)) {
+            let running = self.context.settings();
+            _ = self.logging.apply(&log_settings(&running.config, &self.options));
+            return Err(error);
+        }
         self.context.insight.set_slow_threshold(insight_settings(&settings.config).slow_query_threshold);
         for client in self.context.clients.iter() {
             let is_console = crate::admin::DATABASES.contains(&&*client.database);
@@ -524,8 +539,7 @@ impl Proxy {
                 client.value().send(Signal::Remove);
             }
         }
-        let logged = self.logging.apply(&log_settings(&settings.config, &self.options));
         self.context.set_settings(settings);
-        logged.map_err(ProcessError::Log)
+        Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use dashmap::DashMap;
 
-use super::directory::{Shared, address, login_parameters, member_section, nanos, or_never};
+use super::directory::{Shared, address, login_parameters, member_section, nanos};
 use crate::{
     auth::{Secret, scram::ClientKeys},
     client::{AuthQueryError, FoundUser, KeyOwner, Lookup, Settings},
@@ -104,7 +104,7 @@ impl Users {
         let question = Question {
             login: self.login(settings, &asked, auth_user),
             query: query.to_owned(),
-            connect_timeout: or_never(main.server_connect_timeout).min(LONGEST_CONNECT),
+            connect_timeout: settings.config.server_connect_timeout().min(LONGEST_CONNECT),
         };
         let database = section.map(|section| section.name.clone()).unwrap_or_default();
         let key = UserKey { database, user: user.to_owned() };

@@ -62,7 +62,7 @@ pub fn named_in(text: &str) -> Vec<String> {
             Some(call) => argument(call),
             None => variable(behind),
         };
-        names.extend(name.filter(|name| is_custom(name)).map(str::to_owned));
+        names.extend(name.map(|name| name.replace('"', "")).filter(|name| is_custom(name)));
     }
     names
 }
@@ -93,6 +93,7 @@ mod tests {
         for (text, expected) in [
             ("set my.tenant = '7'", &["my.tenant"][..]),
             ("SET SESSION My.Tenant TO 7", &["my.tenant"]),
+            ("set \"my\".\"tenant\" = 7", &["my.tenant"]),
             ("set work_mem = '4MB'", &[]),
             ("select set_config('my.tenant', $1, false)", &["my.tenant"]),
             ("select pg_catalog.SET_CONFIG ( 'a.b' , 'c', false), set_config('d.e.f', '', true)", &["a.b", "d.e.f"]),

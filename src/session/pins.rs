@@ -29,9 +29,11 @@ impl PinSet {
     pub const LOAD: Self = Self(1 << 6);
     /// It has prepared a statement too long to be held here.
     pub const OVERSIZED_STATEMENT: Self = Self(1 << 7);
+    /// It may have set a parameter that PostgreSQL does not list, under a name that is not known.
+    pub const UNNAMED_PARAMETER: Self = Self(1 << 8);
 
     /// Every reason with its label.
-    pub const LABELS: [(Self, &'static str); 8] = [
+    pub const LABELS: [(Self, &'static str); 9] = [
         (Self::LISTEN, "listen"),
         (Self::TEMP, "temp_table"),
         (Self::ADVISORY_LOCK, "advisory_lock"),
@@ -40,6 +42,7 @@ impl PinSet {
         (Self::HOLD_CURSOR, "hold_cursor"),
         (Self::LOAD, "load"),
         (Self::OVERSIZED_STATEMENT, "oversized_statement"),
+        (Self::UNNAMED_PARAMETER, "unnamed_parameter"),
     ];
 
     /// Nothing pins.
@@ -92,7 +95,7 @@ impl PinSet {
     /// What the server cannot be asked about.
     #[must_use]
     pub fn unobservable(self) -> Self {
-        self.intersection(Self::LOAD.union(Self::OVERSIZED_STATEMENT))
+        self.intersection(Self::LOAD.union(Self::OVERSIZED_STATEMENT).union(Self::UNNAMED_PARAMETER))
     }
 
     /// What a statement may leave behind for certain reasons of grammar.
@@ -180,6 +183,12 @@ impl Probe {
     #[must_use]
     pub fn asks_for(&self, custom: &Arc<[Box<str>]>) -> bool {
         Arc::ptr_eq(&self.custom, custom)
+    }
+
+    /// Does its answer say something about this setting?
+    #[must_use]
+    pub fn covers(&self, name: &str) -> bool {
+        !name.contains('.') || self.custom.binary_search_by(|known| (**known).cmp(name)).is_ok()
     }
 
     /// The query.

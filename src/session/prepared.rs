@@ -216,10 +216,10 @@ impl PreparedNames {
         self.named.iter().map(|(name, named)| (&**name, &named.prepared)).chain(unnamed)
     }
 
-    /// Bytes of all their texts.
+    /// Bytes of all their names, texts and types.
     #[must_use]
     pub fn text_bytes(&self) -> usize {
-        self.iter().map(|(_, prepared)| prepared.text.len()).sum()
+        self.iter().map(|(name, prepared)| name.len() + prepared.text.len() + prepared.types.len()).sum()
     }
 
     /// Named statements held.

@@ -16,15 +16,49 @@ const ROLE: &str = "role";
 /// `SET SESSION AUTHORIZATION`, of which RESET also resets the role.
 const SESSION_AUTHORIZATION: &str = "session_authorization";
 
-/// What these say hangs on objects that may be gone: whether a server takes them is waited for.
-const ON_OBJECTS: [&str; 6] = [
-    ROLE,
-    SESSION_AUTHORIZATION,
-    "default_tablespace",
-    "temp_tablespaces",
-    "default_table_access_method",
-    "default_text_search_config",
+/// A server that carries it may end what brings it to other settings.
+const STATEMENT_TIMEOUT: &str = "statement_timeout";
+
+/// Whoever has set these may set them again, on any server and to any value that was taken once: no server refuses.
+const NEVER_REFUSED: [&str; 32] = [
+    "array_nulls",
+    "backslash_quote",
+    "bytea_output",
+    "check_function_bodies",
+    "client_min_messages",
+    "constraint_exclusion",
+    "cursor_tuple_fraction",
+    "default_transaction_deferrable",
+    "default_transaction_isolation",
+    "default_transaction_read_only",
+    "effective_cache_size",
+    "escape_string_warning",
+    "extra_float_digits",
+    "from_collapse_limit",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "jit",
+    "join_collapse_limit",
+    "lock_timeout",
+    "maintenance_work_mem",
+    "max_parallel_workers_per_gather",
+    "plan_cache_mode",
+    "quote_all_identifiers",
+    "random_page_cost",
+    "row_security",
+    "search_path",
+    "seq_page_cost",
+    STATEMENT_TIMEOUT,
+    "synchronous_commit",
+    "transaction_timeout",
+    "work_mem",
+    "xmloption",
 ];
+
+fn may_be_refused(name: &str) -> bool {
+    let is_planners = name.starts_with("enable_");
+    !name.contains('.') && !is_planners && !NEVER_REFUSED.contains(&name)
+}
 
 /// With these, names in a statement, or the rights to them, are not those of the user's other sessions; or its
 /// transactions are of a kind that a standby refuses.
@@ -116,6 +150,15 @@ impl SessionSettings {
         Self::new(untracked().chain(set.iter()))
     }
 
+    /// Those whose names are not covered.
+    #[must_use]
+    pub fn but_for(&self, covers: impl Fn(&str) -> bool) -> Self {
+        match self.iter().all(|(name, _)| covers(name)) {
+            true => Self::default(),
+            false => Self::new(self.iter().filter(|(name, _)| !covers(name))),
+        }
+    }
+
     /// With another value, or none where there is nothing.
     #[must_use]
     pub fn with(&self, name: &str, value: &str) -> Self {
@@ -142,7 +185,9 @@ impl SessionSettings {
             text.push_str("RESET SESSION AUTHORIZATION;RESET ROLE;");
         }
         let is_right = |name: &str| name == ROLE || name == SESSION_AUTHORIZATION;
+        let mut may_fail = resets_rights || server.get(STATEMENT_TIMEOUT).is_some();
         for (name, _) in server.iter().filter(|(name, _)| !is_right(name) && self.get(name).is_none()) {
+            may_fail |= may_be_refused(name);
             text.push_str("RESET ");
             push_name(&mut text, name);
             text.push(';');
@@ -150,9 +195,8 @@ impl SessionSettings {
         let plain = self.iter().filter(|(name, value)| !is_right(name) && server.get(name) != Some(*value));
         let rights = [SESSION_AUTHORIZATION, ROLE].into_iter().filter_map(|name| Some((name, self.get(name)?)));
         let is_set_again = |(name, value): &(&str, &str)| resets_rights || server.get(name) != Some(*value);
-        let mut may_fail = false;
         for (name, value) in plain.chain(rights.filter(is_set_again)) {
-            may_fail |= ON_OBJECTS.contains(&name);
+            may_fail |= may_be_refused(name);
             push_set(&mut text, name, value, false);
         }
         Some(Change { text, may_fail })
@@ -226,7 +270,9 @@ mod tests {
     #[test]
     fn rights_are_taken_back_first_and_given_last() {
         let role = "SELECT pg_catalog.set_config('role','r',false);";
-        restores(&[("role", "r")], &[], Some(("RESET SESSION AUTHORIZATION;RESET ROLE;", false)));
+        restores(&[("role", "r")], &[], Some(("RESET SESSION AUTHORIZATION;RESET ROLE;", true)));
+        restores(&[("log_statement", "all")], &[], Some(("RESET \"log_statement\";", true)));
+        restores(&[("statement_timeout", "1")], &[], Some(("RESET \"statement_timeout\";", true)));
         restores(&[], &[("role", "r")], Some((role, true)));
         restores(
             &[("role", "r")],
