@@ -10,30 +10,19 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::{Command, Output},
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Mutex, PoisonError},
 };
 
 use serde_json::Value;
-use support::{Proxy, cluster, proxy::Builder};
+use support::{
+    Proxy, cluster,
+    drivers::{HERE, installed},
+    proxy::Builder,
+};
 
-const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/drivers");
 /// Longest run of one script, in seconds.
 const DEADLINE: &str = "240";
 const CLIENTS: usize = 20;
-
-/// Where `install.sh` has put the drivers.
-fn installed() -> &'static Path {
-    static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
-    INSTALLED.get_or_init(|| {
-        let output = Command::new(format!("{HERE}/install.sh")).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success(),
-            "the drivers need python3-venv, nodejs and npm: apt-get install them, or run tests/run.sh\n{said}"
-        );
-        PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
-    })
-}
 
 #[derive(Clone, Copy)]
 enum Driver {

@@ -14,6 +14,7 @@ mod control;
 mod reload;
 mod show;
 mod statistics;
+mod tools;
 
 use support::{Proxy, RawClient, cluster, raw_client::Reply};
 

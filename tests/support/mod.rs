@@ -16,6 +16,7 @@
 
 pub mod certificates;
 pub mod cluster;
+pub mod drivers;
 pub mod fake_server;
 pub mod frames;
 pub mod programs;

@@ -152,12 +152,7 @@ impl Builder {
 
     /// Starts it and waits until it accepts clients.
     pub fn start(self) -> Proxy {
-        let mut proxy = self.spawn();
-        wait_until("pgweir accepts clients", || {
-            assert!(proxy.process.ended().is_none(), "pgweir ended:\n{}", proxy.log());
-            TcpStream::connect(("127.0.0.1", proxy.port)).is_ok()
-        });
-        proxy
+        self.spawn().accepting()
     }
 
     /// Starts it and waits for nothing.
@@ -215,6 +210,25 @@ impl Proxy {
         command.stdout(log.try_clone().unwrap()).stderr(log);
         let process = Owned::spawn(command);
         Proxy { port: self.port, http: self.http, home: self.home.clone(), log: file, process }
+    }
+
+    /// Starts it with a configuration file as it stands, in that file's directory, and waits until it accepts clients
+    /// on this port, which the file names.
+    pub fn of_file(file: &Path, port: u16) -> Self {
+        let home = file.parent().unwrap();
+        let log = home.join("log");
+        let output = File::create(&log).unwrap();
+        let mut command = programs::command(&scratch().reachable(&binary()));
+        command.current_dir(home).arg(file).stdout(output.try_clone().unwrap()).stderr(output);
+        Self { port, http: 0, home: home.to_owned(), log, process: Owned::spawn(command) }.accepting()
+    }
+
+    fn accepting(mut self) -> Self {
+        wait_until("pgweir accepts clients", || {
+            assert!(self.process.ended().is_none(), "pgweir ended:\n{}", self.log());
+            TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+        });
+        self
     }
 
     /// Its TCP port.
