@@ -21,3 +21,5 @@ mod peering;
 mod service_manager;
 #[path = "operations/shutdown.rs"]
 mod shutdown;
+#[path = "operations/sockets.rs"]
+mod sockets;

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::fs::PermissionsExt,
+        unix::fs::{PermissionsExt, chown},
     },
     path::PathBuf,
     sync::{
@@ -14,6 +14,7 @@ use std::{
     },
 };
 
+use nix::unistd::{Gid, Group};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::{Peer, Stream};
@@ -117,11 +118,12 @@ impl Listener {
         Ok(Self::Tcp(socket.into()))
     }
 
-    /// Listens on a unix socket with these permissions. A file that nobody listens on is replaced.
+    /// Listens on a unix socket with these permissions, of this group (a name or a number) unless that is empty. A file
+    /// that nobody listens on is replaced.
     ///
     /// # Errors
-    /// Somebody listens on it (`AddrInUse`), or the directory refuses.
-    pub fn unix(path: PathBuf, mode: u32) -> io::Result<Self> {
+    /// Somebody listens on it (`AddrInUse`), there is no such group, or the directory refuses.
+    pub fn unix(path: PathBuf, mode: u32, group: &str) -> io::Result<Self> {
         if path.exists() {
             if std::os::unix::net::UnixStream::connect(&path).is_ok() {
                 return Err(io::Error::new(io::ErrorKind::AddrInUse, "unix socket is in use, cannot continue"));
@@ -130,8 +132,12 @@ impl Listener {
         }
         let listener = std::os::unix::net::UnixListener::bind(&path)?;
         listener.set_nonblocking(true)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
-        Ok(Self::Unix(listener, Some(SocketFile::new(path))))
+        let file = SocketFile::new(path);
+        if !group.is_empty() {
+            chown(&file.path, None, Some(group_id(group)?.as_raw()))?;
+        }
+        fs::set_permissions(&file.path, fs::Permissions::from_mode(mode))?;
+        Ok(Self::Unix(listener, Some(file)))
     }
 
     /// A unix socket that another process has opened. Its file is not ours until that process says so.
@@ -178,6 +184,15 @@ impl Listener {
     pub fn is_unix(&self) -> bool {
         matches!(self, Self::Unix(..))
     }
+}
+
+fn group_id(group: &str) -> io::Result<Gid> {
+    if let Ok(id) = group.parse() {
+        return Ok(Gid::from_raw(id));
+    }
+    let found = Group::from_name(group)?;
+    let unknown = || io::Error::new(io::ErrorKind::NotFound, format!("unix_socket_group: there is no group {group}"));
+    Ok(found.ok_or_else(unknown)?.gid)
 }
 
 /// A listening socket that may be handed to another process.

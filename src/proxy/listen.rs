@@ -30,7 +30,7 @@ pub(super) fn open(config: &Config) -> Result<Vec<Listener>, ProcessError> {
     if !main.unix_socket_dir.is_empty() {
         let path = PathBuf::from(format!("{}/.s.PGSQL.{}", main.unix_socket_dir, main.listen_port));
         let address = path.display().to_string();
-        let listener = Listener::unix(path, main.unix_socket_mode.0);
+        let listener = Listener::unix(path, main.unix_socket_mode.0, &main.unix_socket_group);
         listeners.push(listener.map_err(|source| ProcessError::Listen { address, source })?);
     }
     let unix = listeners.len();
