@@ -13,6 +13,8 @@ mod support;
 mod clients;
 #[path = "limits/dns.rs"]
 mod dns;
+#[path = "limits/entries.rs"]
+mod entries;
 #[path = "limits/failing.rs"]
 mod failing;
 #[path = "limits/pools.rs"]
