@@ -293,6 +293,7 @@ mod tests {
             idle_transaction: seconds(6),
             transaction: seconds(8),
             idle: seconds(1),
+            pinned: None,
             closes_fast: false,
         };
         assert_eq!(Deadlines::of(&config, "d", "client", "pool"), expected);

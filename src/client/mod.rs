@@ -115,6 +115,8 @@ pub(crate) struct Client {
     waits_for_name: bool,
     /// An extended request was refused: the rest of it is not wanted.
     discards_until_sync: bool,
+    /// The server has told the client why it goes.
+    server_said_farewell: bool,
     /// The server that it keeps is not set to what it wants.
     is_out_of_step: bool,
     /// More clients of its pool keep their servers than may.
@@ -238,6 +240,7 @@ impl Client {
             waits_for_name: false,
             discards_until_sync: false,
             is_one_too_many: false,
+            server_said_farewell: false,
             is_out_of_step: false,
             keeps_server: pool_mode == PoolMode::Session,
             pool_mode,
@@ -385,7 +388,8 @@ impl Client {
 
     /// Behind half a row, an error would be read as the rest of it.
     async fn say_last_words(&mut self, error: &ClientError, is_cut: bool) {
-        if !is_cut {
+        let is_known = self.server_said_farewell && matches!(error, ClientError::ServerGone(_));
+        if !is_cut && !is_known {
             say_farewell(&mut self.io, error).await;
         }
     }
