@@ -196,7 +196,8 @@ fn users_are_those_of_the_files_of_databases_and_of_clients() {
         "pool_size=7 pool_mode=session",
     );
     let proxy = builder.start();
-    let _client = proxy.session("forced");
+    let mut client = proxy.session("forced");
+    client.rows("select 1");
     let users = proxy.show("USERS");
     assert_eq!(users.select("name", "limited", "pool_size"), ["        7"]);
     assert_eq!(users.select("name", "limited", "pool_mode"), ["session"]);
