@@ -482,3 +482,32 @@ fn a_server_that_says_why_it_goes_is_heard_once() {
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert_eq!(errors[0].field(b'C').as_deref(), Some("57P01"));
 }
+
+#[test]
+fn a_statement_prepared_by_a_message_can_be_deallocated_by_sql() {
+    let (proxy, database) = narrow();
+    let (mut client, mut neighbour) = (proxy.session(&database), proxy.session(&database));
+    for block in [false, true] {
+        client.prepare("One", "select 1");
+        client.prepare("two", "select 2");
+        neighbour.rows("select 1");
+        if block {
+            succeed(&mut client, "begin");
+        }
+        assert_eq!(client.query("deallocate \"One\"").status(), if block { 'T' } else { 'I' });
+        assert_eq!(client.extended("deallocate TWO", &[]).tags(), ["DEALLOCATE"]);
+        for name in ["One", "two"] {
+            if !block {
+                assert_eq!(client.execute(name, &[]).sqlstate(), "26000");
+            }
+            succeed(&mut client, "select 1");
+        }
+        if block {
+            succeed(&mut client, "commit");
+        }
+        assert_eq!(client.prepare("One", "select 3").sqlstate(), "");
+        assert_eq!(client.execute("One", &[]).rows(), [["3"]]);
+        succeed(&mut client, "deallocate \"One\"");
+    }
+    assert_eq!(client.query("deallocate nobody").sqlstate(), "26000");
+}

@@ -232,7 +232,7 @@ impl Judged {
                 self.anywhere();
                 self.verdict.effects.insert(Effects::RELEASE);
             }
-            K::Unlisten { .. } | K::Deallocate => self.release(),
+            K::Unlisten { .. } | K::Deallocate { .. } => self.release(),
             K::Discard(target) => {
                 self.atomic = *target != DiscardTarget::All;
                 self.release();

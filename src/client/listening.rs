@@ -80,6 +80,26 @@ impl Client {
         Ok(())
     }
 
+    /// DEALLOCATE of a statement that a message has prepared, as the only statement of a request: servers know it by
+    /// another name. `None`: a server has to be asked.
+    pub(super) fn answer_deallocate(&mut self, request: Request, facts: &Facts) -> Option<Taken> {
+        let statement = self.lone_statement(request, facts).filter(|_| self.session.is_transparent)?;
+        let [part] = &*statement.parts else { return None };
+        let StatementKind::Deallocate { name: Some(name) } = &part.kind else { return None };
+        self.session.names.get(name.as_bytes())?;
+        if let Some(link) = &self.link {
+            if !link.is_quiet() || !self.pending.is_empty() {
+                return Some(Taken::NotYet);
+            }
+            if link.status == TransactionStatus::Failed {
+                return None;
+            }
+        }
+        self.session.names.remove(name.as_bytes());
+        self.answer_utility(request, Ok("DEALLOCATE"));
+        Some(Taken::Yes)
+    }
+
     fn listening(&mut self) -> Option<&Listening> {
         if self.listening.is_none() {
             let listener = self.context.directory.listener(&self.session.database)?;
@@ -149,7 +169,8 @@ impl Client {
         if request.kind == RequestKind::Simple {
             put_outcome(out);
         }
-        out.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
+        let status = self.link.as_ref().map_or(TransactionStatus::Idle, |link| link.status);
+        out.extend_from_slice(backend::ready_for_query(status));
         self.drop_request(request.bytes);
     }
 

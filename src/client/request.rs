@@ -132,7 +132,11 @@ impl Client {
 
     pub(super) async fn dispatch(&mut self, request: Request, facts: Facts) -> Result<Taken, ClientError> {
         if facts.effects.intersects(Effects::LISTEN.union(Effects::RELEASE)) {
-            match Box::pin(self.answer_listening(request, &facts)).await? {
+            let answered = match self.answer_deallocate(request, &facts) {
+                Some(taken) => Some(taken),
+                None => Box::pin(self.answer_listening(request, &facts)).await?,
+            };
+            match answered {
                 Some(Taken::Yes) => return Ok(Taken::Yes),
                 Some(Taken::NotYet) => {
                     self.blocked = Some(facts);

@@ -221,7 +221,10 @@ pub enum StatementKind {
     /// EXECUTE.
     Execute,
     /// DEALLOCATE.
-    Deallocate,
+    Deallocate {
+        /// `None`: every statement.
+        name: Option<Box<str>>,
+    },
     /// DECLARE CURSOR; its facts are those of the query.
     Declare {
         /// WITH HOLD.

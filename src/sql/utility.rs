@@ -109,7 +109,10 @@ fn session<'t>(node: &'t N, walker: &mut Walker<'t>) -> Option<K> {
             Ok(pg::DiscardMode::DiscardTemp) => DiscardTarget::Temp,
             _ => DiscardTarget::All,
         }),
-        N::DeallocateStmt(_) => K::Deallocate,
+        N::DeallocateStmt(deallocate) => {
+            let name = Some(deallocate.name.as_str()).filter(|name| !name.is_empty());
+            K::Deallocate { name: name.map(Into::into) }
+        }
         N::FetchStmt(fetch) if fetch.ismove => K::Move,
         N::FetchStmt(_) => K::Fetch,
         N::ClosePortalStmt(_) => K::Close,
