@@ -24,6 +24,7 @@ missing_packages() {
     command -v npm >/dev/null || echo npm
     [ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null || echo pgbouncer
     command -v valgrind >/dev/null || echo valgrind
+    command -v ss >/dev/null || echo iproute2
 }
 
 # Debian starts servers when it installs them; ours are started by the tests.
