@@ -12,7 +12,7 @@ mod support;
 use support::{
     Proxy, RawClient, cluster,
     cluster::USER,
-    frames::{bind, execute, parse, query, sync},
+    frames::{bind, describe_statement, execute, flush, parse, query, sync},
     programs, scratch, wait_until,
 };
 
@@ -510,4 +510,27 @@ fn a_statement_prepared_by_a_message_can_be_deallocated_by_sql() {
         succeed(&mut client, "deallocate \"One\"");
     }
     assert_eq!(client.query("deallocate nobody").sqlstate(), "26000");
+}
+
+#[test]
+fn a_driver_that_describes_before_it_executes_listens_without_a_server() {
+    let (proxy, database) = narrow();
+    let mut client = proxy.session(&database);
+    for (name, statement) in [("", "listen news"), ("named", "listen more")] {
+        client.send(&[parse(name, statement), describe_statement(name), flush()].concat());
+        let described: Vec<_> = (0..3).map(|_| client.frame().tag).collect();
+        assert_eq!(described, *b"1tn");
+        assert_eq!(client.exchange(&[bind(name, &[]), execute("", 0), sync()].concat()).tags(), ["LISTEN"]);
+    }
+    assert_eq!(proxy.show("PINS").rows.len(), 0);
+    succeed(&mut cluster().primary.session(&database), "notify more, 'heard'");
+    assert_eq!(notified(&mut client), of("more", "heard"));
+    // In a transaction, and in parts, the server is asked.
+    succeed(&mut client, "begin");
+    client.send(&[parse("", "listen third"), describe_statement(""), flush()].concat());
+    let described: Vec<_> = (0..3).map(|_| client.frame().tag).collect();
+    assert_eq!(described, *b"1tn");
+    assert_eq!(client.exchange(&[bind("", &[]), execute("", 0), sync()].concat()).tags(), ["LISTEN"]);
+    succeed(&mut client, "commit");
+    assert_eq!(client.value("select pg_listening_channels()"), "third");
 }

@@ -48,6 +48,10 @@ impl Client {
         if !matches!(part.kind, StatementKind::Listen { .. } | StatementKind::Unlisten { .. }) {
             return Ok(None);
         }
+        if self.pending.unfinished().is_some() {
+            // Its first part is with a server already.
+            return Ok(None);
+        }
         if let Some(link) = self.link.as_ref().filter(|link| !link.is_idle() || !self.pending.is_empty()) {
             let may_be_in_transaction = link.status != TransactionStatus::Idle || link.expects_transaction;
             return Ok(if may_be_in_transaction { None } else { Some(Taken::NotYet) });
@@ -87,6 +91,9 @@ impl Client {
         let [part] = &*statement.parts else { return None };
         let StatementKind::Deallocate { name: Some(name) } = &part.kind else { return None };
         self.session.names.get(name.as_bytes())?;
+        if self.pending.unfinished().is_some() {
+            return None;
+        }
         if let Some(link) = &self.link {
             if !link.is_quiet() || !self.pending.is_empty() {
                 return Some(Taken::NotYet);
@@ -98,6 +105,41 @@ impl Client {
         self.session.names.remove(name.as_bytes());
         self.answer_utility(request, Ok("DEALLOCATE"));
         Some(Taken::Yes)
+    }
+
+    /// LISTEN or UNLISTEN that is only prepared and described so far: no server is needed until it is executed, nor then.
+    pub(super) fn answer_description(&mut self, request: Request, facts: &Facts) -> bool {
+        let is_about = |statement: &Statement| match &*statement.parts {
+            [part] => matches!(part.kind, StatementKind::Listen { .. } | StatementKind::Unlisten { .. }),
+            _ => false,
+        };
+        if request.kind != RequestKind::Flush || !facts.statement.as_deref().is_some_and(is_about) {
+            return false;
+        }
+        let is_description = |step: &Step| match step {
+            Step::Parse { prepared, is_taken: false, .. } => is_about(&prepared.statement),
+            Step::DescribeStatement { prepared: Some(prepared) } => is_about(&prepared.statement),
+            step => matches!(step, Step::Flush),
+        };
+        if !self.session.is_transparent
+            || self.keeps_server
+            || !self.session.steps.iter().all(|located| is_description(&located.step))
+        {
+            return false;
+        }
+        let out = self.io.outbox.buffer();
+        for located in &self.session.steps {
+            match located.step {
+                Step::Parse { .. } => out.extend_from_slice(backend::PARSE_COMPLETE),
+                Step::DescribeStatement { .. } => {
+                    out.extend_from_slice(backend::NO_PARAMETERS);
+                    out.extend_from_slice(backend::NO_DATA);
+                }
+                _ => {}
+            }
+        }
+        self.drop_request(request.bytes);
+        true
     }
 
     fn listening(&mut self) -> Option<&Listening> {

@@ -198,7 +198,7 @@ impl Client {
 
     /// Requests that need no server: a lone `Sync`, the end of statements, settings of our own.
     fn answer(&mut self, request: Request, facts: &Facts) -> bool {
-        if self.answer_own_setting(request, facts) {
+        if self.answer_own_setting(request, facts) || self.answer_description(request, facts) {
             return true;
         }
         // A Parse that some server has taken needs none: a client that prepares while others hold every server goes on.

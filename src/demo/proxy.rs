@@ -82,7 +82,9 @@ impl Proxy {
         cache: Option<&Cache>,
     ) -> Result<Self, DemoError> {
         let port = listen_port(wanted)?;
-        let http_port = if is_free(DEFAULT_HTTP_PORT) { DEFAULT_HTTP_PORT } else { free_port()? };
+        // Who asks for any port may start several demonstrations at once.
+        let is_usual = wanted != Some(0) && is_free(DEFAULT_HTTP_PORT);
+        let http_port = if is_usual { DEFAULT_HTTP_PORT } else { free_port()? };
         let users = scratch.write("userlist.txt", "\"shop\" \"\"\n\"admin\" \"\"\n")?;
         let text = configuration(port, http_port, &users, &scratch.path("slow.jsonl"), cluster, cache)?;
         let configuration = scratch.write("pgweir.ini", &text)?;
