@@ -321,13 +321,20 @@ fn nothing_is_heard_behind_unlisten_or_discard_all() {
 }
 
 #[test]
-fn a_session_hears_itself() {
+fn a_session_hears_itself_before_the_end_of_its_request() {
     let (proxy, database) = narrow();
     let mut client = proxy.session(&database);
     succeed(&mut client, "listen news");
-    client.send(&query("notify news, 'from me'"));
-    client.until(b'Z');
-    assert_eq!(notified(&mut client), of("news", "from me"));
+    for at in 0..20 {
+        let reply = client.query(&format!("notify news, 'alone {at}'"));
+        assert_eq!(reply.shape(), "CAZ");
+        succeed(&mut client, "begin");
+        succeed(&mut client, "notify news, 'in a transaction'");
+        assert_eq!(client.query("commit").shape(), "CAZ");
+        succeed(&mut client, "begin");
+        succeed(&mut client, "notify news, 'in vain'");
+        assert_eq!(client.query("rollback").shape(), "CZ");
+    }
 }
 
 #[test]

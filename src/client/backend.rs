@@ -127,6 +127,12 @@ impl Client {
         let core = link.server.core_mut();
         let message = core.endpoint.inbox.unread().get(..bytes).unwrap_or_default();
         let status = if tag == tag::READY_FOR_QUERY { backend::transaction_status(message) } else { None };
+        if status == Some(TransactionStatus::Idle) && link.replies.owes_client_ready() && self.must_hear_itself() {
+            return Ok(Step::Wait);
+        }
+        let Some(link) = &mut self.link else { return Ok(Step::Wait) };
+        let core = link.server.core_mut();
+        let message = core.endpoint.inbox.unread().get(..bytes).unwrap_or_default();
         if tag == tag::PARSE_COMPLETE
             && let Some((name, id)) = link.replies.named_next()
             && let Some(prepared) = self.session.names.get(name).filter(|prepared| prepared.id == id)

@@ -50,6 +50,7 @@ impl Client {
             link.show(self.info.id);
         }
         self.note_effects(&facts);
+        self.note_own_notification(&facts);
         self.learn_custom_settings(&request, &facts);
         match request.kind {
             RequestKind::Simple => self.forward_simple(request, lock_set),

@@ -16,6 +16,19 @@ use crate::{
 pub(super) struct Listening {
     listener: Arc<Listener>,
     mailbox: Arc<Mailbox>,
+    own: Own,
+}
+
+/// What the client has notified itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Own {
+    /// Nothing since it has heard everything.
+    #[default]
+    Nothing,
+    /// Something, in the open transaction.
+    Said,
+    /// Its transaction has ended, and the client is to hear of it before it learns that.
+    Due,
 }
 
 impl Drop for Listening {
@@ -146,7 +159,7 @@ impl Client {
         if self.listening.is_none() {
             let listener = self.context.directory.listener(&self.session.database)?;
             let mailbox = Mailbox::new(self.info.waker());
-            self.listening = Some(Box::new(Listening { listener, mailbox }));
+            self.listening = Some(Box::new(Listening { listener, mailbox, own: Own::Nothing }));
         }
         self.listening.as_deref()
     }
@@ -230,6 +243,40 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    /// The request may notify the client itself.
+    pub(super) fn note_own_notification(&mut self, facts: &Facts) {
+        let Some(listening) = &mut self.listening else { return };
+        let is_notify =
+            |statement: &Arc<Statement>| statement.parts.iter().any(|part| part.kind == StatementKind::Notify);
+        if facts.statement.as_ref().is_some_and(is_notify) {
+            listening.own = Own::Said;
+        }
+    }
+
+    /// The server says that the transaction has ended: must the client hear itself first?
+    pub(super) fn must_hear_itself(&mut self) -> bool {
+        match &mut self.listening {
+            Some(listening) if listening.own == Own::Said => {
+                listening.own = Own::Due;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// As PostgreSQL does, a client's own notifications come in front of the end of the request that sent them.
+    pub(super) async fn hear_itself(&mut self) -> Result<(), ClientError> {
+        let Some(listening) = self.listening.as_mut().filter(|listening| listening.own == Own::Due) else {
+            return Ok(());
+        };
+        listening.own = Own::Nothing;
+        let (listener, mailbox) = (Arc::clone(&listening.listener), Arc::clone(&listening.mailbox));
+        listener.hear_out(&mailbox).await;
+        self.hand_over_from_server();
+        mailbox.take(self.io.outbox.buffer())?;
+        self.take_server_messages()
     }
 
     /// Notifications reach a client between its requests, as PostgreSQL sends them.

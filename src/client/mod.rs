@@ -273,6 +273,9 @@ impl Client {
     async fn run(&mut self) -> Result<(), ClientError> {
         loop {
             self.take_server_messages()?;
+            if self.listening.is_some() {
+                Box::pin(self.hear_itself()).await?;
+            }
             self.take_requests().await?;
             self.forbid_transactions()?;
             self.forbid_pins()?;

@@ -158,6 +158,12 @@ impl Listener {
         self.wish(Wish::Unlisten { channel, mailbox: Arc::clone(mailbox), done }, outcome).await;
     }
 
+    /// What was committed before now has come to the mailbox. Cancel safe.
+    pub async fn hear_out(&self, mailbox: &Arc<Mailbox>) {
+        // No channel has an empty name.
+        self.unlisten(Some(""), mailbox).await;
+    }
+
     /// As [`Self::unlisten`] of every channel, for one who does not wait for it.
     pub fn leave(&self, mailbox: &Arc<Mailbox>) {
         let (done, _) = oneshot::channel();

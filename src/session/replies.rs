@@ -208,6 +208,12 @@ impl Replies {
         self.queue.iter().any(|reply| matches!(reply.delivery, Delivery::Forward | Delivery::MadeUp))
     }
 
+    /// Does a `ReadyForQuery` that comes now end a request of the client's?
+    #[must_use]
+    pub fn owes_client_ready(&self) -> bool {
+        self.queue.front().is_some_and(|reply| reply.delivery == Delivery::Forward)
+    }
+
     /// What has to be taken back since the last call, latest first.
     pub fn take_undone(&mut self) -> impl Iterator<Item = Undo> {
         self.undone.drain(..).rev()
