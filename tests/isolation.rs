@@ -241,7 +241,13 @@ impl Twins {
             }
         }
         let [direct, pooled] = &self.heard;
-        assert_eq!(pooled, direct, "session {}", self.number);
+        let about: Vec<_> = self
+            .said
+            .iter()
+            .enumerate()
+            .filter(|(_, said)| ["listen", "notify", "discard"].iter().any(|word| said.contains(word)))
+            .collect();
+        assert_eq!(pooled, direct, "session {}: {about:?}", self.number);
     }
 }
 

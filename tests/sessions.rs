@@ -541,3 +541,16 @@ fn a_driver_that_describes_before_it_executes_listens_without_a_server() {
     succeed(&mut client, "commit");
     assert_eq!(client.value("select pg_listening_channels()"), "third");
 }
+
+#[test]
+fn a_timeout_too_short_for_our_own_questions_keeps_the_server_and_loses_nothing() {
+    let (proxy, database) = narrow();
+    let mut client = proxy.session(&database);
+    succeed(&mut client, "begin; create temp table scratch(v int); set statement_timeout = 1; commit");
+    for _ in 0..20 {
+        assert_eq!(client.query("select count(*) from scratch").status(), 'I');
+    }
+    assert_eq!(client.query("select pg_sleep(1)").sqlstate(), "57014");
+    client.terminate();
+    assert_eq!(proxy.session(&database).value("show statement_timeout"), "0");
+}

@@ -12,11 +12,14 @@ use crate::{
     insight::RequestRecord,
     protocol::{TransactionStatus, backend, backend::tag, error_response, frame},
     routing::Fence,
-    session::{Held, Probe, Undo, Verdict, replies::Capture},
+    session::{Held, PinSet, Probe, Undo, Verdict, replies::Capture},
 };
 
 /// Longest message, rows apart, that is held to be read.
 const MESSAGE_LIMIT_BYTES: usize = 16 * 1024 * 1024;
+
+/// Attempts to learn what a session holds on to.
+const MOST_PROBES: u8 = 4;
 
 /// What a message means for the relay.
 enum Step {
@@ -189,11 +192,8 @@ impl Client {
             tag::ERROR_RESPONSE if verdict == Verdict::Capture(Capture::Settings) => {
                 return Err(ClientError::SettingsLost(message.to_vec()));
             }
-            // What the session holds on to is not known: nobody else may have the server, and its client may not go on
-            // as if nothing had happened.
-            tag::ERROR_RESPONSE if verdict == Verdict::Capture(Capture::SessionState) => {
-                return Err(ClientError::SettingsLost(message.to_vec()));
-            }
+            // A statement_timeout of the session's own may be shorter than the question takes.
+            tag::ERROR_RESPONSE if verdict == Verdict::Capture(Capture::SessionState) => self.probe_failures += 1,
             // The transaction has failed, and with it the RESET in front of it.
             tag::ERROR_RESPONSE if verdict == Verdict::Capture(Capture::Again) => {}
             tag::ERROR_RESPONSE => link.own_query_failed = true,
@@ -428,6 +428,10 @@ impl Client {
         let Some(link) = &mut self.link else { return Ok(()) };
         link.status = status;
         link.own_query_ended(self.info.id);
+        if self.session.is_probed && self.probe_failures > 0 {
+            self.probe_again();
+        }
+        let Some(link) = &mut self.link else { return Ok(()) };
         if std::mem::take(&mut link.own_query_failed) {
             // Our BEGIN may have been cancelled; then the lock set is not that of the client's statement.
             if let Some(unit) = self.pending.front().and_then(|pending| pending.unit.as_mut()) {
@@ -485,8 +489,21 @@ impl Client {
         }
     }
 
+    /// What the session holds on to is not known. It is asked for again; if that is in vain, nobody else may have the
+    /// server.
+    fn probe_again(&mut self) {
+        self.session.is_probed = false;
+        if self.probe_failures < MOST_PROBES {
+            self.session.must_probe = true;
+        } else {
+            self.probe_failures = 0;
+            self.set_pins(self.session.pins.union(PinSet::UNNAMED_PARAMETER));
+        }
+    }
+
     /// The server has said what the session holds on to, and what it has set.
     fn take_held(&mut self, held: Held) {
+        self.probe_failures = 0;
         self.session.is_probed = false;
         self.set_pins(held.pins.union(self.session.pins.unobservable()));
         let (Some(settings), Some(link)) = (held.settings, &mut self.link) else { return };

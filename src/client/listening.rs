@@ -7,7 +7,7 @@ use crate::{
     cluster::{Listener, Mailbox},
     net::HIGH_WATER_BYTES,
     protocol::{ErrorResponse, TransactionStatus, backend},
-    session::{Request, RequestKind},
+    session::{PinSet, Request, RequestKind},
     sql::{DiscardTarget, Statement, StatementKind},
 };
 
@@ -80,6 +80,10 @@ impl Client {
             }
             StatementKind::Unlisten { channel } => {
                 self.end_listening_on(channel.as_deref()).await?;
+                if self.session.pins.contains(PinSet::LISTEN) {
+                    // Its server listens as well.
+                    return Ok(None);
+                }
                 self.answer_utility(request, Ok("UNLISTEN"));
             }
             _ => return Ok(None),
@@ -229,12 +233,21 @@ impl Client {
         self.drop_request(request.bytes);
     }
 
-    /// A request that goes to a server ends subscriptions as well: UNLISTEN among other statements, DISCARD ALL.
-    pub(super) async fn end_listening(&mut self, facts: &Facts) -> Result<(), ClientError> {
-        let is_between = self.pending.is_empty() && self.link.as_ref().is_none_or(super::link::Link::is_idle);
-        // What may be rolled back ends nothing: hearing too much is better than missing something.
-        let listens = self.listening.is_some() && is_between;
-        let Some(statement) = facts.statement.clone().filter(|_| listens) else { return Ok(()) };
+    /// A request that goes to a server ends subscriptions as well: UNLISTEN among other statements, DISCARD ALL. What may
+    /// be rolled back ends nothing: hearing too much is better than missing something.
+    pub(super) async fn end_listening(&mut self, facts: &Facts) -> Result<Taken, ClientError> {
+        let ends = |kind: &StatementKind| {
+            matches!(kind, StatementKind::Unlisten { .. } | StatementKind::Discard(DiscardTarget::All))
+        };
+        let listens = self.listening.is_some() && self.pending.unfinished().is_none();
+        let Some(statement) = facts.statement.clone().filter(|_| listens) else { return Ok(Taken::Yes) };
+        if !statement.parts.iter().any(|part| ends(&part.kind)) {
+            return Ok(Taken::Yes);
+        }
+        if let Some(link) = self.link.as_ref().filter(|link| !link.is_idle() || !self.pending.is_empty()) {
+            let may_be_in_transaction = link.status != TransactionStatus::Idle || link.expects_transaction;
+            return Ok(if may_be_in_transaction { Taken::Yes } else { Taken::NotYet });
+        }
         for part in &statement.parts {
             match &part.kind {
                 StatementKind::Unlisten { channel } => self.end_listening_on(channel.as_deref()).await?,
@@ -242,7 +255,7 @@ impl Client {
                 _ => {}
             }
         }
-        Ok(())
+        Ok(Taken::Yes)
     }
 
     /// The request may notify the client itself.

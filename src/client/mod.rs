@@ -115,6 +115,8 @@ pub(crate) struct Client {
     waits_for_name: bool,
     /// An extended request was refused: the rest of it is not wanted.
     discards_until_sync: bool,
+    /// Questions for what the session holds on to that have failed in a row.
+    probe_failures: u8,
     /// The server has told the client why it goes.
     server_said_farewell: bool,
     /// The server that it keeps is not set to what it wants.
@@ -241,6 +243,7 @@ impl Client {
             discards_until_sync: false,
             is_one_too_many: false,
             server_said_farewell: false,
+            probe_failures: 0,
             is_out_of_step: false,
             keeps_server: pool_mode == PoolMode::Session,
             pool_mode,

@@ -142,7 +142,11 @@ impl Client {
                     self.blocked = Some(facts);
                     return Ok(Taken::NotYet);
                 }
-                None => Box::pin(self.end_listening(&facts)).await?,
+                None if Box::pin(self.end_listening(&facts)).await? == Taken::NotYet => {
+                    self.blocked = Some(facts);
+                    return Ok(Taken::NotYet);
+                }
+                None => {}
             }
         }
         if let Some(link) = &self.link {
