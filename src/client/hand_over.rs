@@ -182,11 +182,11 @@ impl Client {
     }
 
     /// Leaves this process. Where nobody takes the client any more, it is served on here.
-    pub(super) async fn change_process(self, context: Arc<Context>, worker: usize) {
+    pub(super) async fn change_process(self: Box<Self>, context: Arc<Context>, worker: usize) {
         let luggage = self.pack();
         context.clients.remove(&self.info.id);
         context.cancel_keys.revoke(self.key);
-        let Self { io, .. } = self;
+        let Self { io, .. } = *self;
         let socket = match io.stream.into_descriptor() {
             Ok(socket) => socket,
             Err(error) => return tracing::warn!(%error, "client lost while it was handed over"),
@@ -214,7 +214,7 @@ pub async fn adopt(client: Leaving, context: Arc<Context>, worker: usize) {
     match guest(&io, &luggage, &context).await {
         Ok(guest) => {
             context.connected.fetch_add(1, Ordering::Relaxed);
-            let mut client = Client::new(io, guest, Arc::clone(&context), worker);
+            let mut client = Box::new(Client::new(io, guest, Arc::clone(&context), worker));
             client.session.fence = Fence::after(context.clock.now());
             client.session.resume(unpacked(&luggage.settings));
             for PackedStatement { name, text, types } in &luggage.statements {

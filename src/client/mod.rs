@@ -180,7 +180,8 @@ pub async fn serve(accepted: Accepted, context: Arc<Context>, worker: usize) {
 
 /// From login to close.
 async fn serve_client(io: Endpoint, guest: Box<login::Guest>, context: Arc<Context>, worker: usize) {
-    Client::new(io, *guest, Arc::clone(&context), worker).serve(context, worker).await;
+    // In a box: what a task keeps across its waits is kept once.
+    Box::new(Client::new(io, *guest, Arc::clone(&context), worker)).serve(context, worker).await;
 }
 
 async fn say_farewell(io: &mut Endpoint, error: &ClientError) {
@@ -265,7 +266,7 @@ impl Client {
     }
 
     /// Until it leaves, the proxy or only this process.
-    async fn serve(mut self, context: Arc<Context>, worker: usize) {
+    async fn serve(mut self: Box<Self>, context: Arc<Context>, worker: usize) {
         match self.run().await {
             Err(ClientError::HandedOver) => Box::pin(self.change_process(context, worker)).await,
             end => self.leave(end).await,
