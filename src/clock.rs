@@ -2,6 +2,12 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+/// A span as the clock counts, in nanoseconds; what does not fit is for ever.
+#[must_use]
+pub fn nanos(span: std::time::Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Copied freely; every copy tells the same time.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {

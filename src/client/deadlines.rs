@@ -86,7 +86,7 @@ pub(super) struct Deadlines {
 }
 
 fn nanos(time: Option<Duration>) -> Option<u64> {
-    time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    time.map(crate::clock::nanos)
 }
 
 impl Deadlines {

@@ -117,7 +117,7 @@ impl Link {
                 self.restoring += 1;
                 text.clear();
             }
-            text.push_str(&change.text);
+            text.push_str(&change);
         }
         self.ask(&text, Capture::Settings);
         self.restoring += 1;

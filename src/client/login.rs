@@ -263,12 +263,7 @@ async fn console(
     for (name, value) in admin::LOGIN_PARAMETERS {
         backend::put_parameter_status(out, name, value);
     }
-    backend::put_backend_key_data(out, key.pid() as i32, key.secret() as i32);
-    out.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
-    if let Err(error) = io.flush().await {
-        context.cancel_keys.revoke(key);
-        return Err(ClientError::Gone(error));
-    }
+    end_login(io, context, key, "").await?;
     // Its traffic counts under one name, whichever it was called by.
     let account = context.insight.account("pgbouncer", &request.user);
     account.stats().login();
@@ -344,13 +339,7 @@ async fn welcome(
     for (name, value) in parameters.iter() {
         backend::put_parameter_status(out, name, value);
     }
-    backend::put_backend_key_data(out, key.pid() as i32, key.secret() as i32);
-    put_login_notice(out, &settings.config.pgbouncer.login_notify_message);
-    out.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
-    if let Err(error) = io.flush().await {
-        context.cancel_keys.revoke(key);
-        return Err(ClientError::Gone(error));
-    }
+    end_login(io, context, key, &settings.config.pgbouncer.login_notify_message).await?;
 
     context.clients.insert(info.id, Arc::clone(&info));
     let account = context.insight.account(&request.database, &request.user);
@@ -384,6 +373,23 @@ pub(super) fn admit(
     let of_database = (Arc::clone(database), config.max_db_client_connections(section) as usize);
     let of_user = (Arc::clone(user), config.max_user_client_connections(user) as usize);
     context.admissions.admit(of_database, of_user).map_err(ClientError::Crowded)
+}
+
+/// The client's key and its first `ReadyForQuery`. A key that did not reach it is worth nothing.
+pub(super) async fn end_login(
+    io: &mut Endpoint,
+    context: &Context,
+    key: super::cancel::OwnKey,
+    notice: &str,
+) -> Result<(), ClientError> {
+    let out = io.outbox.buffer();
+    backend::put_backend_key_data(out, key.pid() as i32, key.secret() as i32);
+    put_login_notice(out, notice);
+    out.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
+    io.flush().await.map_err(|error| {
+        context.cancel_keys.revoke(key);
+        ClientError::Gone(error)
+    })
 }
 
 /// `login_notify_message`

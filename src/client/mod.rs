@@ -14,6 +14,7 @@ mod error;
 mod facts;
 mod forward;
 pub mod hand_over;
+mod holding;
 mod info;
 mod link;
 mod listening;

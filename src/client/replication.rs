@@ -16,7 +16,7 @@ use super::{
 use crate::{
     net::{Endpoint, PeerError, poll_pump},
     pool::{Asking, Pool},
-    protocol::{TransactionStatus, backend},
+    protocol::backend,
     server::{Busy, ServerConnection},
 };
 
@@ -101,12 +101,7 @@ pub(super) async fn open(
     for (name, value) in &reported {
         backend::put_parameter_status(out, name, value);
     }
-    backend::put_backend_key_data(out, key.pid() as i32, key.secret() as i32);
-    out.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
-    if let Err(error) = io.flush().await {
-        context.cancel_keys.revoke(key);
-        return Err(ClientError::Gone(error));
-    }
+    super::login::end_login(io, context, key, "").await?;
     Ok(Replica { info, key, server: server.begin(), _admission: admission })
 }
 

@@ -118,8 +118,8 @@ impl Client {
             server = Some(found);
         }
         let Some(mut server) = server else { return Ok(None) };
-        if let Some(change) = self.session.settings.restore(&server.core().settings)
-            && change.may_fail
+        if self.session.settings.may_be_refused(&server.core().settings)
+            && let Some(change) = self.session.settings.restore(&server.core().settings)
         {
             let deadline = self.context.settings().config.server_connect_timeout();
             let encoding = self.session.parameters.get("client_encoding").unwrap_or_default();
@@ -127,7 +127,7 @@ impl Client {
                 true => String::new(),
                 false => format!("SET client_encoding='{encoding}'"),
             };
-            let changes = [recoding, change.text].into_iter().filter(|text| !text.is_empty()).collect();
+            let changes = [recoding, change].into_iter().filter(|text| !text.is_empty()).collect();
             server = Box::pin(restore(server, changes, self.session.settings.clone(), deadline)).await?;
         }
         let now = if self.has_waited { self.context.clock.now() } else { asked };

@@ -203,7 +203,7 @@ impl Pool {
                 state.turns.after_failure = turns.after_failure.wrapping_add(1);
             }
             let others = state.queue.open() - state.queue.opening();
-            let retry = u64::try_from(state.limits.login_retry.as_nanos()).unwrap_or(u64::MAX);
+            let retry = crate::clock::nanos(state.limits.login_retry);
             is_final = state.retry.failed(failure(&error), now, retry, others);
             state.queue.tick(now);
             state.queue.hold(state.retry.held_until());

@@ -11,6 +11,7 @@ use super::{
     wait_queue::Shape,
     wear::{Life, Worn},
 };
+use crate::clock::nanos;
 use crate::server::{Idle, ServerConnection, ServerInfo};
 
 /// Logins of one pool that may be under way at the same time: enough to fill a pool fast, too few to storm a server.
@@ -43,10 +44,6 @@ pub struct PoolLimits {
     pub check_query: Option<Arc<str>>,
     /// `connect_query`
     pub connect_query: Option<Arc<str>>,
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl PoolLimits {

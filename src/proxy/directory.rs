@@ -13,7 +13,7 @@ use crate::{
     auth::{Secret, scram::ClientKeys},
     cache::{Cells, ResultCache},
     client::{Directory, Finding, KeyOwner, Settings},
-    clock::Clock,
+    clock::{Clock, nanos},
     cluster::{Database, DatabaseSettings, Listener, RealDatabase},
     config::{CacheMode, Config, DatabaseConfig, Host, LoadBalanceHosts, ReplicaRole},
     net::{Address, SocketOptions},
@@ -108,10 +108,6 @@ fn new_cells(now: u64) -> Cells {
         return cells.ablated();
     }
     cells
-}
-
-pub(super) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Installation {

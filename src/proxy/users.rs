@@ -4,10 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use dashmap::DashMap;
 
-use super::directory::{Shared, address, login_parameters, member_section, nanos};
+use super::directory::{Shared, address, login_parameters, member_section};
 use crate::{
     auth::{Secret, scram::ClientKeys},
     client::{AuthQueryError, FoundUser, KeyOwner, Lookup, Settings},
+    clock::nanos,
     cluster::auth_query::{Answer, AuthQueries, Question, UserKey},
     config::DatabaseConfig,
     net::SocketOptions,

@@ -12,6 +12,7 @@ use std::{
 pub use self::cache::CachedName;
 use self::cache::{DnsCache, Known, Ttls};
 use crate::clock::Clock;
+use crate::clock::nanos;
 
 /// Addresses that are gone and not told yet; more than that are not told.
 const MAX_GONE: usize = 1000;
@@ -31,10 +32,6 @@ pub struct Resolver {
     cache: Mutex<DnsCache>,
     gone: Mutex<Vec<Gone>>,
     clock: Clock,
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Resolver {

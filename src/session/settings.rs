@@ -92,15 +92,6 @@ impl PartialEq for SessionSettings {
     }
 }
 
-/// How a server is brought to other settings.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Change {
-    /// One query string, which is carried out whole or not at all.
-    pub text: String,
-    /// The server may refuse it: nothing may be sent behind it before it has answered.
-    pub may_fail: bool,
-}
-
 impl SessionSettings {
     /// The last word on a name holds.
     pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
@@ -171,23 +162,40 @@ impl SessionSettings {
         self.iter().any(|(name, _)| CHANGE_NAMES.contains(&name))
     }
 
-    /// The statements that bring a server from `server` to these; `None` if it has them.
+    /// May a server that is set to `server` refuse what brings it to these? Then nothing may be sent behind it before it
+    /// has answered.
     #[must_use]
-    pub fn restore(&self, server: &Self) -> Option<Change> {
+    pub fn may_be_refused(&self, server: &Self) -> bool {
+        if self == server {
+            return false;
+        }
+        let differs = |one: &Self, other: &Self| {
+            one.iter().any(|(name, value)| may_be_refused(name) && other.get(name) != Some(value))
+        };
+        server.are_of_somebody_else()
+            || server.get(STATEMENT_TIMEOUT).is_some()
+            || differs(self, server)
+            || differs(server, self)
+    }
+
+    fn are_of_somebody_else(&self) -> bool {
+        self.get(ROLE).or(self.get(SESSION_AUTHORIZATION)).is_some()
+    }
+
+    /// One query string that brings a server from `server` to these, carried out whole or not at all; `None` if it has them.
+    #[must_use]
+    pub fn restore(&self, server: &Self) -> Option<String> {
         if self == server {
             return None;
         }
         let mut text = String::new();
         // Rights first: who has other rights may not be allowed to set what follows.
-        let is_somebody_else = |settings: &Self| settings.get(ROLE).or(settings.get(SESSION_AUTHORIZATION)).is_some();
-        let resets_rights = is_somebody_else(server);
+        let resets_rights = server.are_of_somebody_else();
         if resets_rights {
             text.push_str("RESET SESSION AUTHORIZATION;RESET ROLE;");
         }
         let is_right = |name: &str| name == ROLE || name == SESSION_AUTHORIZATION;
-        let mut may_fail = resets_rights || server.get(STATEMENT_TIMEOUT).is_some();
         for (name, _) in server.iter().filter(|(name, _)| !is_right(name) && self.get(name).is_none()) {
-            may_fail |= may_be_refused(name);
             text.push_str("RESET ");
             push_name(&mut text, name);
             text.push(';');
@@ -196,10 +204,9 @@ impl SessionSettings {
         let rights = [SESSION_AUTHORIZATION, ROLE].into_iter().filter_map(|name| Some((name, self.get(name)?)));
         let is_set_again = |(name, value): &(&str, &str)| resets_rights || server.get(name) != Some(*value);
         for (name, value) in plain.chain(rights.filter(is_set_again)) {
-            may_fail |= may_be_refused(name);
             push_set(&mut text, name, value, false);
         }
-        Some(Change { text, may_fail })
+        Some(text)
     }
 
     /// The statements behind a RESET, which returns to what the server began with and not to what this session asked
@@ -247,9 +254,9 @@ mod tests {
 
     #[track_caller]
     fn restores(server: &[(&str, &str)], client: &[(&str, &str)], expected: Option<(&str, bool)>) {
-        let change = of(client).restore(&of(server));
-        let change = change.as_ref().map(|change| (&*change.text, change.may_fail));
-        assert_eq!(change, expected);
+        let (client, server) = (of(client), of(server));
+        let text = client.restore(&server);
+        assert_eq!(text.as_deref().map(|text| (text, client.may_be_refused(&server))), expected);
     }
 
     #[test]
