@@ -13,6 +13,7 @@ use support::{
     Address, Proxy, RawClient, cluster,
     cluster::{PASSWORD, USER},
     frames::{gss_request, query, ssl_request, startup, startup_of},
+    proxy::Table,
     wait_until,
 };
 
@@ -255,4 +256,18 @@ fn who_comes_and_goes_is_logged_unless_that_is_switched_off() {
     let silent = Proxy::of(cluster(), &database).set("log_connections", 0).set("log_disconnections", 0);
     let log = log_of_a_visit(&silent.start());
     assert!(!log.contains("login attempt") && !log.contains("closing because"), "{log}");
+}
+
+#[test]
+fn who_has_logged_in_is_at_once_among_the_clients_and_counted() {
+    let database = cluster().database();
+    let proxy = Proxy::of(cluster(), &database).set("stats_period", 60).start();
+    let mut console = proxy.console();
+    for logins in 1..=100 {
+        let _client = proxy.session(&database);
+        let clients = Table::of(&console.query("show clients")).select("database", &database, "user");
+        assert!(clients.contains(&USER.to_owned()), "{logins} logins: {clients:?}");
+        let counted = Table::of(&console.query("show stats")).number("database", &database, "total_client_login_count");
+        assert_eq!(counted, logins);
+    }
 }

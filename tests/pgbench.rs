@@ -20,7 +20,7 @@ use support::{Proxy, cluster, cluster::USER, programs, proxy::Builder, scratch::
 /// Branches; 100,000 accounts each.
 const SCALE: &str = "10";
 /// Seconds of each run.
-const SECONDS: &str = "2";
+const SECONDS: &str = "1";
 const SERVERS: u32 = 20;
 const MODES: [&str; 3] = ["simple", "extended", "prepared"];
 

@@ -22,7 +22,6 @@ const COMMAND_LIMIT_BYTES: usize = 1024 * 1024;
 pub(super) async fn serve(mut io: Endpoint, guest: ConsoleGuest, context: &Arc<Context>) {
     let id = guest.info.id;
     let visitor = super::visitor::Visitor::of(&guest.info);
-    context.clients.insert(id, Arc::clone(&guest.info));
     let session = ConsoleSession::new((*context.console).clone(), guest.privilege);
     let key = guest.key;
     let mut conversation = Conversation { io: &mut io, session, guest, clock: context.clock };

@@ -14,6 +14,7 @@ use super::{
     ClientError, ClientInfo, Draw,
     admission::Admission,
     authenticate::{Claim, Target, authenticate},
+    cancel::OwnKey,
     context::{Context, Settings},
     encryption::first_packet,
     hand_over::OPTION,
@@ -58,7 +59,7 @@ pub(super) enum Welcome {
 pub(super) struct ConsoleGuest {
     pub info: Arc<ClientInfo>,
     pub account: Arc<Account>,
-    pub key: super::cancel::OwnKey,
+    pub key: OwnKey,
     pub privilege: admin::Privilege,
 }
 
@@ -76,7 +77,7 @@ pub(super) struct Guest {
     pub pool_mode: PoolMode,
     pub admission: Admission,
     pub max_prepared: usize,
-    pub key: super::cancel::OwnKey,
+    pub key: OwnKey,
     /// `options=-c pgweir.…`.
     pub own: OwnSettings,
 }
@@ -263,10 +264,10 @@ async fn console(
     for (name, value) in admin::LOGIN_PARAMETERS {
         backend::put_parameter_status(out, name, value);
     }
-    end_login(io, context, key, "").await?;
     // Its traffic counts under one name, whichever it was called by.
     let account = context.insight.account("pgbouncer", &request.user);
     account.stats().login();
+    end_login(io, context, &info, key, "").await?;
     Ok(ConsoleGuest { info, account, key, privilege })
 }
 
@@ -339,11 +340,9 @@ async fn welcome(
     for (name, value) in parameters.iter() {
         backend::put_parameter_status(out, name, value);
     }
-    end_login(io, context, key, &settings.config.pgbouncer.login_notify_message).await?;
-
-    context.clients.insert(info.id, Arc::clone(&info));
     let account = context.insight.account(&request.database, &request.user);
     account.stats().login();
+    end_login(io, context, &info, key, &settings.config.pgbouncer.login_notify_message).await?;
     let main = &settings.config.pgbouncer;
     Ok(Welcome::Client(Box::new(Guest {
         account,
@@ -375,21 +374,37 @@ pub(super) fn admit(
     context.admissions.admit(of_database, of_user).map_err(ClientError::Crowded)
 }
 
-/// The client's key and its first `ReadyForQuery`. A key that did not reach it is worth nothing.
+/// The client's key and its first `ReadyForQuery`. Who has read that finds the client among the others.
 pub(super) async fn end_login(
     io: &mut Endpoint,
     context: &Context,
-    key: super::cancel::OwnKey,
+    info: &Arc<ClientInfo>,
+    key: OwnKey,
     notice: &str,
 ) -> Result<(), ClientError> {
+    let entry = Entry { context, id: info.id, key };
+    context.clients.insert(info.id, Arc::clone(info));
     let out = io.outbox.buffer();
     backend::put_backend_key_data(out, key.pid() as i32, key.secret() as i32);
     put_login_notice(out, notice);
     out.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
-    io.flush().await.map_err(|error| {
-        context.cancel_keys.revoke(key);
-        ClientError::Gone(error)
-    })
+    io.flush().await.map_err(ClientError::Gone)?;
+    std::mem::forget(entry);
+    Ok(())
+}
+
+/// A client among the others whose login has not ended: it is taken out again, by a timeout too.
+struct Entry<'a> {
+    context: &'a Context,
+    id: u64,
+    key: OwnKey,
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        self.context.clients.remove(&self.id);
+        self.context.cancel_keys.revoke(self.key);
+    }
 }
 
 /// `login_notify_message`

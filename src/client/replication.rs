@@ -101,14 +101,13 @@ pub(super) async fn open(
     for (name, value) in &reported {
         backend::put_parameter_status(out, name, value);
     }
-    super::login::end_login(io, context, key, "").await?;
+    super::login::end_login(io, context, &info, key, "").await?;
     Ok(Replica { info, key, server: server.begin(), _admission: admission })
 }
 
 /// Until one of the two leaves. The server connection is closed then: it is nobody else's.
 pub(super) async fn serve(mut io: Endpoint, mut replica: Box<Replica>, context: &Arc<Context>) {
     let info = Arc::clone(&replica.info);
-    context.clients.insert(info.id, Arc::clone(&info));
     let end = relay(&mut io, &mut replica.server, &info).await;
     let error = end.err().unwrap_or(ClientError::Terminated);
     context.clients.remove(&info.id);

@@ -1,6 +1,6 @@
 //! Sixteen sessions read and write at random through routing and cache; no read may be older than what was acknowledged.
 //!
-//! `HISTORY_SECONDS` says how long (60), `HISTORY_SEED` repeats the sessions' choices.
+//! `HISTORY_SECONDS` says how long (20), `HISTORY_SEED` repeats the sessions' choices.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -32,7 +32,7 @@ use support::{Proxy, cluster, proxy::Builder};
 const SESSIONS: u16 = KEYS;
 
 fn seconds() -> Duration {
-    let seconds = env::var("HISTORY_SECONDS").ok().map_or(60, |text| text.parse().unwrap());
+    let seconds = env::var("HISTORY_SECONDS").ok().map_or(20, |text| text.parse().unwrap());
     Duration::from_secs(seconds)
 }
 
