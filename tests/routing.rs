@@ -324,6 +324,49 @@ fn a_replica_that_lags_too_far_is_left_out_and_comes_back() {
     wait_until_replicas_serve(&proxy, &database);
 }
 
+/// Process ids of the server connections to a member that are to be kept.
+fn servers(proxy: &Proxy, member: &Member) -> Vec<String> {
+    let mut table = proxy.show("SERVERS");
+    let needed = table.position("close_needed");
+    table.rows.retain(|row| row[needed] == "0");
+    table.select("port", &member.port.to_string(), "remote_pid")
+}
+
+#[test]
+fn a_replica_that_comes_or_goes_by_reload_leaves_the_connections_to_other_members_alone() {
+    let _turn = turn();
+    let (proxy, database) = routed(|builder| builder.set("default_pool_size", 1));
+    let [first, second] = replicas();
+    let primary = &cluster().primary;
+    let mut session = proxy.session(&database);
+    session.rows("select v from t for update");
+    let kept = [servers(&proxy, primary), servers(&proxy, second)];
+    assert_eq!(kept.each_ref().map(Vec::len), [1, 1]);
+    let mut busy = proxy.session(&database);
+    let line = format!("{database}.r1 = host=127.0.0.1 port={} weight=2\n", first.port);
+    let change = |change: fn(String, &str, &str) -> String, busy: &mut RawClient| {
+        busy.query("begin");
+        busy.query("insert into t values ((select max(id) + 1 from t), 0)");
+        let mut waiting = proxy.session(&database);
+        waiting.send(&support::frames::query("update t set v = v + 1 where id = 1"));
+        wait_until("it waits", || proxy.show("POOLS").column("cl_waiting").contains(&"1".to_owned()));
+        proxy.rewrite(|text| change(text, &line, &format!("{database}.r2 = ")));
+        proxy.tell("RELOAD");
+        assert!(waiting.is_silent_for(Duration::from_millis(100)));
+        assert_eq!(busy.query("commit").tags(), ["COMMIT"]);
+        assert_eq!(waiting.reply().tags(), ["UPDATE 1"]);
+        assert_eq!([servers(&proxy, primary), servers(&proxy, second)], kept);
+    };
+    // The one that stays is the first replica from then on.
+    change(|text, line, _| text.replace(line, ""), &mut busy);
+    assert!(servers(&proxy, first).is_empty());
+    wait_until("the other one serves", || executed(&mut session, "select v from t") == [0, 0, 1]);
+    assert_eq!(servers(&proxy, second), kept[1]);
+    change(|text, line, other| text.replace(other, &format!("{line}{other}")), &mut busy);
+    wait_until("the new one serves", || executed(&mut session, "select v from t") == [0, 1, 0]);
+    assert_eq!([servers(&proxy, primary), servers(&proxy, second)], kept);
+}
+
 #[test]
 fn show_replicas_tells_each_members_state() {
     let _turn = turn();

@@ -225,8 +225,11 @@ impl Client {
         let rules = Rules::of(&context.settings().config);
         let woken = info.waker();
         // The primary may have become another one since this pool was found.
-        let mut member_pools = vec![None; usize::from(pool.key().member.0)];
-        member_pools.push(Some(pool));
+        let mut member_pools = Vec::new();
+        if let Some(member) = database.member_named(&pool.key().member) {
+            member_pools.resize(usize::from(member.0), None);
+            member_pools.push(Some(pool));
+        }
         let mut session = Session::new(Arc::clone(&context), database, server_user, parameters, began_with);
         session.own = own;
         Self {

@@ -71,7 +71,13 @@ impl Client {
     /// After a RELOAD: goes on with the database and the pools that are in force; false if there are none.
     pub(super) fn rejoin(&mut self) -> bool {
         self.member_pools.clear();
-        self.session.rejoin()
+        let is_served = self.session.rejoin();
+        if let Some(link) = &mut self.link {
+            // Members are numbered anew. One that is gone is nobody.
+            let member = self.session.database.member_named(&link.pool.key().member);
+            link.member = member.unwrap_or(MemberId(u16::MAX));
+        }
+        is_served
     }
 
     pub(super) async fn link_up_here(

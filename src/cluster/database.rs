@@ -146,6 +146,12 @@ impl Database {
         self.member_names.get(usize::from(member.0))
     }
 
+    /// The member of that name.
+    #[must_use]
+    pub fn member_named(&self, name: &str) -> Option<MemberId> {
+        self.member_names.iter().position(|known| **known == *name).map(|index| MemberId(index as u16))
+    }
+
     /// Is the result cache on?
     #[must_use]
     pub fn caches(&self) -> bool {

@@ -26,7 +26,6 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    routing::MemberId,
     server::{Busy, Idle, ServerConnection, ServerInfo, reset},
     session::PinSet,
 };
@@ -38,8 +37,8 @@ pub struct PoolKey {
     pub database: Arc<str>,
     /// The user that logs in to the server.
     pub user: Arc<str>,
-    /// The member of the database's cluster.
-    pub member: MemberId,
+    /// Name of the member: it stays the same when members before it come or go.
+    pub member: Arc<str>,
 }
 
 /// What a waiter hears.

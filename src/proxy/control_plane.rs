@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ProcessError,
-    directory::{Shared, address, member_section},
+    directory::Shared,
+    members::{address, member_section},
 };
 use crate::{
     cache::invalidation::Closure,

@@ -8,17 +8,23 @@ use std::{
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{ProcessError, control_plane::ControlPlane, switches::Switches, users::Users};
+use super::{
+    ProcessError,
+    control_plane::ControlPlane,
+    members::{address, host_in_turn, login_parameters, members, routing_members, section_named},
+    switches::Switches,
+    users::Users,
+};
 use crate::{
     auth::{Secret, scram::ClientKeys},
     cache::{Cells, ResultCache},
     client::{Directory, Finding, KeyOwner, Settings},
     clock::{Clock, nanos},
     cluster::{Database, DatabaseSettings, Listener, RealDatabase},
-    config::{CacheMode, Config, DatabaseConfig, Host, LoadBalanceHosts, ReplicaRole},
+    config::{CacheMode, Config, DatabaseConfig},
     net::{Address, SocketOptions},
     pool::{LoginSource, Pool, PoolKey, PoolLimits, Pools, Turns},
-    routing::{Limits, Member, MemberId, MemberState, PrimarySamples, Role, Topology},
+    routing::{Limits, MemberId, MemberState, PrimarySamples, Topology},
     server::{CachedName, Dialer, Login, Resolver},
 };
 
@@ -58,45 +64,6 @@ pub(super) struct Installation {
     cache: Mutex<Option<Arc<ResultCache>>>,
     switches: RwLock<Switches>,
     users: Arc<Users>,
-}
-
-/// Members of a database in order of their ids: the configured primary, then its replicas.
-fn members(section: &DatabaseConfig) -> Vec<(String, &DatabaseConfig)> {
-    let replicas = section.replicas.iter();
-    let replicas = replicas.map(|replica| (format!("{}.{}", section.name, replica.name), &replica.parameters));
-    std::iter::once((section.name.clone(), section)).chain(replicas).collect()
-}
-
-/// Where one member is.
-pub(super) fn address(section: &DatabaseConfig, config: &Config) -> Address {
-    address_of(section.hosts().next().unwrap_or(Host::Default), section.port, config)
-}
-
-fn address_of(host: Host<'_>, port: u16, config: &Config) -> Address {
-    match host {
-        Host::Tcp(host) => Address::new(host, port),
-        Host::Unix(directory) => Address::new(directory, port),
-        Host::Default => Address::new(&config.pgbouncer.unix_socket_dir, port),
-    }
-}
-
-/// The host of a list that the next connection goes to.
-fn host_in_turn(section: &DatabaseConfig, config: &Config, turns: Turns) -> Address {
-    let hosts: Vec<_> = section.hosts().collect();
-    let turn = match section.load_balance_hosts {
-        LoadBalanceHosts::RoundRobin => turns.attempts,
-        LoadBalanceHosts::Disable => turns.after_failure,
-    };
-    let host = turn.checked_rem(hosts.len()).and_then(|turn| hosts.get(turn)).copied();
-    address_of(host.unwrap_or(Host::Default), section.port, config)
-}
-
-/// The parameters of member number `member`.
-pub(super) fn member_section(section: &DatabaseConfig, member: MemberId) -> Option<&DatabaseConfig> {
-    match usize::from(member.0).checked_sub(1) {
-        None => Some(section),
-        Some(replica) => section.replicas.get(replica).map(|replica| &replica.parameters),
-    }
 }
 
 /// `PGWEIR_ABLATE=invalidation`, in builds with debug assertions: writes void nothing.
@@ -151,19 +118,29 @@ impl Installation {
             if now.as_ref().is_some_and(|now| Arc::ptr_eq(now, &old)) {
                 continue;
             }
-            match now.map(|now| change_of_servers(&old.section, &now.section)) {
-                Some(ServerChange::None) if !is_other_tls => {}
-                Some(ServerChange::None | ServerChange::Renew) => {
-                    self.pools_of(&name).iter().for_each(|pool| pool.renew())
-                }
-                Some(ServerChange::Members) | None => self.shared.pools.retain(|key| *key.database != *name),
-            }
+            self.change_pools(&old.section, now.as_ref().map(|now| &now.section), is_other_tls);
             old.stop();
         }
         self.switch(|switches| switches.retain(|name| self.find(name).is_some()));
         self.refresh_pools(&settings);
         self.users.forget();
         Ok(())
+    }
+
+    /// What a RELOAD means for the server connections of a database: each member's are its own.
+    fn change_pools(&self, old: &DatabaseConfig, new: Option<&DatabaseConfig>, is_other_tls: bool) {
+        let pools = self.pools_of(&old.name);
+        self.shared.pools.retain(|key| {
+            *key.database != *old.name || new.is_some_and(|new| section_named(new, &key.member).is_some())
+        });
+        for pool in pools {
+            let member = &pool.key().member;
+            let Some(after) = new.and_then(|new| section_named(new, member)) else { continue };
+            let before = section_named(old, member);
+            if is_other_tls || before.is_none_or(|before| before.needs_new_connections(after)) {
+                pool.renew();
+            }
+        }
     }
 
     /// What has to be done now and then.
@@ -212,12 +189,14 @@ impl Installation {
             max_lag: nanos(settings.config.routing.max_replica_lag),
             sample_interval: nanos(settings.config.routing.lag_check_interval),
         };
-        let topology = Topology::new(routing_members(section), limits, PrimarySamples::new(SAMPLES));
+        let real = self.real_database(section, &settings.config, now);
+        let before = self.find(&section.name).filter(|before| Arc::ptr_eq(&before.database.real, &real));
+        let members = routing_members(section, |member| before.as_deref()?.state_of(section, member));
+        let topology = Topology::new(members, limits, PrimarySamples::new(SAMPLES));
         let needs_control = cache.is_some() || (wanted.splits_reads && !section.replicas.is_empty());
         if !needs_control {
             topology.set_primary(Some(MemberId(0)));
         }
-        let real = self.real_database(section, &settings.config, now);
         let database = Arc::new(Database::new(section.name.as_str().into(), wanted, topology, names, cache, real));
         let control = OnceLock::new();
         match ControlPlane::new(&database, section, settings, &self.shared, None) {
@@ -319,7 +298,7 @@ impl Installation {
         for pool in self.shared.pools.all() {
             let key = pool.key();
             let Some(served) = self.find(&key.database) else { continue };
-            if let Some(section) = member_section(&served.section, key.member) {
+            if let Some(section) = section_named(&served.section, &key.member) {
                 pool.set_limits(Self::limits(settings, section, &key.user));
                 self.share_limits(settings, &served.section, &pool);
             }
@@ -381,8 +360,8 @@ impl Installation {
 
     fn make_pool(&self, key: &PoolKey, served: &Served) -> Option<Arc<Pool>> {
         let settings = self.settings();
-        let limits = Self::limits(&settings, member_section(&served.section, key.member)?, &key.user);
-        let (user, name, member) = (key.user.to_string(), key.database.to_string(), key.member);
+        let limits = Self::limits(&settings, section_named(&served.section, &key.member)?, &key.user);
+        let (user, name, member) = (key.user.to_string(), key.database.to_string(), Arc::clone(&key.member));
         let (databases, first) = (Arc::clone(&self.databases), served.section.clone());
         let (in_force, users) = (Arc::clone(&self.settings), Arc::clone(&self.users));
         let resolver = Arc::clone(&self.shared.resolver);
@@ -393,7 +372,7 @@ impl Installation {
             // As the file says now; a pool outlives a RELOAD.
             let served = databases.read().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
             let section = served.as_ref().map_or(&first, |served| &served.section);
-            login(&settings, member_section(section, member).unwrap_or(section), &user, &users, dialer, turns)
+            login(&settings, section_named(section, &member).unwrap_or(section), &user, &users, dialer, turns)
         });
         let shares = self.shared.pools.shares();
         let pool = Pool::new(key.clone(), login, limits, shares, self.shared.clock, Arc::clone(&self.shared.ids));
@@ -403,28 +382,14 @@ impl Installation {
     }
 }
 
-/// What a RELOAD means for the server connections of a database.
-enum ServerChange {
-    /// Nothing: limits and passwords hold for what comes.
-    None,
-    /// They are replaced as they become free.
-    Renew,
-    /// Other members: their pools are others.
-    Members,
-}
-
-fn change_of_servers(old: &DatabaseConfig, new: &DatabaseConfig) -> ServerChange {
-    let names =
-        |section: &DatabaseConfig| section.replicas.iter().map(|replica| replica.name.clone()).collect::<Vec<_>>();
-    if names(old) != names(new) {
-        return ServerChange::Members;
-    }
-    let (old, new) = (members(old), members(new));
-    let is_other = old.iter().zip(&new).any(|((_, old), (_, new))| old.needs_new_connections(new));
-    if is_other { ServerChange::Renew } else { ServerChange::None }
-}
-
 impl Served {
+    /// State of the member of that name, if it will be the same server.
+    fn state_of(&self, next: &DatabaseConfig, member: &str) -> Option<&MemberState> {
+        let (here, there) = (section_named(&self.section, member)?, section_named(next, member)?);
+        let id = self.database.member_named(member).filter(|_| !here.needs_new_connections(there))?;
+        self.database.topology.member(id).map(|member| &*member.state)
+    }
+
     pub(super) fn stop(&self) {
         self.database.retire();
         if let Some(control) = self.control.get() {
@@ -455,17 +420,6 @@ fn login(
     }
 }
 
-/// What a connect string asks of a server at login.
-pub(super) fn login_parameters(section: &DatabaseConfig) -> Vec<(String, String)> {
-    let pairs = [
-        ("client_encoding", &section.client_encoding),
-        ("datestyle", &section.datestyle),
-        ("timezone", &section.timezone),
-        ("application_name", &section.application_name),
-    ];
-    pairs.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))).collect()
-}
-
 fn database_settings(config: &Config) -> DatabaseSettings {
     DatabaseSettings {
         splits_reads: config.routing.read_write_split,
@@ -473,29 +427,6 @@ fn database_settings(config: &Config) -> DatabaseSettings {
         cache: config.cache.enabled,
         cache_ttl: Some(nanos(config.cache.ttl)).filter(|ttl| *ttl > 0),
     }
-}
-
-fn routing_members(section: &DatabaseConfig) -> Vec<Member> {
-    let primary = Member {
-        id: MemberId(0),
-        name: section.name.as_str().into(),
-        weight: 1,
-        max_lag: None,
-        role: Role::Any,
-        state: Arc::new(MemberState::default()),
-    };
-    let replica = |(index, replica): (usize, &crate::config::ReplicaConfig)| Member {
-        id: MemberId(index as u16 + 1),
-        name: format!("{}.{}", section.name, replica.name).into(),
-        weight: replica.weight,
-        max_lag: replica.max_lag.map(nanos),
-        role: match replica.role {
-            ReplicaRole::Replica => Role::Replica,
-            ReplicaRole::Any => Role::Any,
-        },
-        state: Arc::new(MemberState::default()),
-    };
-    std::iter::once(primary).chain(section.replicas.iter().enumerate().map(replica)).collect()
 }
 
 impl Directory for Installation {
@@ -551,8 +482,10 @@ impl Directory for Installation {
 
     fn pool(&self, database: &Arc<Database>, user: &Arc<str>, member: MemberId) -> Option<Arc<Pool>> {
         let served = self.find_or_make(&database.name)?;
+        // The caller's numbers may be those before a RELOAD.
+        let member = Arc::clone(database.member_name(member)?);
+        section_named(&served.section, &member)?;
         let key = PoolKey { database: Arc::clone(&database.name), user: Arc::clone(user), member };
-        member_section(&served.section, member)?;
         let make = || self.make_pool(&key, &served);
         self.shared.pools.get_or_try_insert(&key, make)
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use super::{Proxy, directory};
+use super::{Proxy, members};
 use crate::{
     admin,
     client::Activity,
@@ -87,10 +87,10 @@ pub(super) fn databases(proxy: &Proxy) -> Vec<DatabaseRow> {
     for served in proxy.installation.all() {
         for (index, name) in served.database.member_names.iter().enumerate() {
             let member = MemberId(index as u16);
-            let Some(section) = directory::member_section(&served.section, member) else { continue };
+            let Some(section) = members::member_section(&served.section, member) else { continue };
             let connections = pools
                 .iter()
-                .filter(|pool| pool.key().database == served.database.name && pool.key().member == member)
+                .filter(|pool| pool.key().database == served.database.name && pool.key().member == *name)
                 .map(|pool| pool.servers().len() as u64)
                 .sum();
             let clients = proxy.context.clients.iter().filter(|client| *client.database == *served.database.name);
@@ -186,7 +186,7 @@ pub(super) fn peer(address: &Address) -> (String, u16) {
 }
 
 /// Pools of one member.
-pub(super) fn member_pools(proxy: &Proxy, database: &str, member: MemberId) -> Vec<Arc<crate::pool::Pool>> {
-    let is_its = |pool: &Arc<crate::pool::Pool>| *pool.key().database == *database && pool.key().member == member;
+pub(super) fn member_pools(proxy: &Proxy, database: &str, member: &str) -> Vec<Arc<crate::pool::Pool>> {
+    let is_its = |pool: &Arc<crate::pool::Pool>| *pool.key().database == *database && *pool.key().member == *member;
     proxy.context.pools.all().into_iter().filter(is_its).collect()
 }

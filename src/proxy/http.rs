@@ -86,7 +86,8 @@ impl HttpState for Pages {
             let primary = database.topology.member(database.primary());
             let is_watched = served.control.get().is_some_and(|control| control.watches_members());
             let probed = !is_watched || primary.is_some_and(|member| member.state.health() == Health::Up);
-            let pools = figures::member_pools(&proxy, &database.name, database.primary());
+            let name = database.member_name(database.primary()).unwrap_or(&database.name);
+            let pools = figures::member_pools(&proxy, &database.name, name);
             probed && (is_watched || pools.is_empty() || pools.iter().any(|pool| !pool.servers().is_empty()))
         };
         if served.iter().all(is_reachable) { Readiness::Ready } else { Readiness::NotReady }

@@ -7,6 +7,7 @@ mod directory;
 mod figures;
 mod http;
 mod listen;
+mod members;
 mod process;
 mod service_manager;
 mod signals;

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use dashmap::DashMap;
 
-use super::directory::{Shared, address, login_parameters, member_section};
+use super::{
+    directory::Shared,
+    members::{address, login_parameters, member_section},
+};
 use crate::{
     auth::{Secret, scram::ClientKeys},
     client::{AuthQueryError, FoundUser, KeyOwner, Lookup, Settings},

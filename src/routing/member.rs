@@ -107,6 +107,20 @@ impl Default for MemberState {
 }
 
 impl MemberState {
+    /// Of the same server, watched by somebody else from now on: what was counted, bans, and what its connections have
+    /// been found to begin with.
+    #[must_use]
+    pub fn succeeding(before: &Self) -> Self {
+        let copy = |value: &AtomicU64| AtomicU64::new(value.load(Ordering::Acquire));
+        Self {
+            requests: copy(&before.requests),
+            errors: copy(&before.errors),
+            banned_until: copy(&before.banned_until),
+            settled_at: copy(&before.settled_at),
+            ..Self::default()
+        }
+    }
+
     /// Requests sent there since the start.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
@@ -261,5 +275,7 @@ mod tests {
         state.note_freshness(170, None, 180);
         state.note_settled(100, 181);
         assert_eq!(state.settled_at(100), Some(161), "from the first sample on");
+        assert_eq!(MemberState::succeeding(&state).settled_at(100), Some(161), "whoever takes the next sample");
+        assert_eq!(MemberState::succeeding(&state).covers(), 0, "but that is to be taken");
     }
 }

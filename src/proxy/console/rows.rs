@@ -12,7 +12,7 @@ use crate::{
     config::{CacheMode, ReadYourWrites},
     net::{Peer, tls::TlsFacts},
     pool::Pool,
-    proxy::{Proxy, directory, figures},
+    proxy::{Proxy, directory, figures, members},
     routing::MemberId,
     server::ServerInfo,
 };
@@ -122,8 +122,8 @@ pub(in crate::proxy) fn users(proxy: &Proxy) -> Vec<UserRow> {
 pub(super) fn replica_row(proxy: &Proxy, served: &directory::Served, id: MemberId) -> Option<ReplicaRow> {
     let database = &served.database;
     let member = database.topology.member(id)?;
-    let section = directory::member_section(&served.section, id)?;
-    let address = directory::address(section, &proxy.context.settings().config);
+    let section = members::member_section(&served.section, id)?;
+    let address = members::address(section, &proxy.context.settings().config);
     let (host, port) = figures::peer(&address);
     let now = proxy.context.clock.now();
     let is_primary = database.primary() == id;
@@ -132,7 +132,7 @@ pub(super) fn replica_row(proxy: &Proxy, served: &directory::Served, id: MemberI
         true => database.topology.samples().newest().map(|sample| sample.lsn),
         false => Some(member.state.replayed()),
     };
-    let pools = figures::member_pools(proxy, &database.name, id);
+    let pools = figures::member_pools(proxy, &database.name, &member.name);
     Some(ReplicaRow {
         database: database.name.to_string(),
         member: member.name.to_string(),
