@@ -29,6 +29,9 @@ pub enum ConsoleError {
     /// RESUME db without a PAUSE db.
     #[error("database {0} is not paused")]
     DatabaseNotPaused(String),
+    /// Another operator's RESUME, while this one's PAUSE waited.
+    #[error("resumed before all server connections were released")]
+    Resumed,
     /// RESUME while shutting down.
     #[error("pooler is shutting down")]
     ShuttingDown,
@@ -83,7 +86,7 @@ impl ConsoleError {
         match self {
             Self::ReloadFailed => "F0000",
             Self::NotSupported => "0A000",
-            Self::Cancelled => "57014",
+            Self::Cancelled | Self::Resumed => "57014",
             Self::Invalid(_)
             | Self::BadArguments
             | Self::AdminNeeded

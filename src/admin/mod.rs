@@ -21,7 +21,7 @@ use self::{
 pub use self::{
     error::ConsoleError,
     session::{ConsoleSession, Next},
-    state::{Act, ConsoleState},
+    state::{Act, ConsoleState, PauseTicket},
     table::{Cell, Column, Table, Type},
 };
 
@@ -130,17 +130,16 @@ impl Console {
     }
 
     async fn control_until(&self, command: Command, cancelled: &Notify) -> Result<Outcome, ConsoleError> {
-        let paused = if let Command::Pause(database) = &command { Some(database.clone()) } else { None };
+        if let Command::Pause(database) = &command {
+            self.pause(database.as_deref(), cancelled).await?;
+            return Ok(done(command.verb(), None));
+        }
         // Both branches are cancel safe: what was begun goes on, only the wait for it ends.
         tokio::select! {
             biased;
-            outcome = self.control(command) => return outcome,
-            () = cancelled.notified() => {}
+            outcome = self.control(command) => outcome,
+            () = cancelled.notified() => Err(ConsoleError::Cancelled),
         }
-        if let Some(database) = paused {
-            self.state.abandon_pause(database.as_deref());
-        }
-        Err(ConsoleError::Cancelled)
     }
 
     async fn control(&self, command: Command) -> Result<Outcome, ConsoleError> {
@@ -154,7 +153,6 @@ impl Console {
                 self.state.shutdown(command::Shutdown::Immediate).await?;
                 return Ok(Outcome::Silent);
             }
-            Command::Pause(database) => self.pause(database.as_deref()).await?,
             command => self.act(command)?.await?,
         }
         Ok(done(tag, None))
@@ -186,10 +184,19 @@ impl Console {
         })
     }
 
-    async fn pause(&self, database: Option<&str>) -> Result<(), ConsoleError> {
+    async fn pause(&self, database: Option<&str>, cancelled: &Notify) -> Result<(), ConsoleError> {
         self.not_while_paused()?;
         refuse_console("pause", database)?;
-        self.state.pause(database).await
+        let ticket = self.state.pause(database)?;
+        // Both branches are cancel safe: the pause is in force, only the wait ends.
+        tokio::select! {
+            biased;
+            outcome = self.state.paused(&ticket) => outcome,
+            () = cancelled.notified() => {
+                self.state.take_back_pause(&ticket);
+                Err(ConsoleError::Cancelled)
+            }
+        }
     }
 
     fn not_while_paused(&self) -> Result<(), ConsoleError> {

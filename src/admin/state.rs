@@ -15,6 +15,15 @@ use crate::{config::StatsColumns, telemetry::figures::PgbouncerView};
 /// A command being carried out. Dropping it takes the wait back, not the command.
 pub type Act<'a> = Pin<Box<dyn Future<Output = Result<(), ConsoleError>> + Send + 'a>>;
 
+/// Which pause an operator has asked for. A later one of the same database has another number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PauseTicket {
+    /// `None`: all.
+    pub database: Option<String>,
+    /// Of the pause, in the process.
+    pub number: u64,
+}
+
 /// Implemented by the composition root. Figures are taken at the call; none may block.
 pub trait ConsoleState: PgbouncerView {
     /// SHOW CLIENTS, the console's own included.
@@ -68,10 +77,12 @@ pub trait ConsoleState: PgbouncerView {
     fn reload(&self) -> Act<'_>;
     /// SET; lost at the next RELOAD.
     fn set<'a>(&'a self, key: &'a str, value: &'a str) -> Act<'a>;
-    /// PAUSE: ready when all server connections of the database, or all, are gone.
-    fn pause<'a>(&'a self, database: Option<&'a str>) -> Act<'a>;
+    /// PAUSE: nothing more is lent.
+    fn pause(&self, database: Option<&str>) -> Result<PauseTicket, ConsoleError>;
+    /// Ready when all server connections are gone, or the pause was ended.
+    fn paused<'a>(&'a self, ticket: &'a PauseTicket) -> Act<'a>;
     /// The console that waits for PAUSE was cancelled.
-    fn abandon_pause(&self, database: Option<&str>);
+    fn take_back_pause(&self, ticket: &PauseTicket);
     /// RESUME.
     fn resume<'a>(&'a self, database: Option<&'a str>) -> Act<'a>;
     /// SHUTDOWN: ready when it has begun.

@@ -176,12 +176,15 @@ impl ConsoleState for Process {
     fn set<'a>(&'a self, key: &'a str, value: &'a str) -> Act<'a> {
         self.act(format!("set {key} to {value}"))
     }
-    fn pause<'a>(&'a self, database: Option<&'a str>) -> Act<'a> {
-        let act = self.act(format!("pause {database:?}"));
-        if self.pause_lasts { Box::pin(pending()) } else { act }
+    fn pause(&self, database: Option<&str>) -> Result<PauseTicket, ConsoleError> {
+        self.note(format!("pause {database:?}"));
+        Ok(PauseTicket { database: database.map(str::to_owned), number: 7 })
     }
-    fn abandon_pause(&self, database: Option<&str>) {
-        self.note(format!("abandon pause {database:?}"));
+    fn paused<'a>(&'a self, _ticket: &'a PauseTicket) -> Act<'a> {
+        if self.pause_lasts { Box::pin(pending()) } else { Box::pin(ready(self.answer.clone().map_or(Ok(()), Err))) }
+    }
+    fn take_back_pause(&self, ticket: &PauseTicket) {
+        self.note(format!("take back pause {} of {:?}", ticket.number, ticket.database));
     }
     fn resume<'a>(&'a self, database: Option<&'a str>) -> Act<'a> {
         self.act(format!("resume {database:?}"))
@@ -321,6 +324,8 @@ async fn errors_are_worded_as_pgbouncer_words_them() {
     check_error(paused(), "PAUSE shop", "08P01", "already suspended/paused").await;
     check_error(paused(), "KILL", "08P01", "already suspended/paused").await;
     let answering = |error| Process { answer: Some(error), ..Process::default() };
+    let resumed = "resumed before all server connections were released";
+    check_error(answering(ConsoleError::Resumed), "PAUSE shop", "57014", resumed).await;
     let not_paused = answering(ConsoleError::NotPaused);
     check_error(not_paused, "RESUME", "08P01", "pooler is not paused/suspended").await;
     let unknown = answering(ConsoleError::NoSuchDatabase("x".into()));
@@ -342,7 +347,8 @@ async fn help_is_a_notice() {
 
 #[test]
 fn a_pause_that_is_cancelled_is_taken_back_and_one_whose_console_leaves_is_not() {
-    for (is_cancelled, expected) in [(true, &["pause None", "abandon pause None"][..]), (false, &["pause None"])] {
+    for (is_cancelled, expected) in [(true, &["pause None", "take back pause 7 of None"][..]), (false, &["pause None"])]
+    {
         let process = Arc::new(Process { pause_lasts: true, ..Process::default() });
         let (console, cancelled) = (Console::new(Arc::clone(&process) as _), Notify::new());
         {

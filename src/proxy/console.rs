@@ -17,7 +17,7 @@ use self::{
 use super::{Proxy, Stop, figures};
 use crate::{
     admin::{
-        Act, ConsoleError, ConsoleState,
+        Act, ConsoleError, ConsoleState, PauseTicket,
         command::{FlushTarget, RouteTarget, Shutdown},
         rows::{
             CacheRow, CacheTableRow, ConfigRow, ConnectionRow, DnsHostRow, PauseState, PeerPoolRow, PeerRow, PinRow,
@@ -172,7 +172,7 @@ impl ConsoleState for View {
 
     fn pause_state(&self) -> PauseState {
         self.read(
-            |proxy| if proxy.installation.switches().all_paused { PauseState::Paused } else { PauseState::Active },
+            |proxy| if proxy.installation.switches().is_all_paused() { PauseState::Paused } else { PauseState::Active },
         )
     }
 
@@ -289,12 +289,17 @@ impl ConsoleState for View {
         })
     }
 
-    fn pause<'a>(&'a self, database: Option<&'a str>) -> Act<'a> {
-        self.act_slowly(move |proxy| control::pause(proxy, database))
+    fn pause(&self, database: Option<&str>) -> Result<PauseTicket, ConsoleError> {
+        let proxy = self.proxy.upgrade().ok_or(ConsoleError::ShuttingDown)?;
+        control::pause(&proxy, database)
     }
 
-    fn abandon_pause(&self, database: Option<&str>) {
-        self.read(|proxy| control::abandon_pause(proxy, database));
+    fn paused<'a>(&'a self, ticket: &'a PauseTicket) -> Act<'a> {
+        self.act_slowly(move |proxy| control::paused(proxy, ticket))
+    }
+
+    fn take_back_pause(&self, ticket: &PauseTicket) {
+        self.read(|proxy| proxy.installation.switch(|switches| switches.take_back(ticket)));
     }
 
     fn resume<'a>(&'a self, database: Option<&'a str>) -> Act<'a> {

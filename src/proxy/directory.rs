@@ -63,6 +63,8 @@ pub(super) struct Installation {
     real: Mutex<HashMap<(Address, String), Weak<RealDatabase>>>,
     cache: Mutex<Option<Arc<ResultCache>>>,
     switches: RwLock<Switches>,
+    /// Held from a change of the switches until every pool follows it.
+    switching: Mutex<()>,
     users: Arc<Users>,
 }
 
@@ -87,6 +89,7 @@ impl Installation {
             real: Mutex::default(),
             cache: Mutex::default(),
             switches: RwLock::default(),
+            switching: Mutex::default(),
         });
         installation.install(settings)?;
         Ok(installation)
@@ -318,8 +321,9 @@ impl Installation {
         self.switches.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes it. Pools stop or go on lending accordingly.
+    /// Changes it, one operator after the other. Pools stop or go on lending accordingly.
     pub(super) fn switch<T>(&self, change: impl FnOnce(&mut Switches) -> T) -> T {
+        let _turn = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = change(&mut self.switches.write().unwrap_or_else(PoisonError::into_inner));
         for pool in self.shared.pools.all() {
             let is_paused = self.switches().is_paused(&pool.key().database);
@@ -345,11 +349,6 @@ impl Installation {
     /// The names of servers that have been looked up.
     pub(super) fn dns_hosts(&self) -> Vec<CachedName> {
         self.shared.resolver.names()
-    }
-
-    /// PAUSE and RESUME of all.
-    pub(super) fn pause_all(&self, is_paused: bool) {
-        self.switch(|switches| switches.all_paused = is_paused);
     }
 
     fn pools_of(&self, database: &str) -> Vec<Arc<Pool>> {

@@ -45,20 +45,15 @@ pub(super) fn watch(proxy: &Arc<Proxy>, held_back: HeldBack) -> Result<(), Proce
         tracing::info!("got SIGQUIT, fast exit");
         proxy.stop(Stop::Now);
     })?;
-    on(proxy, SignalKind::user_defined1(), |proxy| {
-        if proxy.installation.switches().all_paused {
-            tracing::info!("got SIGUSR1, but already paused/suspended");
-        } else {
-            tracing::info!("got SIGUSR1, pausing all activity");
-            proxy.installation.pause_all(true);
-        }
+    on(proxy, SignalKind::user_defined1(), |proxy| match proxy.installation.switch(|switches| switches.pause(None)) {
+        Some(_) => tracing::info!("got SIGUSR1, pausing all activity"),
+        None => tracing::info!("got SIGUSR1, but already paused/suspended"),
     })?;
     on(proxy, SignalKind::user_defined2(), |proxy| {
         if proxy.is_stopping() {
             tracing::info!("got SIGUSR2 while shutting down, ignoring");
-        } else if proxy.installation.switches().all_paused {
+        } else if proxy.installation.switch(|switches| switches.resume(None)) {
             tracing::info!("got SIGUSR2, continuing from PAUSE");
-            proxy.installation.pause_all(false);
         } else {
             tracing::info!("got SIGUSR2, but not paused/suspended");
         }

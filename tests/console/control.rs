@@ -1,9 +1,9 @@
 //! Commands that act.
 
-use std::{thread, time::Duration};
+use std::time::Duration;
 
 use crate::{
-    column, last_words, pooled, refused,
+    column, last_words, pooled, refused, refused_reply,
     support::{
         Proxy, RawClient, cluster,
         cluster::USER,
@@ -20,6 +20,11 @@ fn number_of_servers(database: &str) -> i64 {
     let sql =
         format!("select count(*) from pg_stat_activity where datname = '{database}' and application_name = 'counted'");
     cluster().primary.session("postgres").value(&sql).parse().unwrap()
+}
+
+/// Sessions on the console, that which asks included.
+fn number_of_consoles(proxy: &Proxy) -> usize {
+    proxy.show("CLIENTS").select("database", "pgbouncer", "id").len()
 }
 
 #[test]
@@ -84,11 +89,60 @@ fn a_cancelled_pause_is_taken_back_and_one_whose_console_leaves_is_not() {
         console.send(&query(&command));
         wait_until("it is paused", paused);
         drop(console);
-        thread::sleep(Duration::from_millis(100));
+        wait_until("nobody but who asks is on the console", || number_of_consoles(&proxy) == 1);
         assert!(paused(), "{command} outlives its console");
         proxy.tell(&command.replace("PAUSE", "RESUME"));
     }
     assert_eq!(busy.query("commit").tags(), ["COMMIT"]);
+}
+
+#[test]
+fn a_pause_that_another_operator_ended_is_neither_answered_nor_does_it_end_the_next() {
+    let (proxy, database) = pooled(1);
+    let mut busy = proxy.session(&database);
+    for target in [String::new(), format!(" {database}")] {
+        let is_paused = || match target.is_empty() {
+            true => column(&proxy, "STATE", ("key", "paused"), "value") == "yes",
+            false => column(&proxy, "DATABASES", ("name", &database), "paused") == "1",
+        };
+        let pause = query(&format!("PAUSE{target}"));
+        busy.query("begin");
+        let (mut first, mut second) = (proxy.console(), proxy.console());
+        first.send(&pause);
+        wait_until("it is paused", is_paused);
+        second.send(&[query(&format!("RESUME{target}")), pause.clone()].concat());
+        RawClient::connect(&proxy.address()).send(&cancel_request(&first.key));
+        let reply = first.reply();
+        assert_eq!((reply.sqlstate().as_str(), reply.status()), ("57014", 'I'), "{reply:?}");
+        assert_eq!(tag(&second.reply()), "RESUME");
+        wait_until("the second pause is in force", is_paused);
+
+        // The first operator finds nothing to end by leaving, nor is a pause answered that others have ended.
+        drop(first);
+        wait_until("the first has left", || number_of_consoles(&proxy) == 2);
+        assert!(is_paused());
+        proxy.tell(&format!("RESUME{target}"));
+        assert_eq!(refused_reply(&second.reply()).1, "resumed before all server connections were released");
+        assert_eq!(busy.query("commit").tags(), ["COMMIT"]);
+    }
+}
+
+#[test]
+fn a_database_stays_paused_while_one_of_those_who_asked_for_it_wants_it() {
+    let (proxy, database) = pooled(1);
+    let mut busy = proxy.session(&database);
+    busy.query("begin");
+    let pause = format!("PAUSE {database}");
+    let (mut first, mut second) = (proxy.console(), proxy.console());
+    first.send(&query(&pause));
+    second.send(&query(&pause));
+    let asked = || proxy.log().matches("console command issued: command=PAUSE").count() == 2;
+    wait_until("both have asked", asked);
+    RawClient::connect(&proxy.address()).send(&cancel_request(&first.key));
+    assert_eq!(first.reply().sqlstate(), "57014");
+    assert_eq!(column(&proxy, "DATABASES", ("name", &database), "paused"), "1");
+    assert_eq!(busy.query("commit").tags(), ["COMMIT"]);
+    assert_eq!(tag(&second.reply()), "PAUSE");
 }
 
 #[test]

@@ -27,11 +27,16 @@ fn pooled(pool_size: u32) -> (Proxy, String) {
 /// The error of a command: SQLSTATE and text. It has no more fields than PgBouncer's, and the session lives on.
 #[track_caller]
 fn refused(console: &mut RawClient, command: &str) -> (String, String) {
-    let reply = console.query(command);
-    let error = reply.error().unwrap_or_else(|| panic!("{command}: {reply:?}"));
-    assert_eq!(error.field(b'S').as_deref(), Some("ERROR"), "{command}");
-    assert_eq!(error.field(b'V'), None, "{command}");
-    assert_eq!(reply.status(), 'I', "{command}");
+    refused_reply(&console.query(command))
+}
+
+/// The error of a reply.
+#[track_caller]
+fn refused_reply(reply: &Reply) -> (String, String) {
+    let error = reply.error().unwrap_or_else(|| panic!("{reply:?}"));
+    assert_eq!(error.field(b'S').as_deref(), Some("ERROR"), "{reply:?}");
+    assert_eq!(error.field(b'V'), None, "{reply:?}");
+    assert_eq!(reply.status(), 'I', "{reply:?}");
     (reply.sqlstate(), error.field(b'M').unwrap())
 }
 

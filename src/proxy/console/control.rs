@@ -9,10 +9,10 @@ use std::{
 use tokio::time::timeout;
 
 use crate::{
-    admin::{self, ConsoleError, command::FlushTarget},
+    admin::{self, ConsoleError, PauseTicket, command::FlushTarget},
     client::{Signal, random},
     pool::Pool,
-    proxy::Proxy,
+    proxy::{Proxy, switches::Standing},
     routing::MemberId,
 };
 
@@ -47,24 +47,21 @@ fn pools_of(proxy: &Proxy, database: Option<&str>) -> Vec<Arc<Pool>> {
     pools
 }
 
-fn switch_pause(proxy: &Proxy, database: Option<&str>, is_paused: bool) {
-    proxy.installation.switch(|switches| match database {
-        Some(name) => _ = switches.pause(name, is_paused),
-        None => switches.all_paused = is_paused,
-    });
+pub(super) fn pause(proxy: &Proxy, database: Option<&str>) -> Result<PauseTicket, ConsoleError> {
+    known(proxy, database)?;
+    proxy.installation.switch(|switches| switches.pause(database)).ok_or(ConsoleError::AlreadyPaused)
 }
 
-/// Ready when all server connections are gone.
-pub(super) async fn pause(proxy: Arc<Proxy>, database: Option<&str>) -> Done {
-    known(&proxy, database)?;
-    switch_pause(&proxy, database, true);
-    wait_until(|| pools_of(&proxy, database).iter().all(|pool| pool.is_empty())).await;
-    Ok(())
-}
-
-/// The operator did not want to wait.
-pub(super) fn abandon_pause(proxy: &Proxy, database: Option<&str>) {
-    switch_pause(proxy, database, false);
+/// Ready when all server connections are gone, or somebody has ended the pause.
+pub(super) async fn paused(proxy: Arc<Proxy>, ticket: &PauseTicket) -> Done {
+    let mut standing = Standing::Waits;
+    wait_until(|| {
+        let are_left = pools_of(&proxy, ticket.database.as_deref()).iter().any(|pool| !pool.is_empty());
+        standing = proxy.installation.switches().standing(ticket, are_left);
+        standing != Standing::Waits
+    })
+    .await;
+    if standing == Standing::Resumed { Err(ConsoleError::Resumed) } else { Ok(()) }
 }
 
 pub(super) fn resume(proxy: &Proxy, database: Option<&str>) -> Done {
@@ -72,13 +69,13 @@ pub(super) fn resume(proxy: &Proxy, database: Option<&str>) -> Done {
         if proxy.context.is_shutting_down.load(Ordering::Relaxed) {
             return Err(ConsoleError::ShuttingDown);
         }
-        let was_paused = proxy.installation.switch(|switches| std::mem::take(&mut switches.all_paused));
+        let was_paused = proxy.installation.switch(|switches| switches.resume(None));
         return if was_paused { Ok(()) } else { Err(ConsoleError::NotPaused) };
     };
     if proxy.installation.find(name).is_none() && !admin::DATABASES.contains(&name) {
         return Err(ConsoleError::NoSuchDatabase(name.to_owned()));
     }
-    let was_paused = proxy.installation.switch(|switches| switches.pause(name, false));
+    let was_paused = proxy.installation.switch(|switches| switches.resume(Some(name)));
     if was_paused { Ok(()) } else { Err(ConsoleError::DatabaseNotPaused(name.to_owned())) }
 }
 
@@ -90,7 +87,7 @@ pub(super) async fn kill(proxy: Arc<Proxy>, database: Option<&str>) -> Done {
     let names: BTreeSet<String> = named.chain(pooled).collect();
     proxy.installation.switch(|switches| {
         for name in &names {
-            switches.pause(name, true);
+            switches.pause_by_name(name);
         }
     });
     let clients = || proxy.context.clients.iter().filter(|client| names.contains(&*client.database));
