@@ -12,7 +12,7 @@ mod support;
 use support::{
     Proxy, RawClient, cluster,
     cluster::USER,
-    frames::{bind, describe_statement, execute, flush, parse, query, sync},
+    frames::{bind, copy_data, copy_done, describe_statement, execute, flush, parse, query, sync},
     programs, scratch, wait_until,
 };
 
@@ -553,4 +553,100 @@ fn a_timeout_too_short_for_our_own_questions_keeps_the_server_and_loses_nothing(
     assert_eq!(client.query("select pg_sleep(1)").sqlstate(), "57014");
     client.terminate();
     assert_eq!(proxy.session(&database).value("show statement_timeout"), "0");
+}
+
+#[test]
+fn an_error_behind_messages_without_sync_or_flush_is_told_before_they_come() {
+    let (proxy, database) = narrow();
+    let mut client = proxy.session(&database);
+    let batch = |sql: &str| [parse("", sql), bind("", &[]), execute("", 0)].concat();
+    for begin in ["select 1", "begin"] {
+        client.query(begin);
+        client.send(&batch("select 1/0"));
+        let answers = client.until(b'E');
+        assert_eq!(answers.last().unwrap().field(b'C').as_deref(), Some("22012"), "{begin}");
+        // What follows up to Sync is skipped.
+        client.send(&[batch("select 2"), sync()].concat());
+        assert_eq!(client.reply().shape(), "Z", "{begin}");
+        client.query("rollback");
+    }
+    assert_eq!(proxy.session(&database).value("select 3"), "3");
+}
+
+#[test]
+fn a_copy_begins_without_sync_or_flush() {
+    let (proxy, database) = narrow();
+    let mut client = proxy.session(&database);
+    succeed(&mut client, "create table copied (a int)");
+    client.send(&[parse("", "copy copied from stdin"), bind("", &[]), execute("", 0)].concat());
+    assert_eq!(client.until(b'G').len(), 3);
+    client.send(&[copy_data(b"7\n"), copy_done(), sync()].concat());
+    assert_eq!(client.reply().shape(), "CZ");
+    assert_eq!(proxy.session(&database).value("select a from copied"), "7");
+}
+
+#[test]
+fn a_pipeline_in_pieces_that_come_late_is_one_transaction() {
+    let (proxy, database) = narrow();
+    let (mut client, mut other) = (proxy.session(&database), cluster().primary.session(&database));
+    succeed(&mut client, "create table late (a int)");
+    let batch = |sql: &str| [parse("", sql), bind("", &[]), execute("", 0)].concat();
+    client.send(&batch("insert into late values (1)"));
+    // The server has it, though the client has not said that it is all.
+    let running = "select count(*) from pg_stat_activity where query like 'insert into late%' and datname = $$";
+    let running = format!("{running}{database}$$");
+    wait_until("the first piece has arrived", || other.value(&running) == "1");
+    assert_eq!(other.value("select count(*) from late"), "0");
+    client.send(&[batch("select 1/0"), sync()].concat());
+    assert_eq!(client.reply().sqlstate(), "22012");
+    assert_eq!(other.value("select count(*) from late"), "0");
+    assert_eq!(proxy.servers(&database).len(), 1);
+}
+
+/// A table whose rows are numbered, in a database of its own.
+fn numbered(servers: u32) -> (Proxy, String) {
+    let database = cluster().database();
+    let mut owner = cluster().primary.session(&database);
+    owner.rows("create table numbered (id serial, a int); grant all on all tables in schema public to public");
+    owner.rows("grant all on all sequences in schema public to public");
+    (Proxy::of(cluster(), &database).set("default_pool_size", servers).set("query_wait_timeout", 20).start(), database)
+}
+
+#[test]
+fn whoever_asks_for_a_sequences_value_keeps_the_server_that_knows_it() {
+    let (proxy, database) = numbered(2);
+    let (mut client, mut neighbour) = (proxy.session(&database), proxy.session(&database));
+    let insert = "insert into numbered (a) values (1) returning id";
+    // Nobody has used the server since.
+    let number = client.value(insert);
+    assert_eq!(client.value("select lastval()"), number);
+    // Known from now on: both keep theirs.
+    let theirs = neighbour.value(insert);
+    let number = client.value(insert);
+    assert_eq!(client.value("select currval('numbered_id_seq')"), number);
+    assert_eq!(neighbour.extended("select lastval()", &[]).rows()[0][0], theirs);
+    assert_eq!(proxy.show("PINS").column("reason"), ["sequence", "sequence"]);
+    for forget in ["discard sequences", "discard all"] {
+        succeed(&mut client, insert);
+        succeed(&mut client, forget);
+        assert_eq!(proxy.show("PINS").column("reason"), ["sequence"], "{forget}");
+        assert_eq!(client.query("select lastval()").sqlstate(), "55000", "{forget}");
+    }
+}
+
+#[test]
+fn a_neighbours_sequence_values_are_never_told() {
+    let ask = "select lastval()";
+    for asking in [&[ask][..], &["begin", ask, "rollback"], &["begin; select 1", ask, "rollback"]] {
+        let told = |client: &mut RawClient| asking.iter().map(|sql| client.query(sql).sqlstate()).collect::<Vec<_>>();
+        let (proxy, database) = numbered(1);
+        let mut direct = cluster().primary.session(&database);
+        let (mut client, mut neighbour) = (proxy.session(&database), proxy.session(&database));
+        // It may have called nextval(), elsewhere as far as it knows.
+        succeed(&mut client, "insert into numbered (a) values (1)");
+        succeed(&mut neighbour, "insert into numbered (a) values (1)");
+        assert_eq!(told(&mut client), told(&mut direct));
+        assert_eq!(client.extended(ask, &[]).sqlstate(), "55000");
+        assert_eq!(proxy.servers(&database).len(), 1);
+    }
 }

@@ -116,6 +116,7 @@ pub(super) fn harmless_extension(name: &str) -> bool {
 pub(super) fn effects(name: &str) -> Effects {
     match name {
         "currval" | "lastval" => Effects::SEQUENCE_STATE,
+        "nextval" | "setval" => Effects::NEXTVAL,
         "pg_advisory_unlock" | "pg_advisory_unlock_shared" | "pg_advisory_unlock_all" => Effects::RELEASE,
         "pg_advisory_lock" | "pg_advisory_lock_shared" | "pg_try_advisory_lock" | "pg_try_advisory_lock_shared" => {
             Effects::ADVISORY_LOCK

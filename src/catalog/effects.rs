@@ -36,6 +36,9 @@ impl Effects {
     /// A setting went back to its default, which for the server is what the server began with.
     pub const RESET: Self = Self(1 << 12);
 
+    /// `nextval` or `setval` was called by name.
+    pub const NEXTVAL: Self = Self(1 << 13);
+
     /// What follows in the same transaction or session may mean other objects by the same names.
     pub const OTHER_NAMES: Self = Self(Self::TEMP.0 | Self::SET_PARAMETER.0 | Self::OPAQUE.0 | Self::LOCAL_NAMES.0);
 
@@ -53,6 +56,7 @@ impl Effects {
         (Self::LOCAL_SETTING, "local_setting"),
         (Self::LOCAL_NAMES, "local_names"),
         (Self::RESET, "reset"),
+        (Self::NEXTVAL, "nextval"),
     ];
 
     /// True if all of `other` are in this set.

@@ -518,7 +518,7 @@ impl Client {
         if !self.session.pins.is_empty() {
             if std::mem::take(&mut self.is_out_of_step) {
                 self.io.inbox.hand_over(&mut link.server.core_mut().endpoint.outbox);
-                link.synchronise(&self.session);
+                link.synchronise(&self.session, self.info.id);
             }
             return;
         }

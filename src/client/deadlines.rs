@@ -19,6 +19,15 @@ use crate::{
 /// Said once to one who waits for long, in PgBouncer's words.
 const QUEUED: &str = "No server connection available in postgres backend, client being queued";
 
+/// Messages that neither Sync nor Flush has followed are held so long: a request is understood as a whole. Who still
+/// sends neither may be waiting for an error, which a server tells at once.
+const UNENDED_NS: u64 = 100_000_000;
+
+/// Has an extended request gone without its end for so long that the server shall have what there is of it?
+fn is_given_up(unended_since: Option<u64>, now: u64) -> bool {
+    unended_since.is_some_and(|since| now.saturating_sub(since) > UNENDED_NS)
+}
+
 /// A client is late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overdue {
@@ -146,7 +155,8 @@ pub fn enforce(clients: impl Iterator<Item = Arc<ClientInfo>>, config: &Config, 
             .or_insert_with_key(|(database, user, pool_user)| Deadlines::of(config, database, user, pool_user));
         let moment = client.moment();
         let is_notified = matches!(moment, Moment::Waiting { since } if deadlines.must_notify(since, now));
-        if is_notified || deadlines.overdue(moment, now).is_some() {
+        let is_unended = is_given_up(client.holds_since(), now);
+        if is_notified || is_unended || deadlines.overdue(moment, now).is_some() {
             client.nudge();
         }
     }
@@ -163,6 +173,8 @@ impl Client {
         if !self.info.take_nudge() {
             return Ok(());
         }
+        let now = self.context.clock.now();
+        self.gives_up_end |= is_given_up(self.info.holds_since(), now);
         let moment = match &self.link {
             None => Moment::Idle { since: self.answered.max(self.info.connected_at) },
             Some(link) => {
@@ -181,7 +193,7 @@ impl Client {
                 }
             }
         };
-        match self.deadlines().overdue(moment, self.context.clock.now()) {
+        match self.deadlines().overdue(moment, now) {
             Some(overdue) => Err(ClientError::Overdue(overdue)),
             None => Ok(()),
         }

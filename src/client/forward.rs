@@ -1,6 +1,6 @@
 //! Sends a request to the server that the client holds, with messages of our own where they are needed.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use super::{
     Client,
@@ -17,12 +17,12 @@ use crate::{
     insight::{CacheOutcome, Work},
     protocol::{TransactionStatus, frontend, frontend::Target},
     session::{
-        Delivery, Expected, PinSet, Reply, Undo, is_custom, named_in,
+        Delivery, Expected, PinSet, Reply, Sequences, Undo, is_custom, named_in,
         prepared::StatementId,
         replies::Capture,
         request::{Request, RequestKind},
     },
-    sql::{Statement, StatementKind},
+    sql::{DiscardTarget, Statement, StatementKind},
 };
 
 /// The portal of our own query inside a client's batch.
@@ -46,6 +46,7 @@ impl Client {
     pub(super) fn forward(&mut self, request: Request, facts: Facts, placement: Placement, fill: Option<FillPlan>) {
         let lock_set = self.lock_set(request.kind, &facts);
         self.account_for(request.kind, request.bytes, &facts, placement, fill);
+        self.note_sequences(&facts);
         if let Some(link) = &mut self.link {
             link.show(self.info.id);
         }
@@ -230,10 +231,54 @@ impl Client {
         session.suspects = session.suspects.union(suspects);
         let is_suspect = !suspects.is_empty() || facts.effects.contains(Effects::OPAQUE);
         let releases = facts.effects.contains(Effects::RELEASE);
-        let may_release = !session.pins.is_empty() && (releases || facts.boundary != Boundary::None);
+        let is_pinned = session.pins != session.pins.unobservable();
+        let may_release = is_pinned && (releases || facts.boundary != Boundary::None);
         // An answer that is under way knows nothing of what is given back now.
         let may_hold = session.is_probed || !session.settings.is_empty() || !session.suspects.is_empty();
         session.must_probe |= is_suspect || may_release || (releases && may_hold);
+    }
+
+    /// Keeps a session on the server that knows its sequences, where anybody asks for them.
+    fn note_sequences(&mut self, facts: &Facts) {
+        let asks = facts.effects.contains(Effects::SEQUENCE_STATE);
+        let advances = !facts.written.is_nothing() || facts.effects.intersects(Effects::NEXTVAL.union(Effects::OPAQUE));
+        let Some(link) = &mut self.link else { return };
+        let is_shared = self.session.is_transparent && !self.keeps_server && link.is_primary;
+        if !is_shared || !(asks || advances || self.session.pins.contains(PinSet::SEQUENCE)) {
+            return;
+        }
+        let server = link.server.core().info.id;
+        let asked_for = &self.session.database.real.asks_for_sequences;
+        if asks && !asked_for.swap(true, Ordering::Relaxed) {
+            tracing::info!(db = %self.session.database.name, "currval or lastval is used: clients that write keep their servers");
+        }
+        let user = link.server.core().sequences_of;
+        let is_fresh = !advances && !self.session.transaction.advances_sequences;
+        let may_tell = link.is_quiet() && link.status != TransactionStatus::Failed;
+        if asks && is_fresh && may_tell && self.session.must_forget_sequences(server, user, self.info.id) {
+            link.forget_sequences();
+        }
+        let is_idle = link.is_idle();
+        let core = link.server.core_mut();
+        if advances {
+            core.sequences_of = self.info.id;
+            self.session.sequences = self.session.sequences.advanced_on(server);
+            self.session.transaction.advances_sequences = true;
+        }
+        let was_pinned = self.session.pins.contains(PinSet::SEQUENCE);
+        let is_used = core.sequences_of == self.info.id && asked_for.load(Ordering::Relaxed);
+        let mut is_pinned = was_pinned || is_used;
+        if facts.is_alone && is_idle && facts.statement.as_deref().is_some_and(forgets_sequences) {
+            core.sequences_of = 0;
+            self.session.sequences = Sequences::Untouched;
+            is_pinned = false;
+        } else if is_pinned {
+            self.session.sequences = Sequences::On(server);
+        }
+        if is_pinned != was_pinned {
+            let others = self.session.pins.difference(PinSet::SEQUENCE);
+            self.set_pins(if is_pinned { others.union(PinSet::SEQUENCE) } else { others });
+        }
     }
 
     /// The server will be asked what is set, by name where it has no list: the names that the request may set are learnt.
@@ -487,4 +532,11 @@ fn ask_in_batch(link: &mut super::link::Link) {
     let delivery = Delivery::Capture(Capture::LockSet);
     link.replies.push(Reply { expected: Expected::Execute, delivery, undo: Undo::Nothing });
     link.replies.push(Reply::swallow(Expected::Close));
+}
+
+/// DISCARD ALL and DISCARD SEQUENCES.
+fn forgets_sequences(statement: &Statement) -> bool {
+    let is_meant =
+        |kind: &StatementKind| matches!(kind, StatementKind::Discard(DiscardTarget::All | DiscardTarget::Sequences));
+    statement.parts.iter().all(|part| is_meant(&part.kind))
 }

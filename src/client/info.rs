@@ -92,6 +92,8 @@ pub struct ClientInfo {
     answered_at: AtomicU64,
     /// When the open transaction began; 0 outside of one.
     transaction_since: AtomicU64,
+    /// Since when it owes the end of an extended request; 0: it does not.
+    unended_since: AtomicU64,
     must_look: AtomicBool,
     pins: AtomicU16,
     pinned_since: AtomicU64,
@@ -131,6 +133,7 @@ impl ClientInfo {
             running_since: AtomicU64::new(0),
             answered_at: AtomicU64::new(now),
             transaction_since: AtomicU64::new(0),
+            unended_since: AtomicU64::new(0),
             must_look: AtomicBool::new(false),
             pins: AtomicU16::new(0),
             pinned_since: AtomicU64::new(0),
@@ -206,6 +209,16 @@ impl ClientInfo {
                 Moment::Holding { must_close, pinned_since: self.pinned_since() }
             }
         }
+    }
+
+    /// Messages are held since then that neither Sync nor Flush has followed; 0: no longer.
+    pub(super) fn hold_since(&self, since: u64) {
+        self.unended_since.store(since, Ordering::Relaxed);
+    }
+
+    /// Since when messages are held for want of a Sync or Flush.
+    pub(super) fn holds_since(&self) -> Option<u64> {
+        Some(self.unended_since.load(Ordering::Relaxed)).filter(|since| *since > 0)
     }
 
     /// It shall see whether it is late.

@@ -100,10 +100,14 @@ impl Link {
     }
 
     /// Brings the server's parameters and settings to the client's values, in the same write as what follows.
-    pub(super) fn synchronise(&mut self, session: &Session) {
+    pub(super) fn synchronise(&mut self, session: &Session, client: u64) {
         let core = self.server.core_mut();
         let parameters = session.parameters.synchronise(&core.parameters);
         let settings = session.settings.restore(&core.settings);
+        if session.must_forget_sequences(core.info.id, core.sequences_of, client) {
+            self.forget_sequences();
+        }
+        let core = self.server.core_mut();
         if parameters.is_none() && settings.is_none() {
             return;
         }
@@ -120,6 +124,14 @@ impl Link {
             text.push_str(&change);
         }
         self.ask(&text, Capture::Settings);
+        self.restoring += 1;
+        self.hide();
+    }
+
+    /// The server forgets what `nextval()` gave to another session.
+    pub(super) fn forget_sequences(&mut self) {
+        self.server.core_mut().sequences_of = 0;
+        self.ask("DISCARD SEQUENCES", Capture::Settings);
         self.restoring += 1;
         self.hide();
     }

@@ -309,7 +309,7 @@ async fn welcome(
 
     waits_for_server.store(true, Ordering::Relaxed);
     if let Some(replication) = request.replication {
-        let asking = Asking { worker, wait: query_wait, is_persistent: true };
+        let asking = Asking { worker, wait: query_wait, wanted: None, is_persistent: true };
         let (client, from, wants) = ((context, visitor), (&pool, asking), (&request, replication));
         let replica = Box::pin(replication::open(io, client, from, wants, admission)).await?;
         return Ok(Welcome::Replica(Box::new(replica)));
@@ -437,7 +437,7 @@ async fn greet(pool: &Arc<Pool>, worker: usize, wait: Duration) -> Result<Arc<Gr
     if let Some(greeting) = pool.greeting() {
         return Ok(greeting);
     }
-    let server = pool.check_out(Asking { worker, wait, is_persistent: true })?.ready().await?;
+    let server = pool.check_out(Asking { worker, wait, wanted: None, is_persistent: true })?.ready().await?;
     pool.check_in(server, pool.now());
     pool.greeting().ok_or(ClientError::Checkout(CheckoutError::Closed))
 }

@@ -114,6 +114,8 @@ pub(crate) struct Client {
     blocked: Option<Facts>,
     /// A request cannot be understood before an earlier one is answered.
     waits_for_name: bool,
+    /// The end of an extended request has not come for long: what there is of it goes to the server.
+    gives_up_end: bool,
     /// An extended request was refused: the rest of it is not wanted.
     discards_until_sync: bool,
     /// Questions for what the session holds on to that have failed in a row.
@@ -245,6 +247,7 @@ impl Client {
             scanned: 0,
             blocked: None,
             waits_for_name: false,
+            gives_up_end: false,
             discards_until_sync: false,
             is_one_too_many: false,
             server_said_farewell: false,
@@ -336,7 +339,19 @@ impl Client {
                 Poll::Ready(Err(ClientError::ShuttingDown))
             }
             Poll::Pending if self.may_change_process() => Poll::Ready(Err(ClientError::HandedOver)),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending if self.gives_up_end && reads_client => Poll::Ready(Ok(())),
+            Poll::Pending => {
+                self.note_unended(reads_client);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Remembers since when an extended request lacks its end.
+    fn note_unended(&self, reads_client: bool) {
+        let is_unended = self.scanned > 0 && reads_client;
+        if is_unended != self.info.holds_since().is_some() {
+            self.info.hold_since(if is_unended { self.context.clock.now() } else { 0 });
         }
     }
 

@@ -2,12 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{
-    Client, ClientError,
-    facts::{Boundary, Facts},
-    link::Link,
-    session::Step,
-};
+use super::{Client, ClientError, facts::Facts, link::Link, session::Step};
 use crate::{
     catalog::Effects,
     net::HIGH_WATER_BYTES,
@@ -40,6 +35,7 @@ fn cancelled() -> ErrorResponse {
 impl Client {
     /// Takes as many requests as may be taken now.
     pub(super) async fn take_requests(&mut self) -> Result<(), ClientError> {
+        let gives_up_end = std::mem::take(&mut self.gives_up_end);
         loop {
             let owed = self.link.as_ref().map_or(0, |link| link.replies.len());
             let is_full = owed > MAX_OWED || self.io.outbox.unsent().len() >= HIGH_WATER_BYTES;
@@ -47,6 +43,7 @@ impl Client {
                 return Ok(());
             }
             let taken = match scan(self.io.inbox.unread(), &mut self.scanned)? {
+                Scan::Partial if gives_up_end && self.scanned > 0 => self.take_unended().await?,
                 Scan::Partial => Taken::NotYet,
                 Scan::Giant(header) => {
                     self.rules.check_giant(header)?;
@@ -61,6 +58,15 @@ impl Client {
                 return Ok(());
             }
         }
+    }
+
+    /// Takes the messages whose end has not come.
+    async fn take_unended(&mut self) -> Result<Taken, ClientError> {
+        let request = Request { kind: RequestKind::Open, bytes: std::mem::take(&mut self.scanned) };
+        self.rules.check(request, self.io.inbox.unread())?;
+        let taken = self.take_request(request).await?;
+        self.gives_up_end = taken == Taken::NotYet;
+        Ok(taken)
     }
 
     pub(super) async fn take_request(&mut self, request: Request) -> Result<Taken, ClientError> {
@@ -163,11 +169,6 @@ impl Client {
         if self.answer(request, &facts) {
             return Ok(Taken::Yes);
         }
-        if let Some(error) = self.objection(&facts) {
-            self.take_back_names(request);
-            self.reject(request, &error);
-            return Ok(Taken::Yes);
-        }
         let fill = match self.ask_cache(request, &facts) {
             super::cached::Asked::Answered => return Ok(Taken::Yes),
             super::cached::Asked::Fill(fill) => fill,
@@ -259,18 +260,6 @@ impl Client {
             _ => return false,
         }
         true
-    }
-
-    /// What cannot be answered truthfully on a shared connection.
-    fn objection(&self, facts: &Facts) -> Option<ErrorResponse> {
-        let asks_sequence = facts.effects.contains(Effects::SEQUENCE_STATE);
-        (asks_sequence && !self.keeps_server && facts.boundary == Boundary::None && facts.atomic).then(|| {
-            ErrorResponse::error(
-                SqlState::NOT_IN_PREREQUISITE_STATE,
-                "currval() and lastval() have no meaning outside of the transaction that called nextval()",
-            )
-            .with_hint("Use INSERT … RETURNING, put both statements into one transaction, or use pool_mode = session.")
-        })
     }
 
     /// Answers a request with an error, as a server would that fails at its first message.

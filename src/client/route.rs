@@ -13,6 +13,7 @@ use super::{
     link::Link,
 };
 use crate::{
+    catalog::Effects,
     insight::Route,
     net::poll_pump,
     pool::{Asking, CheckedOut, CheckoutError, Pool},
@@ -99,7 +100,7 @@ impl Client {
         }
         let mut server = None;
         if member != primary {
-            match self.check_out(member, settled).await {
+            match self.check_out(member, settled, None).await {
                 Ok(Some(found)) if found.core().info.connected_at < opened_before => server = Some(found),
                 // The sample says nothing about a server that may have restarted since.
                 Ok(Some(young)) => {
@@ -120,7 +121,9 @@ impl Client {
         }
         if server.is_none() {
             member = primary;
-            let Some(found) = self.check_out(primary, since).await? else { return Ok(None) };
+            let asks_sequence = facts.effects.contains(Effects::SEQUENCE_STATE);
+            let wanted = self.session.sequences.server().filter(|_| asks_sequence);
+            let Some(found) = self.check_out(primary, since, wanted).await? else { return Ok(None) };
             server = Some(found);
         }
         let Some(mut server) = server else { return Ok(None) };
@@ -150,7 +153,7 @@ impl Client {
         }
         let mut link =
             Link::new(server, pool, member, is_primary, self.info.id, self.spare_replies.take().unwrap_or_default());
-        link.synchronise(&self.session);
+        link.synchronise(&self.session, self.info.id);
         self.link = Some(link);
         self.transaction_started = self.request_started;
         let queued = now.saturating_sub(asked);
@@ -235,15 +238,16 @@ impl Client {
         }
     }
 
-    /// A connection opened at `since` or later; older ones are closed, because they have settings that sessions no
+    /// A connection opened at `since` or later, the `wanted` one if it is idle; older ones are closed, because they have settings that sessions no
     /// longer begin with.
     pub(super) async fn check_out(
         &mut self,
         member: MemberId,
         since: u64,
+        wanted: Option<u64>,
     ) -> Result<Option<ServerConnection<Idle>>, ClientError> {
         loop {
-            let found = self.check_out_any(member).await?;
+            let found = self.check_out_any(member, wanted).await?;
             match found {
                 Some(old) if old.core().info.connected_at < since => drop(old),
                 found => return Ok(found),
@@ -255,13 +259,14 @@ impl Client {
     pub(super) async fn check_out_any(
         &mut self,
         member: MemberId,
+        wanted: Option<u64>,
     ) -> Result<Option<ServerConnection<Idle>>, ClientError> {
         let Some(pool) = self.pool(member) else {
             return Err(ClientError::Checkout(CheckoutError::Closed));
         };
         let is_persistent = member == self.session.database.primary();
         // Patience ends by a nudge, not by a timer.
-        let asking = Asking { worker: self.worker, wait: Duration::ZERO, is_persistent };
+        let asking = Asking { worker: self.worker, wait: Duration::ZERO, wanted, is_persistent };
         let mut checking_out = match pool.check_out(asking)? {
             CheckedOut::Now(server) => return Ok(Some(server)),
             CheckedOut::Later(server) => server,

@@ -13,7 +13,7 @@ use crate::{
     protocol::{FrameError, frontend, frontend::Target, frontend::tag},
     routing::Fence,
     session::{
-        Parameters, PinSet, Prepared, PreparedNames, SessionSettings, Undo, is_custom, parameters::tracked,
+        Parameters, PinSet, Prepared, PreparedNames, Sequences, SessionSettings, Undo, is_custom, parameters::tracked,
         request::frames,
     },
     sql::{RouteHint, Statement, StatementKind},
@@ -75,6 +75,8 @@ pub(super) struct OwnSettings {
 pub(super) struct TransactionWrites {
     pub written: Written,
     pub catalog_change: bool,
+    /// It may have called `nextval()`.
+    pub advances_sequences: bool,
     /// The catalog that its first statement was understood with.
     pub epoch: Option<CatalogEpoch>,
     /// Names may mean something else until it ends.
@@ -92,6 +94,8 @@ pub(super) struct Session {
     pub parameters: Parameters,
     /// What it has set beyond those.
     pub settings: SessionSettings,
+    /// Where it may have called `nextval()`.
+    pub sequences: Sequences,
     /// What it began with, by its start-up packet: RESET returns there.
     pub began_with: SessionSettings,
     /// Its state follows it from server to server, or ties it to one; else as under PgBouncer.
@@ -160,6 +164,7 @@ impl Session {
             names: PreparedNames::default(),
             parameters,
             settings: began_with.below(&SessionSettings::default()),
+            sequences: Sequences::default(),
             began_with,
             is_transparent,
             pins: PinSet::default(),
@@ -355,6 +360,13 @@ impl Session {
             self.steps.push(Located { step, range });
         }
         Ok(facts)
+    }
+
+    /// Must a server that client `user` has used last forget what `nextval()` gave there, before this one asks?
+    pub(super) fn must_forget_sequences(&self, server: u64, user: u64, own: u64) -> bool {
+        self.is_transparent
+            && self.database.real.asks_for_sequences.load(Ordering::Relaxed)
+            && self.sequences.are_foreign(server, user, own)
     }
 
     /// Is there nothing of it that only this process, or one server connection, knows?

@@ -135,7 +135,7 @@ async fn try_value(
     worker: usize,
     wait: Duration,
 ) -> Result<Box<str>, ClientError> {
-    let server = pool.check_out(Asking { worker, wait, is_persistent: true })?.ready().await?;
+    let server = pool.check_out(Asking { worker, wait, wanted: None, is_persistent: true })?.ready().await?;
     let mut text = String::new();
     if is_tracked {
         // The server reports what has become of it.

@@ -120,6 +120,8 @@ pub struct Asking {
     pub worker: usize,
     /// It waits no longer than this; zero: for ever, or until it loses patience by itself.
     pub wait: Duration,
+    /// Rather this one than another, if it is idle.
+    pub wanted: Option<u64>,
     /// It goes on waiting while the server cannot be reached; else it is told at once.
     pub is_persistent: bool,
 }
@@ -294,7 +296,10 @@ impl Pool {
         if state.is_closed {
             return Err(CheckoutError::Closed);
         }
-        let is_near = |rested: &Rested| rested.server.core().worker == asking.worker;
+        let is_near = |rested: &Rested| match asking.wanted {
+            Some(id) => rested.server.core().info.id == id,
+            None => rested.server.core().worker == asking.worker,
+        };
         if again.is_none()
             && let Some(rested) = state.queue.take_rested(is_near)
         {

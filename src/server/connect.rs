@@ -217,6 +217,7 @@ pub async fn connect(
         statements: ServerStatements::default(),
         parameters,
         settings: SessionSettings::default(),
+        sequences_of: 0,
         info: Arc::new(info),
         worker,
         is_tainted: false,

@@ -96,6 +96,8 @@ pub struct Core {
     pub parameters: Parameters,
     /// What else it is set to.
     pub settings: SessionSettings,
+    /// The client that may have called `nextval()` on it last; 0: none has.
+    pub sequences_of: u64,
     /// For the console and for cancel requests.
     pub info: Arc<ServerInfo>,
     /// The worker whose runtime the socket is registered with.

@@ -6,6 +6,7 @@ pub mod pins;
 pub mod prepared;
 pub mod replies;
 pub mod request;
+mod sequences;
 pub mod settings;
 
 pub use custom::{CustomSettings, is_custom, named_in};
@@ -14,4 +15,5 @@ pub use pins::{Held, PinSet, Probe};
 pub use prepared::{Prepared, PreparedNames, StatementId, StatementRegistry};
 pub use replies::{Delivery, Expected, Replies, Reply, Undo, Verdict};
 pub use request::{Request, RequestKind};
+pub use sequences::Sequences;
 pub use settings::SessionSettings;

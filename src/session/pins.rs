@@ -31,9 +31,11 @@ impl PinSet {
     pub const OVERSIZED_STATEMENT: Self = Self(1 << 7);
     /// It may have set a parameter that PostgreSQL does not list, under a name that is not known.
     pub const UNNAMED_PARAMETER: Self = Self(1 << 8);
+    /// It may have called `nextval()`, where somebody asks for `currval()` or `lastval()`.
+    pub const SEQUENCE: Self = Self(1 << 9);
 
     /// Every reason with its label.
-    pub const LABELS: [(Self, &'static str); 9] = [
+    pub const LABELS: [(Self, &'static str); 10] = [
         (Self::LISTEN, "listen"),
         (Self::TEMP, "temp_table"),
         (Self::ADVISORY_LOCK, "advisory_lock"),
@@ -43,6 +45,7 @@ impl PinSet {
         (Self::LOAD, "load"),
         (Self::OVERSIZED_STATEMENT, "oversized_statement"),
         (Self::UNNAMED_PARAMETER, "unnamed_parameter"),
+        (Self::SEQUENCE, "sequence"),
     ];
 
     /// Nothing pins.
@@ -95,7 +98,8 @@ impl PinSet {
     /// What the server cannot be asked about.
     #[must_use]
     pub fn unobservable(self) -> Self {
-        self.intersection(Self::LOAD.union(Self::OVERSIZED_STATEMENT).union(Self::UNNAMED_PARAMETER))
+        let others = Self::OVERSIZED_STATEMENT.union(Self::UNNAMED_PARAMETER).union(Self::SEQUENCE);
+        self.intersection(Self::LOAD.union(others))
     }
 
     /// What a statement may leave behind for certain reasons of grammar.

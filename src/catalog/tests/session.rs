@@ -63,7 +63,7 @@ fn a_statement_leaves_these_effects_in_its_session() {
             ("select pg_advisory_unlock_all()", "release"),
             ("select currval('ids')", "sequence_state"),
             ("select lastval()", "sequence_state"),
-            ("select nextval('ids')", ""),
+            ("select nextval('ids')", "nextval"),
             ("select setseed(0.5)", "set_parameter"),
             ("select random()", ""),
             ("listen a; create temp table t (a int)", "listen temp"),
