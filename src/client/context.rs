@@ -29,7 +29,10 @@ use crate::{
 /// Finds what the configuration names; implemented by the composition root.
 pub trait Directory: Send + Sync {
     /// The database that clients call so, a `*` database included.
-    fn database(&self, name: &str) -> Option<Arc<Database>>;
+    ///
+    /// # Errors
+    /// See [`Unserved`].
+    fn database(&self, name: &str) -> Result<Arc<Database>, Unserved>;
     /// A server has taken this user's login: where nobody else is named for it, the catalog is read as this user.
     /// True if nobody was before.
     fn logged_in(&self, database: &Arc<Database>, user: &str) -> bool;
@@ -46,6 +49,17 @@ pub trait Directory: Send + Sync {
     fn listener(&self, database: &Arc<Database>) -> Option<Arc<Listener>>;
     /// The pool of a member, as clients of this database and user share it.
     fn pool(&self, database: &Arc<Database>, user: &Arc<str>, member: MemberId) -> Option<Arc<Pool>>;
+}
+
+/// Why there is no database of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unserved {
+    /// Nobody serves one.
+    #[error("no such database")]
+    Unknown,
+    /// The fallback entry would make it, but has made as many as there may be, and all of them are in use.
+    #[error("no more databases allowed")]
+    TooMany,
 }
 
 /// A configuration and what was read with it.

@@ -81,6 +81,9 @@ pub enum ClientError {
     /// `max_client_conn`
     #[error("no more connections allowed (max_client_conn)")]
     TooMany,
+    /// The fallback entry has made as many databases as there may be.
+    #[error("no more databases allowed")]
+    TooManyDatabases,
     /// There are as many of its database or its user as there may be.
     #[error("{}", .0.label())]
     Crowded(Crowded),
@@ -200,7 +203,9 @@ impl ClientError {
             Self::Disconnected => (SqlState::ADMIN_SHUTDOWN, "admin forced disconnect".to_owned()),
             Self::DatabaseRemoved => (SqlState::ADMIN_SHUTDOWN, "database removed".to_owned()),
             Self::DatabaseDisabled(name) => (SqlState::PROTOCOL_VIOLATION, format!("database \"{name}\" is disabled")),
-            Self::TooMany | Self::Crowded(_) => (SqlState::TOO_MANY_CONNECTIONS, self.to_string()),
+            Self::TooMany | Self::TooManyDatabases | Self::Crowded(_) => {
+                (SqlState::TOO_MANY_CONNECTIONS, self.to_string())
+            }
             Self::ServerDown => (SqlState::PROTOCOL_VIOLATION, self.to_string()),
             Self::Overdue(overdue) => (SqlState::PROTOCOL_VIOLATION, overdue.label().to_owned()),
         };

@@ -236,7 +236,7 @@ async fn guest(io: &Endpoint, luggage: &Luggage, context: &Arc<Context>) -> Resu
     let settings = context.settings();
     let unknown = || ClientError::NoSuchDatabase(luggage.database.clone());
     let section = settings.config.database(&luggage.database).ok_or_else(unknown)?;
-    let database = context.directory.database(&luggage.database).ok_or_else(unknown)?;
+    let database = context.directory.database(&luggage.database).map_err(|_| unknown())?;
     let server_user: Arc<str> = section.user.as_deref().unwrap_or(&luggage.user).into();
     let pool = context.directory.pool(&database, &server_user, database.primary()).ok_or_else(unknown)?;
     if context.directory.logged_in(&database, &server_user) {

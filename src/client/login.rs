@@ -15,7 +15,7 @@ use super::{
     admission::Admission,
     authenticate::{Claim, Target, authenticate},
     cancel::OwnKey,
-    context::{Context, Settings},
+    context::{Context, Settings, Unserved},
     encryption::first_packet,
     hand_over::OPTION,
     replication::{self, Replica, Replication},
@@ -296,7 +296,10 @@ async fn welcome(
     let unknown = || ClientError::NoSuchDatabase(name.clone());
     let section = settings.config.database(&request.database).filter(|_| is_name(&request.database));
     let section = section.ok_or_else(unknown)?;
-    let database = context.directory.database(&request.database).ok_or_else(unknown)?;
+    let database = context.directory.database(&request.database).map_err(|unserved| match unserved {
+        Unserved::Unknown => unknown(),
+        Unserved::TooMany => ClientError::TooManyDatabases,
+    })?;
     if context.directory.is_disabled(&request.database) {
         return Err(ClientError::DatabaseDisabled(request.database));
     }

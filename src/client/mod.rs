@@ -40,7 +40,9 @@ use std::{
 
 pub use admission::Admissions;
 pub use cancel_key::OwnKey;
-pub use context::{AuthQueryError, Context, Directory, Finding, FoundUser, KeyOwner, Lookup, Parts, Settings};
+pub use context::{
+    AuthQueryError, Context, Directory, Finding, FoundUser, KeyOwner, Lookup, Parts, Settings, Unserved,
+};
 pub use deadlines::{Overdue, enforce};
 pub use error::ClientError;
 pub use info::{Activity, ClientInfo, Signal};

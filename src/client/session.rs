@@ -188,7 +188,7 @@ impl Session {
 
     /// Goes on with the database that is served under the name now; false if there is none.
     pub(super) fn rejoin(&mut self) -> bool {
-        let Some(database) = self.context.directory.database(&self.database.name) else { return false };
+        let Ok(database) = self.context.directory.database(&self.database.name) else { return false };
         self.scope = None;
         self.database = database;
         self.take_catalog(self.database.real.catalog_version());

@@ -249,7 +249,7 @@ impl ConsoleState for View {
         let proxy = self.proxy.upgrade().ok_or(ConsoleError::ShuttingDown)?;
         let served = match target {
             Some(target) => {
-                let found = proxy.installation.find_or_make(&target.database);
+                let found = proxy.installation.find_or_make(&target.database).ok();
                 found.ok_or_else(|| ConsoleError::NoSuchDatabase(target.database.clone()))?
             }
             None => match &proxy.installation.all()[..] {

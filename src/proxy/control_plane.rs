@@ -51,6 +51,8 @@ pub(super) struct ControlPlane {
     listener: OnceLock<Arc<Listener>>,
     watches_members: bool,
     is_started: AtomicBool,
+    /// Whom it asks as, if only because that one has logged in.
+    guest: Option<String>,
     stop: CancellationToken,
     clock: Clock,
 }
@@ -128,6 +130,7 @@ impl ControlPlane {
             listener: OnceLock::new(),
             watches_members: database.caches() || !section.replicas.is_empty(),
             is_started: AtomicBool::new(false),
+            guest: guest.map(str::to_owned),
             stop: shared.stop.child_token(),
             clock: shared.clock,
         }))
@@ -164,6 +167,11 @@ impl ControlPlane {
             Arc::new(listener)
         };
         Arc::clone(self.listener.get_or_init(start))
+    }
+
+    /// See [`Self::new`].
+    pub(super) fn guest(&self) -> Option<&str> {
+        self.guest.as_deref()
     }
 
     /// Are its members sampled?

@@ -1,9 +1,9 @@
 //! Databases and pools by name.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, Weak, atomic::AtomicU64},
-    time::Duration,
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, Weak, atomic::AtomicU64},
+    time::{Duration, Instant},
 };
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -12,19 +12,20 @@ use super::{
     ProcessError,
     control_plane::ControlPlane,
     members::{address, host_in_turn, login_parameters, members, routing_members, section_named},
+    served::Served,
     switches::Switches,
     users::Users,
 };
 use crate::{
     auth::{Secret, scram::ClientKeys},
     cache::{Cells, ResultCache},
-    client::{Directory, Finding, KeyOwner, Settings},
+    client::{Directory, Finding, KeyOwner, Settings, Unserved},
     clock::{Clock, nanos},
     cluster::{Database, DatabaseSettings, Listener, RealDatabase},
     config::{CacheMode, Config, DatabaseConfig},
     net::{Address, SocketOptions},
     pool::{LoginSource, Pool, PoolKey, PoolLimits, Pools, Turns},
-    routing::{Limits, MemberId, MemberState, PrimarySamples, Topology},
+    routing::{Limits, MemberId, PrimarySamples, Topology},
     server::{CachedName, Dialer, Login, Resolver},
 };
 
@@ -48,13 +49,6 @@ pub(super) struct Shared {
     pub handle: tokio::runtime::Handle,
 }
 
-/// A database that is being served.
-pub(super) struct Served {
-    pub database: Arc<Database>,
-    pub section: DatabaseConfig,
-    pub control: OnceLock<Arc<ControlPlane>>,
-}
-
 /// Everything that the configuration names, in force.
 pub(super) struct Installation {
     shared: Shared,
@@ -66,6 +60,10 @@ pub(super) struct Installation {
     /// Held from a change of the switches until every pool follows it.
     switching: Mutex<()>,
     users: Arc<Users>,
+    /// Databases of the fallback entry that no client is connected to, and since when.
+    unattended: Mutex<BTreeMap<String, Instant>>,
+    /// Held while what is served changes: nobody begins to watch what has just been replaced.
+    changing: Mutex<()>,
 }
 
 /// `PGWEIR_ABLATE=invalidation`, in builds with debug assertions: writes void nothing.
@@ -90,26 +88,40 @@ impl Installation {
             cache: Mutex::default(),
             switches: RwLock::default(),
             switching: Mutex::default(),
+            unattended: Mutex::default(),
+            changing: Mutex::default(),
         });
         installation.install(settings)?;
         Ok(installation)
     }
 
-    /// Puts a configuration in force: databases that changed are served anew, those that are gone are closed.
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a configuration in force: databases that changed are served anew, those that are gone are closed. If that
+    /// fails, nothing has changed and nothing is left behind.
     pub(super) fn install(&self, settings: Arc<Settings>) -> Result<(), ProcessError> {
         let config = &settings.config;
-        self.shared.resolver.set_ttls(config.pgbouncer.dns_max_ttl, config.pgbouncer.dns_nxdomain_ttl);
-        self.resize_cache(config);
+        let _turn = self.changing();
+        let cache = self.next_cache(config);
         let mut next = BTreeMap::new();
         for (name, section) in &config.databases {
-            next.insert(name.clone(), self.serve(section, &settings)?);
+            next.insert(name.clone(), self.known_or_built(section, &settings, cache.as_ref())?);
         }
         for served in self.all() {
             let name = &served.section.name;
             if let (false, Some(section)) = (next.contains_key(name), config.database(name)) {
-                next.insert(name.clone(), self.serve(&section, &settings)?);
+                next.insert(name.clone(), self.known_or_built(&section, &settings, cache.as_ref())?);
             }
         }
+        // From here on nothing fails.
+        self.shared.resolver.set_ttls(config.pgbouncer.dns_max_ttl, config.pgbouncer.dns_nxdomain_ttl);
+        if let Some(cache) = &cache {
+            cache.set_max_result_bytes(config.cache.max_result_size as usize);
+        }
+        *self.cache.lock().unwrap_or_else(PoisonError::into_inner) = cache;
+        next.values().for_each(|served| served.start(&self.shared));
         let is_other_tls = self.settings().tls.connect != settings.tls.connect;
         let before = {
             let mut databases = self.databases.write().unwrap_or_else(PoisonError::into_inner);
@@ -151,19 +163,23 @@ impl Installation {
         self.users.maintain();
     }
 
-    fn resize_cache(&self, config: &Config) {
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&*cache, config.cache.enabled) {
-            (None, CacheMode::On) => {
-                *cache = Some(ResultCache::new(config.cache.size, config.cache.max_result_size as usize));
-            }
-            (Some(cache), CacheMode::On) => cache.set_max_result_bytes(config.cache.max_result_size as usize),
-            (_, _) => *cache = None,
-        }
+    fn cache(&self) -> Option<Arc<ResultCache>> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The database as it is served already, if nothing about it has changed.
-    fn serve(&self, section: &DatabaseConfig, settings: &Arc<Settings>) -> Result<Arc<Served>, ProcessError> {
+    /// The one there is, or a new one, if there shall be one.
+    fn next_cache(&self, config: &Config) -> Option<Arc<ResultCache>> {
+        let new = || ResultCache::new(config.cache.size, config.cache.max_result_size as usize);
+        (config.cache.enabled == CacheMode::On).then(|| self.cache().unwrap_or_else(new))
+    }
+
+    /// The database as it is served already, if nothing about it has changed. A new one is watched by nobody yet.
+    fn known_or_built(
+        &self,
+        section: &DatabaseConfig,
+        settings: &Settings,
+        cache: Option<&Arc<ResultCache>>,
+    ) -> Result<Arc<Served>, ProcessError> {
         let wanted = database_settings(&settings.config);
         if let Some(known) = self.find(&section.name) {
             let same_control = self.settings().config.control == settings.config.control;
@@ -172,11 +188,7 @@ impl Installation {
                 return Ok(known);
             }
         }
-        let served = Arc::new(self.build(section, wanted, settings)?);
-        if let Some(control) = served.control.get() {
-            control.start(&self.shared);
-        }
-        Ok(served)
+        Ok(Arc::new(self.build(section, wanted, settings, cache.cloned())?))
     }
 
     fn build(
@@ -184,9 +196,9 @@ impl Installation {
         section: &DatabaseConfig,
         wanted: DatabaseSettings,
         settings: &Settings,
+        cache: Option<Arc<ResultCache>>,
     ) -> Result<Served, ProcessError> {
         let now = self.shared.clock.now();
-        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let names: Vec<Arc<str>> = members(section).into_iter().map(|(name, _)| name.into()).collect();
         let limits = Limits {
             max_lag: nanos(settings.config.routing.max_replica_lag),
@@ -202,7 +214,8 @@ impl Installation {
         }
         let database = Arc::new(Database::new(section.name.as_str().into(), wanted, topology, names, cache, real));
         let control = OnceLock::new();
-        match ControlPlane::new(&database, section, settings, &self.shared, None) {
+        let guest = before.as_ref().and_then(|before| before.control.get()?.guest());
+        match ControlPlane::new(&database, section, settings, &self.shared, guest) {
             Ok(plane) => _ = control.set(plane),
             Err(error) if needs_control => return Err(error),
             Err(error) => tracing::debug!(%error, "the first user who logs in will be asked as"),
@@ -254,25 +267,71 @@ impl Installation {
     }
 
     /// The database of that name; one that only `*` names is made when it is first asked for.
-    pub(super) fn find_or_make(&self, name: &str) -> Option<Arc<Served>> {
+    pub(super) fn find_or_make(&self, name: &str) -> Result<Arc<Served>, Unserved> {
+        self.unattended().remove(name);
         if let Some(found) = self.find(name) {
-            return Some(found);
+            return Ok(found);
+        }
+        let _turn = self.changing();
+        // Somebody else may have made it meanwhile.
+        if let Some(found) = self.find(name) {
+            return Ok(found);
         }
         let settings = self.settings();
-        let section = settings.config.database(name)?.into_owned();
-        let served = match self.serve(&section, &settings) {
-            Ok(served) => served,
-            Err(error) => {
-                tracing::error!(db = name, %error, "database cannot be served");
-                return None;
-            }
-        };
-        let mut databases = self.databases.write().unwrap_or_else(PoisonError::into_inner);
-        if databases.len() >= settings.config.databases.len() + MAX_FALLBACK_DATABASES {
+        let section = settings.config.database(name).ok_or(Unserved::Unknown)?;
+        let built = self.build(&section, database_settings(&settings.config), &settings, self.cache());
+        let served = Arc::new(built.map_err(|error| {
+            tracing::error!(db = name, %error, "database cannot be served");
+            Unserved::Unknown
+        })?);
+        if !self.make_room(&settings.config) {
             tracing::warn!(db = name, "too many databases of the fallback entry");
-            return None;
+            return Err(Unserved::TooMany);
         }
-        Some(Arc::clone(databases.entry(name.to_owned()).or_insert(served)))
+        self.databases.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), Arc::clone(&served));
+        served.start(&self.shared);
+        Ok(served)
+    }
+
+    fn unattended(&self) -> MutexGuard<'_, BTreeMap<String, Instant>> {
+        self.unattended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the fallback entry has made.
+    pub(super) fn made(&self, config: &Config) -> Vec<Arc<Served>> {
+        let mut made = self.all();
+        made.retain(|served| !config.databases.contains_key(&served.section.name));
+        made
+    }
+
+    /// Clients are connected to these databases and to no other.
+    pub(super) fn note_attended(&self, config: &Config, attended: &HashSet<Arc<str>>, now: Instant) {
+        let made = self.made(config).into_iter().filter(|served| !attended.contains(&served.database.name));
+        let mut unattended = self.unattended();
+        let before = std::mem::take(&mut *unattended);
+        let since = |name: &str| before.get(name).copied().unwrap_or(now);
+        unattended.extend(made.map(|served| (served.section.name.clone(), since(&served.section.name))));
+    }
+
+    /// Is there room for one more that the fallback entry makes? The one that nobody has used for the longest time gives
+    /// its place.
+    fn make_room(&self, config: &Config) -> bool {
+        if self.made(config).len() < MAX_FALLBACK_DATABASES {
+            return true;
+        }
+        let is_idle = |name: &str| {
+            let counts = self.pools_of(name).into_iter().map(|pool| pool.counts());
+            counts.into_iter().all(|counts| counts.active + counts.login + counts.waiting == 0)
+        };
+        let longest = {
+            let unattended = self.unattended();
+            let idle = unattended.iter().filter(|(name, _)| is_idle(name) && !self.switches().is_paused(name));
+            idle.min_by_key(|(_, since)| **since).map(|(name, _)| name.clone())
+        };
+        let Some(name) = longest else { return false };
+        tracing::info!(db = %name, "database of the fallback entry forgotten: another one needs its place");
+        self.remove(&name);
+        true
     }
 
     fn limits(settings: &Settings, section: &DatabaseConfig, user: &str) -> PoolLimits {
@@ -339,6 +398,12 @@ impl Installation {
 
     /// A database of the fallback entry is made anew when it is asked for again.
     pub(super) fn forget(&self, name: &str) {
+        let _turn = self.changing();
+        self.remove(name);
+    }
+
+    fn remove(&self, name: &str) {
+        self.unattended().remove(name);
         let forgotten = self.databases.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         if let Some(served) = forgotten {
             self.shared.pools.retain(|key| *key.database != *name);
@@ -381,22 +446,6 @@ impl Installation {
     }
 }
 
-impl Served {
-    /// State of the member of that name, if it will be the same server.
-    fn state_of(&self, next: &DatabaseConfig, member: &str) -> Option<&MemberState> {
-        let (here, there) = (section_named(&self.section, member)?, section_named(next, member)?);
-        let id = self.database.member_named(member).filter(|_| !here.needs_new_connections(there))?;
-        self.database.topology.member(id).map(|member| &*member.state)
-    }
-
-    pub(super) fn stop(&self) {
-        self.database.retire();
-        if let Some(control) = self.control.get() {
-            control.stop();
-        }
-    }
-}
-
 fn login(
     settings: &Settings,
     section: &DatabaseConfig,
@@ -429,18 +478,18 @@ fn database_settings(config: &Config) -> DatabaseSettings {
 }
 
 impl Directory for Installation {
-    fn database(&self, name: &str) -> Option<Arc<Database>> {
+    fn database(&self, name: &str) -> Result<Arc<Database>, Unserved> {
         self.find_or_make(name).map(|served| Arc::clone(&served.database))
     }
 
     fn logged_in(&self, database: &Arc<Database>, user: &str) -> bool {
-        let Some(served) = self.find_or_make(&database.name).filter(|served| served.control.get().is_none()) else {
+        let Some(served) = self.find(&database.name).filter(|served| served.control.get().is_none()) else {
             return false;
         };
         match ControlPlane::new(&served.database, &served.section, &self.settings(), &self.shared, Some(user)) {
             Ok(plane) => {
-                served.control.get_or_init(|| plane).start(&self.shared);
-                true
+                let _turn = self.changing();
+                served.watch(plane, &self.shared)
             }
             Err(error) => {
                 tracing::warn!(%error, "catalog cannot be read");
@@ -461,7 +510,7 @@ impl Directory for Installation {
     }
 
     fn listener(&self, database: &Arc<Database>) -> Option<Arc<Listener>> {
-        let served = self.find_or_make(&database.name)?;
+        let served = self.find_or_make(&database.name).ok()?;
         Some(served.control.get()?.listener(&self.shared))
     }
 
@@ -480,7 +529,7 @@ impl Directory for Installation {
     }
 
     fn pool(&self, database: &Arc<Database>, user: &Arc<str>, member: MemberId) -> Option<Arc<Pool>> {
-        let served = self.find_or_make(&database.name)?;
+        let served = self.find_or_make(&database.name).ok()?;
         // The caller's numbers may be those before a RELOAD.
         let member = Arc::clone(database.member_name(member)?);
         section_named(&served.section, &member)?;
@@ -489,3 +538,6 @@ impl Directory for Installation {
         self.shared.pools.get_or_try_insert(&key, make)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,7 +81,7 @@ impl HttpState for Pages {
             },
             None => proxy.installation.all(),
         };
-        let is_reachable = |served: &Arc<super::directory::Served>| {
+        let is_reachable = |served: &Arc<super::served::Served>| {
             let database = &served.database;
             let primary = database.topology.member(database.primary());
             let is_watched = served.control.get().is_some_and(|control| control.watches_members());

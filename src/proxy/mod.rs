@@ -9,6 +9,7 @@ mod http;
 mod listen;
 mod members;
 mod process;
+mod served;
 mod service_manager;
 mod signals;
 mod switches;

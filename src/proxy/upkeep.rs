@@ -62,7 +62,7 @@ pub(super) fn start(proxy: &Arc<Proxy>) {
 #[derive(Default)]
 struct Upkeep {
     /// Databases of the fallback entry that nobody uses, and since when.
-    unused: HashMap<String, Instant>,
+    unused: HashMap<Arc<str>, Instant>,
     /// Names that are being looked up again.
     looking_up: Option<JoinHandle<()>>,
 }
@@ -117,18 +117,21 @@ impl Upkeep {
     /// `autodb_idle_timeout`
     fn forget_unused_databases(&mut self, proxy: &Proxy, config: &Config) {
         let limit = config.pgbouncer.autodb_idle_timeout;
-        let served = proxy.installation.all();
-        let made = served.iter().filter(|served| !config.databases.contains_key(&served.section.name));
-        let made: Vec<_> = made.map(|served| served.section.name.clone()).collect();
+        let made: Vec<_> =
+            proxy.installation.made(config).iter().map(|served| Arc::clone(&served.database.name)).collect();
+        let attended: HashSet<_> = match made.is_empty() {
+            true => HashSet::new(),
+            false => proxy.context.clients.iter().map(|client| Arc::clone(&client.database)).collect(),
+        };
+        let now = Instant::now();
+        proxy.installation.note_attended(config, &attended, now);
         if made.is_empty() || limit.is_zero() {
             self.unused.clear();
             return;
         }
-        let clients = proxy.context.clients.iter().map(|client| client.database.to_string());
         let pools = proxy.context.pools.all().into_iter();
         let busy = pools.filter(|pool| !pool.servers().is_empty() || pool.counts().waiting > 0);
-        let in_use: HashSet<_> = clients.chain(busy.map(|pool| pool.key().database.to_string())).collect();
-        let now = Instant::now();
+        let in_use: HashSet<_> = busy.map(|pool| Arc::clone(&pool.key().database)).chain(attended).collect();
         self.unused.retain(|name, _| made.contains(name) && !in_use.contains(name));
         for name in made.iter().filter(|name| !in_use.contains(*name)) {
             let since = *self.unused.entry(name.clone()).or_insert(now);
@@ -161,7 +164,7 @@ fn attached(proxy: &Proxy, config: &Config) -> HashSet<PoolUser> {
 fn make_forced_pools(proxy: &Proxy, config: &Config) {
     for section in config.databases.values().filter(|section| config.min_pool_size(section) > 0) {
         let Some(user) = section.user.as_deref() else { continue };
-        let Some(database) = proxy.installation.database(&section.name) else { continue };
+        let Ok(database) = proxy.installation.database(&section.name) else { continue };
         let user: Arc<str> = user.into();
         for member in 0..=section.replicas.len() {
             // It is in the register from now on.

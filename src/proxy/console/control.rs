@@ -33,7 +33,7 @@ async fn wait_until(mut condition: impl FnMut() -> bool) {
 /// A name that is configured, or that `*` makes a database of.
 fn known(proxy: &Proxy, database: Option<&str>) -> Done {
     match database {
-        Some(name) if proxy.installation.find_or_make(name).is_none() => {
+        Some(name) if proxy.installation.find_or_make(name).is_err() => {
             Err(ConsoleError::NoSuchDatabase(name.to_owned()))
         }
         _ => Ok(()),

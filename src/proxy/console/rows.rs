@@ -12,7 +12,7 @@ use crate::{
     config::{CacheMode, ReadYourWrites},
     net::{Peer, tls::TlsFacts},
     pool::Pool,
-    proxy::{Proxy, directory, figures, members},
+    proxy::{Proxy, figures, members, served::Served},
     routing::MemberId,
     server::ServerInfo,
 };
@@ -119,7 +119,7 @@ pub(in crate::proxy) fn users(proxy: &Proxy) -> Vec<UserRow> {
     names.into_iter().map(row).collect()
 }
 
-pub(super) fn replica_row(proxy: &Proxy, served: &directory::Served, id: MemberId) -> Option<ReplicaRow> {
+pub(super) fn replica_row(proxy: &Proxy, served: &Served, id: MemberId) -> Option<ReplicaRow> {
     let database = &served.database;
     let member = database.topology.member(id)?;
     let section = members::member_section(&served.section, id)?;
