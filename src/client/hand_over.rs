@@ -30,7 +30,7 @@ use crate::{
 
 /// Option of the start-up packet by which a process asks another one for its clients; the number is the version of what
 /// they say to each other then.
-pub const OPTION: &str = "_pq_.pgweir_hand_over_1";
+pub const OPTION: &str = "_pq_.pgweir_hand_over_2";
 /// Clients on their way that the other process has not confirmed.
 pub const UNDER_WAY: usize = 64;
 /// A client with longer texts than this stays where it is.

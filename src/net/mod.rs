@@ -3,6 +3,7 @@
 mod buffers;
 mod courier;
 mod endpoint;
+mod life;
 mod listener;
 mod socket_options;
 mod stream;
@@ -10,6 +11,7 @@ pub mod tls;
 
 pub use courier::Courier;
 pub use endpoint::{Endpoint, HIGH_WATER_BYTES, Inbox, Outbox, PeerError, Pumped, Side, poll_pump};
+pub use life::Life;
 pub use listener::{Accepted, Acceptor, Listener, SharedListener};
 pub use socket_options::SocketOptions;
 pub use stream::{Address, Local, Peer, Stream};

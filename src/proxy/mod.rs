@@ -37,7 +37,7 @@ use self::{
     directory::Installation,
     process::PidFile,
     signals::HeldBack,
-    takeover::{Listening, Predecessor},
+    takeover::{Listening, Predecessor, Way},
     workers::Workers,
 };
 use crate::{
@@ -46,7 +46,7 @@ use crate::{
     clock::Clock,
     config::{CacheMode, Config, LogFormat},
     insight::{Insight, InsightSettings},
-    net::Listener,
+    net::{Life, Listener},
     pool::Pools,
     server::Resolver,
     telemetry::{
@@ -107,6 +107,8 @@ pub(crate) struct Proxy {
     cancel: CancellationToken,
     workers: OnceLock<Weak<Workers>>,
     listening: Listening,
+    /// What other processes wait for.
+    life: Life,
     pidfile: Arc<PidFile>,
     has_http: AtomicBool,
     /// False while another process accepts in place of this one.
@@ -179,7 +181,7 @@ fn start(options: &Options, config: Config, logging: Logging) -> Result<(), Proc
     let held_back = signals::HeldBack::new()?;
     let predecessor = if options.reboot { Predecessor::find(&settings.config)? } else { None };
     let (predecessor, listeners) = match predecessor {
-        Some(Predecessor { stream, listeners }) => (Some(stream), listeners),
+        Some(Predecessor { way, listeners }) => (Some(way), listeners),
         None => {
             process::check_pidfile(&settings.config)?;
             (None, listen::open(&settings.config)?)
@@ -212,7 +214,7 @@ struct Found {
     logging: Logging,
     options: Options,
     listeners: Vec<Listener>,
-    predecessor: Option<std::os::unix::net::UnixStream>,
+    predecessor: Option<Way>,
     pidfile: Arc<PidFile>,
     held_back: HeldBack,
 }
@@ -232,10 +234,10 @@ async fn serve(settings: Settings, found: Found) -> Result<(), ProcessError> {
     proxy.installation.wait_for_catalogs(FIRST_CATALOGS).await;
     warn_of_settings_without_effect(&settings.config);
     tracing::info!(version = crate::admin::VERSION, workers = workers.len(), "process up");
-    if let Some(stream) = predecessor {
-        Predecessor::follow(stream, &proxy).await.map_err(ProcessError::TakeOver)?;
+    match predecessor {
+        Some(way) => way.follow(&proxy).await.map_err(ProcessError::TakeOver)?,
+        None => _ = proxy.tracker.spawn(takeover::give_place(Arc::clone(&proxy))),
     }
-    proxy.tracker.spawn(takeover::give_place(Arc::clone(&proxy)));
     service_manager::ready();
     listen::accept_until_stopped(&proxy, listeners, &workers).await?;
     proxy.cancel.cancel();
@@ -280,6 +282,7 @@ fn build(
             handle: tokio::runtime::Handle::current(),
         },
     )?;
+    let life = Life::of_this_process().map_err(ProcessError::Runtime)?;
     let mut mock_key = [0; 32];
     getrandom::fill(&mut mock_key).map_err(|_| ProcessError::Random)?;
     let (stop, _) = watch::channel(Stop::No);
@@ -304,6 +307,7 @@ fn build(
             options,
             stop,
             listening,
+            life,
             pidfile,
             alone,
             changing: Mutex::default(),

@@ -172,6 +172,15 @@ impl PidFile {
         Ok(())
     }
 
+    /// Writes the number of the calling process, whatever is in the file.
+    pub(super) fn replace(&self) -> Result<(), ProcessError> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let written = fs::write(path, format!("{}\n", std::process::id()));
+        written.map_err(|source| ProcessError::PidFile { path: path.clone(), source })?;
+        self.is_ours.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Removes it, if it is ours.
     pub(super) fn remove(&self) {
         let ours = self.path.as_ref().filter(|_| self.is_ours.swap(false, Ordering::Relaxed));

@@ -3,17 +3,18 @@
 //! not confirmed are served on by the old one.
 //!
 //! A confirmation counts only if it could be sent: the old process shuts the connection down before it takes back what
-//! has not been confirmed, and the new one serves nobody whose confirmation was refused.
+//! has not been confirmed, and the new one serves nobody whose confirmation was refused. In the same way they agree on
+//! who goes on at last: the old process says [`Message::Done`], and the place is the new one's if its
+//! [`Message::Taken`] could be sent. Where the connection ends before that, the new one ends as well, unless the old
+//! one has; each holds a [`Life`] of the other, so that neither has to guess. And neither caches before the other has
+//! ended.
 
 use std::{
     collections::BTreeMap,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -32,7 +33,7 @@ use crate::{
         hand_over::{self, Leaving, Luggage, UNDER_WAY},
     },
     config::Config,
-    net::{Courier, Listener, SharedListener},
+    net::{Courier, Life, Listener, SharedListener},
     protocol::startup,
 };
 
@@ -40,6 +41,8 @@ use crate::{
 const START: Duration = Duration::from_secs(60);
 /// How long a message between the two may take.
 const MESSAGE: Duration = Duration::from_secs(10);
+/// A process that has closed the connection and lives for longer serves on.
+const END: Duration = Duration::from_secs(10);
 /// How often the old process looks whether anybody is left.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -48,9 +51,9 @@ const LOOK: Duration = Duration::from_millis(50);
 enum Message {
     /// With the descriptor of a listening socket, and the path of its file.
     Listener { path: Option<PathBuf> },
-    /// That was the last one.
+    /// That was the last one. With the life of the old process.
     Complete,
-    /// The new process serves.
+    /// The new process serves. With its life.
     Ready,
     /// The old process accepts nobody any more and has left its pidfile.
     Yours,
@@ -62,22 +65,27 @@ enum Message {
     Cancel { key: OwnKey },
     /// The new process has been told to stop, and so is the old one.
     Stop,
+    /// The old process has nobody left, or no more time for them. Until it hears that its place is taken it goes on.
+    Done,
+    /// From here on the place is the new one's.
+    Taken,
 }
 
 fn unexpected() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the other process says something else than expected")
 }
 
-async fn send(courier: &Courier, message: &Message, descriptor: Option<&OwnedFd>) -> io::Result<()> {
+async fn send(courier: &Courier, message: &Message, descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let body = serde_json::to_vec(message)?;
-    timeout(MESSAGE, courier.send(&body, descriptor.map(AsFd::as_fd))).await?
+    timeout(MESSAGE, courier.send(&body, descriptor)).await?
 }
 
 /// Cancel safe.
 async fn receive(courier: &Courier) -> io::Result<(Message, Option<OwnedFd>)> {
     let body = courier.receive().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
     let message = serde_json::from_slice(&body)?;
-    let has_descriptor = matches!(message, Message::Listener { .. } | Message::Client { .. });
+    let has_descriptor =
+        matches!(message, Message::Listener { .. } | Message::Client { .. } | Message::Complete | Message::Ready);
     Ok((message, if has_descriptor { courier.descriptor() } else { None }))
 }
 
@@ -101,9 +109,11 @@ impl Listening {
         ours.map(|listener| Ok((listener.socket.try_clone()?, listener.path.clone()))).collect()
     }
 
-    /// What keeps the files when it is set.
-    fn files(&self) -> Vec<Arc<AtomicBool>> {
-        self.sockets().iter().filter_map(|listener| listener.is_given_away.clone()).collect()
+    /// Who removes the files in the end: another process, or this one.
+    fn give_files_away(&self, is_given_away: bool) {
+        for file in self.sockets().iter().filter_map(|listener| listener.is_given_away.as_ref()) {
+            file.store(is_given_away, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn close(&self) {
@@ -113,10 +123,22 @@ impl Listening {
 
 /// The process that serves here, seen from the one that follows it.
 pub(super) struct Predecessor {
-    /// The connection to it.
-    pub(super) stream: std::os::unix::net::UnixStream,
+    /// The way to it.
+    pub(super) way: Way,
     /// Its sockets.
     pub(super) listeners: Vec<Listener>,
+}
+
+/// The way to the process that serves here.
+pub(super) struct Way {
+    stream: std::os::unix::net::UnixStream,
+    life: Life,
+}
+
+/// What the new process has to confirm, in order.
+enum Arrival {
+    Client(u64, Box<Leaving>),
+    Done,
 }
 
 impl Predecessor {
@@ -148,87 +170,138 @@ impl Predecessor {
         stream.write_all(&packet).await?;
         let courier = Courier::new(stream);
         let mut listeners = Vec::new();
-        loop {
+        let life = loop {
             match receive(&courier).await? {
                 (Message::Listener { path: Some(path) }, Some(socket)) => {
                     listeners.push(Listener::adopt_unix(socket, path)?)
                 }
                 (Message::Listener { path: None }, Some(socket)) => listeners.push(Listener::adopt_tcp(socket)?),
-                (Message::Complete, _) => break,
+                (Message::Complete, Some(life)) => break Life::of_sender(life),
                 _ => return Err(unexpected()),
             }
-        }
-        Ok(Self { stream: courier.into_stream().into_std()?, listeners })
+        };
+        Ok(Self { way: Way { stream: courier.into_stream().into_std()?, life }, listeners })
     }
+}
 
-    /// Tells it to give up its place, and takes its clients in until it has gone.
-    pub(super) async fn follow(stream: std::os::unix::net::UnixStream, proxy: &Arc<Proxy>) -> io::Result<()> {
+impl Way {
+    /// Tells it to give up its place, and takes its clients in until it has gone. Then this process may be followed.
+    pub(super) async fn follow(self, proxy: &Arc<Proxy>) -> io::Result<()> {
+        let Self { stream, life } = self;
         let courier = Arc::new(Courier::new(UnixStream::from_std(stream)?));
-        send(&courier, &Message::Ready, None).await?;
+        send(&courier, &Message::Ready, Some(proxy.life.descriptor())).await?;
         let (Message::Yours, _) = timeout(MESSAGE, receive(&courier)).await?? else { return Err(unexpected()) };
-        for file in proxy.listening.files() {
-            file.store(false, Ordering::Relaxed);
-        }
         if let Err(error) = proxy.pidfile.write() {
             tracing::error!(%error, "pidfile not written");
         }
-        let (keys, unknown_keys) = mpsc::channel(UNDER_WAY);
-        let (arrived, arrivals) = mpsc::channel(UNDER_WAY);
-        proxy.context.hand_over.set_unknown_keys(Some(keys));
-        let sending = tokio::spawn(confirm(Arc::clone(&courier), arrivals, unknown_keys, Arc::clone(proxy)));
         let proxy = Arc::clone(proxy);
         proxy.tracker.clone().spawn(async move {
-            let mut count = 0;
-            // Cancel safe: when the process stops, what has not been confirmed stays with the old one.
-            let receiving = async {
-                while let Ok((Message::Client { number, luggage }, Some(socket))) = receive(&courier).await {
-                    count += 1;
-                    if arrived.send((number, Leaving { luggage: *luggage, socket })).await.is_err() {
-                        break;
-                    }
-                }
-            };
-            tokio::select! {
-                () = receiving => {}
-                () = proxy.cancel.cancelled() => {}
+            let is_taken = take_in(&courier, &proxy).await;
+            drop(courier);
+            if is_taken {
+                proxy.listening.give_files_away(false);
             }
-            drop(arrived);
-            proxy.context.hand_over.set_unknown_keys(None);
-            let _ended = sending.await;
-            tracing::info!(clients = count, "old process has gone, resuming work");
-            proxy.stand_alone().await;
+            if proxy.is_stopping() {
+                return;
+            }
+            if !is_taken && !has_ended(&proxy, &life).await {
+                tracing::error!("the old process has taken its place back, this one ends");
+                proxy.stop(Stop::WaitForServers);
+                return;
+            }
+            proxy.listening.give_files_away(false);
+            proxy.is_accepting.send_replace(true);
+            if wait_for_end(&proxy, &life).await {
+                tracing::info!("old process has gone, resuming work");
+                proxy.stand_alone().await;
+                give_place(proxy).await;
+            }
         });
         Ok(())
     }
 }
 
-/// The only one who sends: confirmations, each before its client is served, and cancel requests.
+/// The connection has ended without a word: has the other process? Nobody is accepted before that is known.
+async fn has_ended(proxy: &Proxy, life: &Life) -> bool {
+    proxy.is_accepting.send_replace(false);
+    matches!(timeout(END, life.end()).await, Ok(Ok(())))
+}
+
+/// Waits until the other process has ended; false if this one does before.
+async fn wait_for_end(proxy: &Proxy, life: &Life) -> bool {
+    // Both branches are cancel safe.
+    let ended = tokio::select! {
+        () = proxy.cancel.cancelled() => return false,
+        ended = life.end() => ended,
+    };
+    if let Err(error) = &ended {
+        tracing::error!(%error, "no word about the end of the other process: cache and replicas stay unused");
+    }
+    ended.is_ok()
+}
+
+/// Serves the clients that come; true once the place is ours.
+async fn take_in(courier: &Arc<Courier>, proxy: &Arc<Proxy>) -> bool {
+    let (keys, unknown_keys) = mpsc::channel(UNDER_WAY);
+    let (arrived, arrivals) = mpsc::channel(UNDER_WAY);
+    proxy.context.hand_over.set_unknown_keys(Some(keys));
+    let confirming = tokio::spawn(confirm(Arc::clone(courier), arrivals, unknown_keys, Arc::clone(proxy)));
+    // Cancel safe: when the process stops, what has not been confirmed stays with the old one.
+    let receiving = async {
+        loop {
+            let arrival = match receive(courier).await {
+                Ok((Message::Client { number, luggage }, Some(socket))) => {
+                    Arrival::Client(number, Box::new(Leaving { luggage: *luggage, socket }))
+                }
+                Ok((Message::Done, _)) => Arrival::Done,
+                _ => return,
+            };
+            let is_last = matches!(arrival, Arrival::Done);
+            if arrived.send(arrival).await.is_err() || is_last {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = receiving => {}
+        () = proxy.cancel.cancelled() => {}
+    }
+    drop(arrived);
+    proxy.context.hand_over.set_unknown_keys(None);
+    confirming.await.unwrap_or(false)
+}
+
+/// The only one who sends: confirmations, each before its client is served, and cancel requests. True if the last was
+/// that the place is taken.
 async fn confirm(
     courier: Arc<Courier>,
-    mut arrivals: mpsc::Receiver<(u64, Leaving)>,
+    mut arrivals: mpsc::Receiver<Arrival>,
     mut unknown_keys: mpsc::Receiver<OwnKey>,
     proxy: Arc<Proxy>,
-) {
+) -> bool {
     loop {
         // Both branches are cancel safe.
-        tokio::select! {
-            arrived = arrivals.recv() => {
-                let Some((number, client)) = arrived else {
+        let sent = tokio::select! {
+            arrived = arrivals.recv() => match arrived {
+                Some(Arrival::Client(number, client)) => {
+                    let sent = send(&courier, &Message::Adopted { number }, None).await;
+                    if sent.is_ok() {
+                        proxy.adopt(*client);
+                    }
+                    sent
+                }
+                Some(Arrival::Done) => return send(&courier, &Message::Taken, None).await.is_ok(),
+                None => {
                     if proxy.is_stopping() && send(&courier, &Message::Stop, None).await.is_err() {
                         tracing::debug!("the old process has gone already");
                     }
-                    return;
-                };
-                if send(&courier, &Message::Adopted { number }, None).await.is_err() {
-                    return;
+                    return false;
                 }
-                proxy.adopt(client);
-            }
-            Some(key) = unknown_keys.recv() => {
-                if send(&courier, &Message::Cancel { key }, None).await.is_err() {
-                    return;
-                }
-            }
+            },
+            Some(key) = unknown_keys.recv() => send(&courier, &Message::Cancel { key }, None).await,
+        };
+        if sent.is_err() {
+            return false;
         }
     }
 }
@@ -245,48 +318,75 @@ pub(super) async fn give_place(proxy: Arc<Proxy>) {
             return;
         }
         tracing::info!("another process takes over");
-        match introduce(&proxy, &successor).await {
-            Ok(()) => {}
+        let life = match introduce(&proxy, &successor).await {
+            Ok(life) => life,
             Err(error) => {
                 tracing::warn!(%error, "the other process did not start, this one serves on");
                 continue;
             }
-        }
+        };
         let mut leaving = Departure::begin(&proxy);
-        match leaving.run(&proxy, &successor).await {
-            Ok(stop) => {
+        let end = match leaving.run(&proxy, &successor).await {
+            Ok(end) => end,
+            Err(error) => {
+                tracing::warn!(%error, "the other process does not answer");
+                leaving.take_back(&proxy, &successor).await
+            }
+        };
+        match end {
+            End::Taken => {
                 tracing::info!(clients = leaving.next, "clients are handed over");
                 proxy.context.hand_over.begin(None);
-                for file in proxy.listening.files() {
-                    file.store(true, Ordering::Relaxed);
-                }
-                proxy.stop(stop);
-                return;
+                proxy.listening.give_files_away(true);
+                return proxy.stop(Stop::Now);
             }
-            Err(error) => {
-                tracing::warn!(%error, "the other process is gone, this one serves on");
-                leaving.take_back(&proxy, &successor).await;
+            End::Stop => {
+                proxy.context.hand_over.begin(None);
+                return proxy.stop(Stop::WaitForClients);
+            }
+            End::TakenBack => {
+                tracing::warn!("the other process has not taken the place, this one serves on");
+                drop(successor);
+                if !wait_for_end(&proxy, &life).await {
+                    return;
+                }
+                if let Err(error) = proxy.pidfile.replace() {
+                    tracing::error!(%error, "pidfile not written");
+                }
+                proxy.stand_alone().await;
             }
         }
     }
 }
 
 /// Nothing has changed if this fails.
-async fn introduce(proxy: &Proxy, successor: &Courier) -> io::Result<()> {
+async fn introduce(proxy: &Proxy, successor: &Courier) -> io::Result<Life> {
     for (listener, path) in proxy.listening.copies()? {
-        send(successor, &Message::Listener { path }, Some(&listener)).await?;
+        send(successor, &Message::Listener { path }, Some(listener.as_fd())).await?;
     }
-    send(successor, &Message::Complete, None).await?;
+    send(successor, &Message::Complete, Some(proxy.life.descriptor())).await?;
     match timeout(START, receive(successor)).await?? {
-        (Message::Ready, _) => Ok(()),
+        (Message::Ready, Some(life)) => Ok(Life::of_sender(life)),
         _ => Err(unexpected()),
     }
+}
+
+/// What has become of the place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// It is the new one's.
+    Taken,
+    /// The new one has been told to stop, and both do.
+    Stop,
+    /// This process goes on.
+    TakenBack,
 }
 
 /// Clients that leave this process.
 struct Departure {
     leaving: mpsc::Receiver<Leaving>,
-    unconfirmed: BTreeMap<u64, Leaving>,
+    /// With the time when they were sent.
+    unconfirmed: BTreeMap<u64, (Instant, Leaving)>,
     next: u64,
 }
 
@@ -304,7 +404,7 @@ impl Departure {
     }
 
     /// Until nobody is left but the console's guests, or nobody may stay any longer.
-    async fn run(&mut self, proxy: &Arc<Proxy>, successor: &Courier) -> io::Result<Stop> {
+    async fn run(&mut self, proxy: &Arc<Proxy>, successor: &Courier) -> io::Result<End> {
         send(successor, &Message::Yours, None).await?;
         let patience = proxy.context.settings().config.pgbouncer.shutdown_timeout;
         let began = Instant::now();
@@ -316,47 +416,72 @@ impl Departure {
                 received = receive(successor) => match received?.0 {
                     Message::Adopted { number } => _ = self.unconfirmed.remove(&number),
                     Message::Cancel { key } => proxy.cancel_here(key),
-                    Message::Stop => return Ok(Stop::WaitForClients),
+                    Message::Stop => return Ok(End::Stop),
                     _ => return Err(unexpected()),
                 },
                 Some(client) = self.leaving.recv(), if self.unconfirmed.len() < UNDER_WAY => {
                     let number = self.next;
                     self.next += 1;
-                    let Leaving { luggage, socket } = self.unconfirmed.entry(number).or_insert(client);
+                    let sent = self.unconfirmed.entry(number).or_insert((Instant::now(), client));
+                    let (_, Leaving { luggage, socket }) = sent;
                     let message = Message::Client { number, luggage: Box::new(luggage.clone()) };
-                    send(successor, &message, Some(socket)).await?;
+                    send(successor, &message, Some(socket.as_fd())).await?;
                 }
                 _ = look.tick() => {
+                    if self.unconfirmed.first_key_value().is_some_and(|(_, (sent, _))| sent.elapsed() >= MESSAGE) {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
                     let is_late = !patience.is_zero() && began.elapsed() >= patience;
                     if self.unconfirmed.is_empty() && self.leaving.is_empty() && (is_late || proxy.serves_nobody()) {
-                        return Ok(Stop::Now);
+                        return Self::finish(proxy, successor).await;
                     }
                 }
             }
         }
     }
 
-    /// The other process can confirm nobody any more; whom it has not confirmed is served here again.
-    async fn take_back(mut self, proxy: &Arc<Proxy>, successor: &Courier) {
+    /// Offers the place.
+    async fn finish(proxy: &Arc<Proxy>, successor: &Courier) -> io::Result<End> {
+        send(successor, &Message::Done, None).await?;
+        let answer = async {
+            loop {
+                match receive(successor).await?.0 {
+                    Message::Taken => return Ok(End::Taken),
+                    Message::Stop => return Ok(End::Stop),
+                    Message::Cancel { key } => proxy.cancel_here(key),
+                    _ => return Err(unexpected()),
+                }
+            }
+        };
+        timeout(MESSAGE, answer).await?
+    }
+
+    /// The other process can confirm nothing any more. What it has not confirmed is served here again, unless it has
+    /// taken the place.
+    async fn take_back(&mut self, proxy: &Arc<Proxy>, successor: &Courier) -> End {
         proxy.context.hand_over.begin(None);
         successor.shut_down();
+        let mut end = End::TakenBack;
         while let Ok(Ok((message, _))) = timeout(MESSAGE, receive(successor)).await {
-            if let Message::Adopted { number } = message {
-                self.unconfirmed.remove(&number);
+            match message {
+                Message::Adopted { number } => _ = self.unconfirmed.remove(&number),
+                Message::Taken => end = End::Taken,
+                _ => {}
             }
         }
+        if end == End::Taken {
+            return end;
+        }
         self.leaving.close();
-        let mut staying: Vec<Leaving> = self.unconfirmed.into_values().collect();
+        let mut staying: Vec<Leaving> =
+            std::mem::take(&mut self.unconfirmed).into_values().map(|(_, client)| client).collect();
         while let Some(client) = self.leaving.recv().await {
             staying.push(client);
         }
         for client in staying {
             proxy.adopt(client);
         }
-        if let Err(error) = proxy.pidfile.write() {
-            tracing::error!(%error, "pidfile not written");
-        }
         proxy.is_accepting.send_replace(true);
-        proxy.stand_alone().await;
+        end
     }
 }

@@ -2,15 +2,25 @@
 
 use std::{
     fs,
-    io::{Read, Write},
-    os::unix::net::UnixStream,
+    io::{IoSlice, Read, Write},
+    os::{fd::AsFd, unix::net::UnixStream},
     path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
 
+use nix::sys::signal::Signal;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
 use crate::support::{
-    Address, Proxy, RawClient, cluster, cluster::USER, frames, frames::query, programs, scratch::scratch, wait_until,
+    Address, Authority, Proxy, RawClient, Table, cluster,
+    cluster::USER,
+    frames,
+    frames::query,
+    programs,
+    proxy::binary,
+    scratch::{Adopted, scratch},
+    wait_until,
 };
 
 fn started() -> (Proxy, String) {
@@ -129,7 +139,7 @@ struct Impostor(UnixStream);
 impl Impostor {
     fn new(path: &Path) -> Self {
         let mut stream = UnixStream::connect(path).unwrap();
-        let parameters = [("user", "pgbouncer"), ("database", "pgbouncer"), ("_pq_.pgweir_hand_over_1", "1")];
+        let parameters = [("user", "pgbouncer"), ("database", "pgbouncer"), ("_pq_.pgweir_hand_over_2", "1")];
         stream.write_all(&frames::startup(&parameters)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         Self(stream)
@@ -147,6 +157,19 @@ impl Impostor {
         self.0.write_all(&u32::try_from(message.len()).unwrap().to_be_bytes()).unwrap();
         self.0.write_all(message.as_bytes()).unwrap();
     }
+
+    /// That it serves, with the end of a pipe whose other end is open until this process ends.
+    fn is_ready(&mut self) {
+        let (life, held) = std::io::pipe().unwrap();
+        std::mem::forget(held);
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let lives = [life.as_fd()];
+        assert!(control.push(SendAncillaryMessage::ScmRights(&lives)));
+        let message = b"\0\0\0\x07\"Ready\"";
+        let sent = sendmsg(&self.0, &[IoSlice::new(message)], &mut control, SendFlags::empty()).unwrap();
+        assert_eq!(sent, message.len());
+    }
 }
 
 /// Where an impostor connects, and how far it goes before it dies.
@@ -159,32 +182,204 @@ fn the_part_of_the_impostor() {
     let mut new = Impostor::new(Path::new(&path));
     while new.hears() != "\"Complete\"" {}
     if dies_at != "the start" {
-        new.says("\"Ready\"");
+        new.is_ready();
         assert_eq!(new.hears(), "\"Yours\"");
     }
     if dies_at == "the first client" {
         assert!(new.hears().starts_with("{\"Client\""));
     }
+    if dies_at.starts_with("done") {
+        assert_eq!(new.hears(), "\"Done\"");
+    }
+    if dies_at == "done and taken" {
+        new.says("\"Taken\"");
+    }
+}
+
+/// Has a successor come that goes so far and dies.
+fn die_at(proxy: &Proxy, dies_at: &str) {
+    let own = std::env::current_exe().unwrap();
+    let Address::Unix(path) = proxy.unix() else { panic!("no unix socket") };
+    let mut impostor = programs::command(&scratch().reachable(&own));
+    impostor.args(["--exact", "online_restart::the_part_of_the_impostor"]);
+    impostor.env(IMPOSTOR[0], path).env(IMPOSTOR[1], dies_at);
+    assert!(programs::run(impostor).contains("1 passed"));
 }
 
 #[test]
 fn whatever_becomes_of_the_new_process_the_old_one_serves_on() {
-    let own = std::env::current_exe().unwrap();
     for dies_at in ["the start", "ready", "the first client"] {
         let (proxy, database) = started();
         let mut client = proxy.session(&database);
         client.prepare("p", "select 7");
-        let Address::Unix(path) = proxy.unix() else { panic!("no unix socket") };
-        let mut impostor = programs::command(&scratch().reachable(&own));
-        impostor.args(["--exact", "online_restart::the_part_of_the_impostor"]);
-        impostor.env(IMPOSTOR[0], path).env(IMPOSTOR[1], dies_at);
-        assert!(programs::run(impostor).contains("1 passed"));
+        die_at(&proxy, dies_at);
         assert_eq!(client.execute("p", &[]).rows(), [["7"]], "{dies_at}");
         wait_until("the pidfile is its own again", || pid(&proxy) == Some(proxy.id()));
         assert_eq!(proxy.session(&database).value("select 1"), "1", "{dies_at}");
         assert_eq!(RawClient::session(&proxy.unix(), USER, &database).value("select 1"), "1", "{dies_at}");
         assert_eq!(client.execute("p", &[]).rows(), [["7"]], "{dies_at}");
     }
+}
+
+#[test]
+fn the_place_changes_hands_at_the_last_word_and_not_before() {
+    // Nobody is left to be handed over; with the cache on, it shows who believes to be alone.
+    let (mut proxy, database) = cached_start();
+    die_at(&proxy, "done");
+    wait_until("the pidfile is its own again", || pid(&proxy) == Some(proxy.id()));
+    wait_until("it caches again", || cache_state(&mut proxy.console(), &database) == "on");
+    assert_eq!(proxy.session(&database).value("select 1"), "1");
+    die_at(&proxy, "done and taken");
+    assert_eq!(proxy.wait_for_end().code(), Some(0));
+}
+
+fn cached_start() -> (Proxy, String) {
+    let database = cluster().database();
+    cluster().prepare(&database, "create table t(v int); insert into t values (0)");
+    let proxy = Proxy::of(cluster(), &database).cached().set("pidfile", "pid").start();
+    wait_until("it caches", || cache_state(&mut proxy.console(), &database) == "on");
+    (proxy, database)
+}
+
+fn cache(console: &mut RawClient, database: &str, column: &str) -> String {
+    Table::of(&console.query("SHOW CACHE")).select("database", database, column).concat()
+}
+
+fn cache_state(console: &mut RawClient, database: &str) -> String {
+    cache(console, database, "state")
+}
+
+#[test]
+fn while_there_are_two_neither_caches_and_afterwards_the_new_one_does() {
+    let (mut old, database) = cached_start();
+    let (mut reader, mut writer, mut console) = (old.session(&database), old.session(&database), old.console());
+    let hits = |console: &mut RawClient| cache(console, &database, "hits").parse::<u32>().unwrap_or(0);
+    wait_until("an answer is cached", || {
+        assert_eq!(reader.value("select v from t"), "0");
+        hits(&mut console) > 0
+    });
+    writer.query("begin");
+    writer.query("update t set v = 1");
+    let new = old.successor();
+    wait_until("the new one serves", || pid(&new) == Some(new.id()));
+    let mut newer = new.console();
+    assert_eq!([&mut console, &mut newer].map(|console| cache_state(console, &database)), ["off", "off"]);
+    for _ in 0..3 {
+        assert_eq!(reader.value("select v from t"), "0");
+    }
+    // The old process writes, and a client of the new one reads it.
+    assert_eq!(writer.query("commit").tags(), ["COMMIT"]);
+    assert_eq!(reader.value("select v from t"), "1");
+    assert_eq!(old.wait_for_end().code(), Some(0));
+    wait_until("the new one caches", || cache_state(&mut newer, &database) == "on");
+    wait_until("an answer is cached", || {
+        assert_eq!(reader.value("select v from t"), "1");
+        hits(&mut newer) > 0
+    });
+    writer.query("update t set v = 2");
+    assert_eq!(reader.value("select v from t"), "2");
+}
+
+#[test]
+fn an_old_process_that_is_killed_leaves_everything_to_the_new_one() {
+    let (mut old, database) = cached_start();
+    let mut busy = old.session(&database);
+    busy.query("begin");
+    let mut new = old.successor();
+    wait_until("the new one serves", || pid(&new) == Some(new.id()));
+    old.signal(Signal::SIGKILL);
+    old.wait_for_end();
+    busy.until_closed();
+    for address in [new.address(), new.unix()] {
+        assert_eq!(RawClient::session(&address, USER, &database).value("select 1"), "1");
+    }
+    wait_until("it caches", || cache_state(&mut new.console(), &database) == "on");
+    assert_eq!(pid(&new), Some(new.id()));
+    // It is followed in its turn, and then nothing of it is left.
+    let mut third = new.successor();
+    assert_eq!(new.wait_for_end().code(), Some(0));
+    wait_until("it has the place", || cache_state(&mut third.console(), &database) == "on");
+    third.signal(Signal::SIGTERM);
+    assert_eq!(third.wait_for_end().code(), Some(0));
+    assert!(pid(&third).is_none() && RawClient::try_connect(&third.unix()).is_err());
+}
+
+#[test]
+fn of_two_that_lose_sight_of_each_other_the_old_one_goes_on_and_the_new_one_ends() {
+    let (mut old, database) = cached_start();
+    let mut client = old.session(&database);
+    client.prepare("p", "select 7");
+    client.query("begin");
+    let mut new = old.successor();
+    wait_until("the new one serves", || pid(&new) == Some(new.id()));
+    new.signal(Signal::SIGSTOP);
+    // It is handed over, and nobody confirms it.
+    client.query("commit");
+    assert_eq!(client.execute("p", &[]).rows(), [["7"]]);
+    assert!(old.log().contains("this one serves on"), "{}", old.last_words());
+    let mut console = old.console();
+    assert_eq!(cache_state(&mut console, &database), "off", "the other one may still write");
+    new.signal(Signal::SIGCONT);
+    new.wait_for_end();
+    assert!(new.log().contains("the old process has taken its place back"), "{}", new.last_words());
+    wait_until("it caches", || cache_state(&mut console, &database) == "on");
+    wait_until("the pidfile is its own again", || pid(&old) == Some(old.id()));
+    for address in [old.address(), old.unix()] {
+        assert_eq!(RawClient::session(&address, USER, &database).value("select 1"), "1");
+    }
+    assert_eq!(client.execute("p", &[]).rows(), [["7"]]);
+    assert!(old.is_alive());
+}
+
+#[test]
+fn encrypted_clients_stay_where_they_are_until_they_leave() {
+    let (database, authority) = (cluster().database(), Authority::new("restart"));
+    let own = authority.issue("pgweir", &["localhost"]);
+    let mut old = Proxy::of(cluster(), &database)
+        .set("client_tls_sslmode", "allow")
+        .set("client_tls_key_file", own.key.display())
+        .set("client_tls_cert_file", own.certificate.display())
+        .set("pidfile", "pid")
+        .start();
+    let encrypted = || {
+        let plain = RawClient::connect(&Address::Tcp(old.port));
+        let mut client = plain.try_encrypt(&authority.trusting_client(&[])).unwrap();
+        client.log_in(&[("user", USER), ("database", &database)], "").unwrap();
+        client
+    };
+    let (mut plain, mut staying) = (old.session(&database), encrypted());
+    staying.rows("set application_name = 'staying'");
+    let new = old.successor();
+    let clients = || new.show("CLIENTS").select("database", &database, "application_name").len();
+    wait_until("the one in clear has gone over", || pid(&new) == Some(new.id()) && clients() == 1);
+    assert_eq!(plain.value("select 1"), "1");
+    assert_eq!(encrypted().value("select 1"), "1", "newcomers are the new one's");
+    assert_eq!(staying.value("show application_name"), "staying");
+    staying.query("begin");
+    assert!(old.is_alive());
+    staying.query("commit");
+    staying.terminate();
+    assert_eq!(old.wait_for_end().code(), Some(0));
+    assert_eq!(plain.value("select 1"), "1");
+}
+
+#[test]
+fn in_the_background_it_takes_over_as_well() {
+    let (mut old, database) = started();
+    let mut client = old.session(&database);
+    client.rows("set application_name = 'moving'");
+    let mut command = programs::command(&scratch().reachable(&binary()));
+    command.args(["-R", "-d"]).arg(old.home().join("pgweir.ini")).current_dir(old.home());
+    let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(old.wait_for_end().code(), Some(0));
+    wait_until("the pidfile is the new one's", || pid(&old).is_some_and(|pid| pid != old.id()));
+    let daemon = Adopted::new(pid(&old).unwrap());
+    assert_eq!(client.value("show application_name"), "moving");
+    assert_eq!(RawClient::session(&old.unix(), USER, &database).value("select 1"), "1");
+    client.terminate();
+    daemon.signal(Signal::SIGTERM);
+    wait_until("its files are gone", || pid(&old).is_none() && RawClient::try_connect(&old.unix()).is_err());
 }
 
 #[test]
@@ -208,7 +403,7 @@ fn a_new_process_that_is_killed_gives_its_clients_no_harm_that_the_old_one_can_a
     busy.query("begin");
     let mut new = old.successor();
     wait_until("the new one serves", || pid(&new) == Some(new.id()));
-    new.signal(nix::sys::signal::Signal::SIGKILL);
+    new.signal(Signal::SIGKILL);
     new.wait_for_end();
     assert!(old.is_alive());
     assert_eq!(busy.query("commit").tags(), ["COMMIT"]);
