@@ -292,6 +292,37 @@ fn a_dead_replica_is_left_out_and_comes_back() {
 }
 
 #[test]
+fn reads_that_wait_for_a_connection_to_a_replica_that_dies_run_on_the_primary() {
+    let _turn = turn();
+    let database = cluster().database();
+    cluster().log_statements(&database);
+    cluster().prepare(&database, "create table t(id int primary key, v int); insert into t values (1, 0)");
+    let replica = &replicas()[0];
+    let proxy =
+        Proxy::of(cluster(), &database).replicas(&database, &[(replica, 1)]).set("default_pool_size", 1).start();
+    let mut long = proxy.session(&database);
+    wait_until("the replica serves", || executed(&mut long, "select v from t")[1] == 1);
+    let mut queued: Vec<RawClient> = (0..3).map(|_| proxy.session(&database)).collect();
+    long.send(&support::frames::query("select count(*) from t, generate_series(1, 2000000000) /* endless */"));
+    wait_until("it runs on the replica", || replica.executions("/* endless */") == 1);
+    for (number, client) in queued.iter_mut().enumerate() {
+        client.send(&support::frames::query(&format!("select v from t /* queued {number} */")));
+    }
+    let waiting = || -> i64 {
+        proxy.show("POOLS").select("database", &database, "cl_waiting").iter().map(|n| n.parse::<i64>().unwrap()).sum()
+    };
+    wait_until("they wait", || waiting() == 3);
+    replica.stop();
+    assert!(long.until_closed().iter().any(|frame| frame.tag == b'E'), "what ran there fails");
+    for (number, client) in queued.iter_mut().enumerate() {
+        assert_eq!(client.reply().rows(), [["0"]]);
+        assert_eq!(counts(&format!("/* queued {number} */")), [1, 0, 0]);
+    }
+    replica.start();
+    wait_until("the replica serves again", || executed(&mut queued[0], "select v from t")[1] == 1);
+}
+
+#[test]
 fn with_no_replica_alive_the_primary_serves_the_reads() {
     let _turn = turn();
     let (proxy, database) = routed(|builder| builder);

@@ -135,7 +135,9 @@ impl Pool {
         let origin = self.origin(&info);
         tracing::info!(target: CONNECTIONS, %origin, "new connection to server (from {address}:{port})");
         self.servers.insert(id, Arc::clone(&info));
-        info.close_needed.fetch_or(id < self.first_wanted.load(Ordering::Relaxed), Ordering::Relaxed);
+        // What has changed since the login began told nobody of a connection that was not there yet.
+        let is_outdated = id < self.first_wanted.load(Ordering::Relaxed) || !login.dialer.leads_to(&info);
+        info.close_needed.fetch_or(is_outdated, Ordering::Relaxed);
         server.set_lease(Box::new(Lease { pool: Arc::clone(self), info }));
         let parameters = server.core().parameters.clone();
         let greeting = Arc::new(Greeting::new(parameters, &reported));

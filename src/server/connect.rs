@@ -54,6 +54,17 @@ impl Dialer {
     }
 }
 
+impl Dialer {
+    /// Would a connection that is opened now lead where this one does? Not where its address has left DNS.
+    #[must_use]
+    pub fn leads_to(&self, server: &ServerInfo) -> bool {
+        match (&server.address, server.peer) {
+            (Address::Tcp(host, _), Some(peer)) => self.resolver.means(host, peer.ip()),
+            _ => true,
+        }
+    }
+}
+
 /// The first that answers.
 async fn connect_to_any(peers: Vec<SocketAddr>) -> io::Result<(Stream, SocketAddr)> {
     let mut last_error = io::ErrorKind::AddrNotAvailable.into();

@@ -62,33 +62,42 @@ impl Resolver {
         }
         let mut known = self.cache().next(host, self.clock.now());
         if known == Known::Unknown {
-            self.look_up(host).await;
+            let found = self.look_up(host).await;
             known = self.cache().next(host, self.clock.now());
+            if known == Known::Unknown {
+                // A time to live of zero, or too many names: what was found is for this connection alone.
+                known = found.map_or_else(Known::Failed, Known::Addresses);
+            }
         }
         match known {
-            Known::Addresses(addresses) => Ok(addresses.into_iter().map(|address| (address, port).into()).collect()),
-            Known::Failed(error) => Err(io::Error::new(io::ErrorKind::NotFound, error)),
-            // A time to live of zero, or too many names: what was found is for this connection alone.
-            Known::Unknown => {
-                let found: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
-                if found.is_empty() { Err(io::Error::new(io::ErrorKind::NotFound, "no address")) } else { Ok(found) }
+            Known::Addresses(addresses) if !addresses.is_empty() => {
+                Ok(addresses.into_iter().map(|address| (address, port).into()).collect())
             }
+            Known::Failed(error) => Err(io::Error::new(io::ErrorKind::NotFound, error)),
+            Known::Addresses(_) | Known::Unknown => Err(io::Error::new(io::ErrorKind::NotFound, "no address")),
         }
     }
 
+    /// Does the host still mean this address? Yes, as long as nobody has said otherwise.
+    #[must_use]
+    pub fn means(&self, host: &str, address: IpAddr) -> bool {
+        self.cache().means(host, address)
+    }
+
     /// Asks the operating system.
-    async fn look_up(&self, host: &str) {
+    async fn look_up(&self, host: &str) -> Result<Vec<IpAddr>, String> {
         let found = tokio::net::lookup_host((host, 0)).await;
         let found = found.map(|found| found.map(|address| address.ip()).collect()).map_err(|error| error.to_string());
         if let Err(error) = &found {
             tracing::warn!(host, error, "server DNS lookup failed");
         }
-        let gone = self.cache().learn(host, found, self.clock.now());
+        let gone = self.cache().learn(host, found.clone(), self.clock.now());
         let mut told = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
         for address in gone.into_iter().take(MAX_GONE.saturating_sub(told.len())) {
             tracing::info!(host, %address, "address has left DNS");
             told.push(Gone { name: host.to_owned(), address });
         }
+        found
     }
 
     /// Looks a name up again whose answer holds no longer.

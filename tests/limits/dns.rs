@@ -1,6 +1,11 @@
 //! Names of servers.
 
-use crate::support::{Proxy, cluster};
+use crate::support::{
+    FakeServer, Proxy, RawClient, cluster, frames,
+    frames::query,
+    names::{Meaning, NAME},
+    wait_until,
+};
 
 /// Host names, as SHOW DNS_HOSTS lists them.
 fn hosts(proxy: &Proxy) -> Vec<Vec<String>> {
@@ -26,8 +31,87 @@ fn a_name_is_looked_up_once_and_shown_with_its_addresses() {
 fn a_name_that_means_nothing_refuses_clients() {
     let server = "host=no-such-host.invalid dbname=x";
     let proxy = Proxy::builder().section("databases", "x", server).set("query_wait_timeout", 1).start();
-    let mut client = crate::support::RawClient::connect(&proxy.address());
+    let mut client = RawClient::connect(&proxy.address());
     client.log_in(&[("user", "app"), ("database", "x")], "").unwrap_err();
     assert_eq!(hosts(&proxy)[0][0], "no-such-host.invalid");
     assert_eq!(hosts(&proxy)[0][2], "");
+}
+
+fn bland(address: &str) -> FakeServer {
+    FakeServer::start_at(address, |session| {
+        loop {
+            let frame = session.frame()?;
+            session.answer_blandly(&frame)?;
+        }
+    })
+}
+
+/// Two servers on one port of two addresses, and a proxy that knows the name that means the first of them.
+fn moving() -> (Meaning, [FakeServer; 2], Proxy) {
+    let first = bland("127.0.0.1:0");
+    let second = bland(&format!("127.0.0.2:{}", first.port));
+    let meaning = Meaning::new("127.0.0.1");
+    let mut builder = Proxy::builder().set("dns_max_ttl", "0.5").section(
+        "databases",
+        "x",
+        format!("host={NAME} port={}", first.port),
+    );
+    for (name, value) in meaning.environment() {
+        builder = builder.environment(name, &value);
+    }
+    (meaning, [first, second], builder.start())
+}
+
+#[test]
+fn connections_to_an_address_that_has_left_are_replaced() {
+    let (meaning, [first, second], proxy) = moving();
+    let (mut idle, mut busy) = (proxy.session("x"), proxy.session("x"));
+    busy.send(&frames::parse("", "select 1"));
+    busy.send(&frames::flush());
+    wait_until("its server is held", || proxy.servers("x") == ["active"]);
+    assert!(idle.query("select 1").error().is_none());
+    assert_eq!((first.attempts(), second.attempts()), (2, 0));
+    meaning.change("127.0.0.2");
+    wait_until("the idle one is closed", || proxy.servers("x") == ["active"]);
+    assert_eq!(proxy.show("SERVERS").select("database", "x", "close_needed"), ["1"]);
+    assert!(idle.query("select 1").error().is_none());
+    assert_eq!((first.attempts(), second.attempts()), (2, 1));
+    busy.send(&frames::sync());
+    busy.reply();
+    wait_until("the other one is closed as it comes back", || proxy.show("SERVERS").column("close_needed") == ["0"]);
+    assert!(busy.query("select 1").error().is_none());
+    assert_eq!(first.attempts(), 2);
+}
+
+#[test]
+fn a_connection_that_was_being_opened_when_its_address_left_is_replaced_as_well() {
+    let (meaning, [first, second], proxy) = moving();
+    let (mut one, mut other) = (proxy.session("x"), proxy.session("x"));
+    one.send(&frames::parse("", "select 1"));
+    one.send(&frames::flush());
+    wait_until("its server is held", || proxy.servers("x") == ["active"]);
+    first.stall();
+    other.send(&query("select 1"));
+    wait_until("it logs in", || first.attempts() == 2);
+    meaning.change("127.0.0.2");
+    wait_until("the address has left", || proxy.show("SERVERS").column("close_needed") == ["1"]);
+    first.go_on();
+    // It is used once.
+    assert!(other.reply().error().is_none());
+    assert!(other.query("select 1").error().is_none());
+    assert_eq!((first.attempts(), second.attempts()), (2, 1));
+}
+
+#[test]
+fn without_a_time_to_live_each_connection_asks_anew() {
+    let (meaning, [first, second], proxy) = moving();
+    proxy.tell("SET dns_max_ttl = 0");
+    proxy.tell("SET server_lifetime = 0");
+    let mut client = proxy.session("x");
+    let before = first.attempts();
+    assert!(client.query("select 1").error().is_none());
+    assert_eq!((first.attempts(), second.attempts()), (before + 1, 0));
+    meaning.change("127.0.0.2");
+    assert!(client.query("select 1").error().is_none());
+    assert_eq!((first.attempts(), second.attempts()), (before + 1, 1));
 }

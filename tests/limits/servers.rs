@@ -1,7 +1,7 @@
 //! Which server connection is used, how long it lives and how it is looked after.
 
 use super::backends;
-use crate::support::{FakeServer, Proxy, RawClient, cluster, wait_until};
+use crate::support::{FakeServer, Proxy, RawClient, cluster, frames, wait_until};
 
 const PID: &str = "select pg_backend_pid()";
 
@@ -158,6 +158,59 @@ fn after_a_failure_the_next_host_is_kept() {
         assert!(client.query("select 1").error().is_none());
     }
     assert_eq!(proxy.log().matches("server login failed").count(), 1, "{}", proxy.log());
+}
+
+#[test]
+fn clients_that_wait_together_get_past_two_hosts_that_fail() {
+    let bland = |address: &str| {
+        FakeServer::start_at(address, |session| {
+            loop {
+                let frame = session.frame()?;
+                session.answer_blandly(&frame)?;
+            }
+        })
+    };
+    const CLIENTS: i64 = 12;
+    let server = bland("127.0.0.1:0");
+    let failing = ["127.0.0.2", "127.0.0.3"].map(|host| bland(&format!("{host}:{}", server.port)));
+    for other in &failing {
+        other.stall();
+        other.refuse(Some(frames::response(b'E', "FATAL", "57P03", "the database system is shutting down")));
+    }
+    let proxy = Proxy::builder()
+        .section(
+            "databases",
+            "x",
+            format!("host=127.0.0.2,127.0.0.3,127.0.0.1 port={} load_balance_hosts=disable", server.port),
+        )
+        .set("server_login_retry", "0.1")
+        .set("default_pool_size", 4)
+        .start();
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let mut client = proxy.session("x");
+                for _ in 0..5 {
+                    assert!(client.query("select 1").error().is_none());
+                }
+            });
+        }
+        // Nobody knows yet that the first host fails.
+        wait_until("all wait", || {
+            let opening = failing[0].attempts() as i64;
+            opening > 0 && opening + super::waiting(&proxy, "x") == CLIENTS
+        });
+        failing.iter().for_each(FakeServer::go_on);
+    });
+    assert!(failing[0].attempts() > 0 && failing[1].attempts() > 0, "both were tried");
+    let failures = || failing.iter().map(FakeServer::attempts).sum::<usize>();
+    let before = failures();
+    proxy.tell("SET server_lifetime = 0");
+    let mut client = proxy.session("x");
+    for _ in 0..6 {
+        assert!(client.query("select 1").error().is_none());
+    }
+    assert_eq!(failures(), before, "the host that answered is kept: {}", proxy.last_words());
 }
 
 #[test]

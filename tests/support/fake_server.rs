@@ -2,12 +2,13 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use super::{
@@ -17,8 +18,9 @@ use super::{
 
 /// Listens until it is dropped; each connection runs the script in a thread of its own.
 pub struct FakeServer {
-    /// Where it listens on 127.0.0.1.
+    /// Its port, on 127.0.0.1 unless it was started elsewhere.
     pub port: u16,
+    address: SocketAddr,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
 }
@@ -37,8 +39,16 @@ struct Shared {
 impl FakeServer {
     /// The script runs after each login; when it returns, the connection is closed.
     pub fn start(script: impl Fn(&mut FakeSession) -> io::Result<()> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
+        Self::start_at("127.0.0.1:0", script)
+    }
+
+    /// As [`Self::start`], at this address.
+    pub fn start_at(
+        address: &str,
+        script: impl Fn(&mut FakeSession) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
+        let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         let script = Arc::new(script);
         let acceptor = thread::spawn({
@@ -54,7 +64,7 @@ impl FakeServer {
                 }
             }
         });
-        Self { port, shared, acceptor: Some(acceptor) }
+        Self { port: address.port(), address, shared, acceptor: Some(acceptor) }
     }
 
     /// Where it listens.
@@ -82,6 +92,11 @@ impl FakeServer {
         self.shared.stalled.store(true, Ordering::Release);
     }
 
+    /// Answers those logins, and those to come.
+    pub fn go_on(&self) {
+        self.shared.stalled.store(false, Ordering::Release);
+    }
+
     /// How many logged-in connections it has closed.
     pub fn endings(&self) -> usize {
         self.shared.endings.load(Ordering::Acquire)
@@ -96,7 +111,7 @@ impl FakeServer {
 impl Drop for FakeServer {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::Release);
-        drop(TcpStream::connect(("127.0.0.1", self.port)));
+        drop(TcpStream::connect(self.address));
         if let Some(acceptor) = self.acceptor.take() {
             drop(acceptor.join());
         }
@@ -144,13 +159,19 @@ impl FakeSession {
         }
         let is_own = self.parameters.iter().any(|(name, value)| name == "user" && value == super::cluster::SUPERUSER);
         shared.attempts.fetch_add(usize::from(!is_own), Ordering::AcqRel);
+        self.stream.set_read_timeout(Some(Duration::from_millis(20)))?;
+        while shared.stalled.load(Ordering::Acquire) {
+            // The proxy says nothing now; it may leave.
+            match self.stream.peek(&mut [0]) {
+                Ok(_) => return Ok(false),
+                Err(error) if [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut].contains(&error.kind()) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.stream.set_read_timeout(None)?;
         let refusal = shared.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(refusal) = refusal {
             self.send(&refusal)?;
-            return Ok(false);
-        }
-        if shared.stalled.load(Ordering::Acquire) {
-            self.untyped()?;
             return Ok(false);
         }
         let mut greeting = frames::message(b'R', &0_u32.to_be_bytes());

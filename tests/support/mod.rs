@@ -19,6 +19,7 @@ pub mod cluster;
 pub mod drivers;
 pub mod fake_server;
 pub mod frames;
+pub mod names;
 pub mod programs;
 pub mod proxy;
 pub mod random;

@@ -129,6 +129,13 @@ impl DnsCache {
         gone
     }
 
+    /// Was `address` among those that were found last? True where nothing was found.
+    #[must_use]
+    pub(super) fn means(&self, name: &str, address: IpAddr) -> bool {
+        let Some(Ok(addresses)) = self.names.get(name).map(|entry| &entry.found) else { return true };
+        addresses.contains(&address)
+    }
+
     fn make_room(&mut self, now: u64) {
         if self.names.len() >= MAX_NAMES {
             let ttls = self.ttls;
@@ -206,6 +213,8 @@ mod tests {
     fn addresses_that_are_gone_are_named_and_those_that_stay_are_not() {
         let mut cache = knowing(&[1, 2]);
         assert_eq!(cache.learn("db", Ok(vec![ip(2), ip(3)]), 15), [ip(1)]);
+        assert!(cache.means("db", ip(3)) && !cache.means("db", ip(1)));
+        assert!(cache.means("other", ip(1)), "nobody has been asked");
         assert_eq!(cache.learn("db", Ok(vec![ip(3), ip(2)]), 30), NOBODY);
     }
 
@@ -215,6 +224,7 @@ mod tests {
         assert_eq!(cache.learn("db", Err("timeout".to_owned()), 15), NOBODY);
         assert_eq!(cache.next("db", 19), Known::Addresses(vec![ip(1)]));
         assert_eq!(cache.next("db", 20), Known::Unknown);
+        assert!(cache.means("db", ip(1)));
         assert_eq!(cache.learn("db", Ok(vec![ip(2)]), 20), [ip(1)]);
     }
 
