@@ -10,7 +10,7 @@ use crate::net::tls::ConnectTls;
 /// One member as the control plane sees it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Target {
-    /// Host name, address, or the directory of a unix socket (it starts with `/`).
+    /// Host name, address, the directory of a unix socket (it starts with `/`), or the beginning of an abstract name (`@`).
     pub host: String,
     /// TCP port, also part of a unix socket's name.
     pub port: u16,
@@ -42,8 +42,12 @@ impl Default for Deadlines {
 impl Target {
     pub(super) fn client_config(&self, deadlines: Deadlines) -> Config {
         let mut config = Config::new();
+        match self.host.strip_prefix('@') {
+            // As the kernel writes it.
+            Some(name) => config.host_path(format!("\0{name}")),
+            None => config.host(&self.host),
+        };
         config
-            .host(&self.host)
             .port(self.port)
             .dbname(&self.database)
             .user(&self.user)

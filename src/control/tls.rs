@@ -36,7 +36,7 @@ impl Connector {
 /// What tokio-postgres knows of it; a unix socket is never encrypted.
 pub(super) fn mode(tls: &ConnectTls, host: &str) -> SslMode {
     match (tls.config(), tls.is_required()) {
-        _ if host.starts_with('/') => SslMode::Disable,
+        _ if host.starts_with(['/', '@']) => SslMode::Disable,
         (None, _) => SslMode::Disable,
         (Some(_), true) => SslMode::Require,
         (Some(_), false) => SslMode::Prefer,

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     os::{
         fd::{AsFd, OwnedFd},
+        linux::net::SocketAddrExt,
         unix::fs::{PermissionsExt, chown},
     },
     path::PathBuf,
@@ -17,7 +18,7 @@ use std::{
 use nix::unistd::{Gid, Group};
 use tokio::net::{TcpListener, UnixListener};
 
-use super::{Peer, Stream};
+use super::{Peer, Stream, stream::abstract_name};
 
 /// One address that clients connect to; it belongs to no runtime yet.
 #[derive(Debug)]
@@ -119,14 +120,20 @@ impl Listener {
     }
 
     /// Listens on a unix socket with these permissions, of this group (a name or a number) unless that is empty. A file
-    /// that nobody listens on is replaced.
+    /// that nobody listens on is replaced. An abstract name has neither file nor permissions.
     ///
     /// # Errors
     /// Somebody listens on it (`AddrInUse`), there is no such group, or the directory refuses.
     pub fn unix(path: PathBuf, mode: u32, group: &str) -> io::Result<Self> {
+        if let Some(name) = abstract_name(&path) {
+            let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+            let listener = std::os::unix::net::UnixListener::bind_addr(&address).map_err(in_use)?;
+            listener.set_nonblocking(true)?;
+            return Ok(Self::Unix(listener, Some(SocketFile::new(path))));
+        }
         if path.exists() {
             if std::os::unix::net::UnixStream::connect(&path).is_ok() {
-                return Err(io::Error::new(io::ErrorKind::AddrInUse, "unix socket is in use, cannot continue"));
+                return Err(in_use(io::ErrorKind::AddrInUse.into()));
             }
             fs::remove_file(&path)?;
         }
@@ -186,6 +193,14 @@ impl Listener {
     }
 }
 
+/// As PgBouncer words it.
+fn in_use(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => io::Error::new(error.kind(), "unix socket is in use, cannot continue"),
+        _ => error,
+    }
+}
+
 fn group_id(group: &str) -> io::Result<Gid> {
     if let Ok(id) = group.parse() {
         return Ok(Gid::from_raw(id));
@@ -216,7 +231,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if self.is_given_away.load(Ordering::Relaxed) {
+        if self.is_given_away.load(Ordering::Relaxed) || abstract_name(&self.path).is_some() {
             return;
         }
         if let Err(error) = fs::remove_file(&self.path) {

@@ -14,4 +14,4 @@ pub use endpoint::{Endpoint, HIGH_WATER_BYTES, Inbox, Outbox, PeerError, Pumped,
 pub use life::Life;
 pub use listener::{Accepted, Acceptor, Listener, SharedListener};
 pub use socket_options::SocketOptions;
-pub use stream::{Address, Local, Peer, Stream};
+pub use stream::{Address, Local, Peer, Stream, connect_unix};

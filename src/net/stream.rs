@@ -1,10 +1,13 @@
 //! A byte stream: TCP, TLS over it, or a unix socket.
 
 use std::{
+    ffi::OsStr,
     fmt, io,
     net::SocketAddr,
-    os::fd::AsFd,
-    os::fd::OwnedFd,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
     path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
@@ -23,15 +26,16 @@ use super::tls::{TlsFacts, TlsStream};
 pub enum Address {
     /// Host name or IP address, and port.
     Tcp(String, u16),
-    /// Path of the socket.
+    /// Path of the socket; one that starts with `@` is an abstract name.
     Unix(PathBuf),
 }
 
 impl Address {
-    /// PostgreSQL's convention: a host that starts with `/` is a directory that holds `.s.PGSQL.PORT`.
+    /// PostgreSQL's convention: a host that starts with `/` is a directory that holds `.s.PGSQL.PORT`, and one that starts
+    /// with `@` is the beginning of an abstract name.
     #[must_use]
     pub fn new(host: &str, port: u16) -> Self {
-        if host.starts_with('/') {
+        if host.starts_with(['/', '@']) {
             Self::Unix(PathBuf::from(format!("{host}/.s.PGSQL.{port}")))
         } else {
             Self::Tcp(host.to_owned(), port)
@@ -106,6 +110,23 @@ pub enum Stream {
     Tls(Box<TlsStream>),
 }
 
+/// What follows the `@` of an abstract name, which is no file.
+pub(super) fn abstract_name(path: &Path) -> Option<&[u8]> {
+    path.as_os_str().as_bytes().strip_prefix(b"@")
+}
+
+/// Connects to a unix socket, abstract ones included. The caller sets the deadline.
+///
+/// # Errors
+/// Nobody accepts.
+pub async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    match abstract_name(path) {
+        // As the kernel writes it.
+        Some(name) => UnixStream::connect(OsStr::from_bytes(&[b"\0", name].concat())).await,
+        None => UnixStream::connect(path).await,
+    }
+}
+
 /// Moves a socket to the runtime of the calling thread.
 pub(super) fn register_here(socket: TcpStream) -> io::Result<TcpStream> {
     TcpStream::from_std(socket.into_std()?)
@@ -127,7 +148,7 @@ impl Stream {
     /// # Errors
     /// Nobody accepts.
     pub async fn connect_unix(path: &Path) -> io::Result<Self> {
-        Ok(Self::Unix(UnixStream::connect(path).await?))
+        Ok(Self::Unix(connect_unix(path).await?))
     }
 
     /// Moves the socket to the runtime of the calling thread.

@@ -13,7 +13,7 @@ use std::{
     collections::BTreeMap,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -33,7 +33,7 @@ use crate::{
         hand_over::{self, Leaving, Luggage, UNDER_WAY},
     },
     config::Config,
-    net::{Courier, Life, Listener, SharedListener},
+    net::{Courier, Life, Listener, SharedListener, connect_unix},
     protocol::startup,
 };
 
@@ -151,7 +151,7 @@ impl Predecessor {
         let path = format!("{}/.s.PGSQL.{}", main.unix_socket_dir, main.listen_port);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let asked = runtime.map_err(ProcessError::Runtime)?.block_on(async {
-            let Ok(stream) = UnixStream::connect(&path).await else { return Ok(None) };
+            let Ok(stream) = connect_unix(Path::new(&path)).await else { return Ok(None) };
             timeout(MESSAGE, Self::ask(stream)).await?.map(Some)
         });
         let found = asked.map_err(ProcessError::TakeOver)?;

@@ -3,12 +3,14 @@
 use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt},
+    process::Stdio,
 };
 
 use crate::support::{
-    Proxy, RawClient,
+    Proxy, RawClient, cluster,
+    cluster::USER,
     programs::{self, unprivileged},
-    scratch::{free_port, scratch},
+    scratch::{Owned, free_port, scratch},
 };
 
 /// A proxy in this directory that listens there and on TCP.
@@ -71,4 +73,59 @@ fn so_many_connections_wait_to_be_accepted_as_the_file_says() {
         let said = programs::run(ss);
         assert_eq!(said.split_whitespace().nth(2), Some(backlog), "{said}");
     }
+}
+
+/// A proxy of the database that listens on an abstract socket, in front of this server.
+fn hidden(name: &str, database: &str, server: &str) -> Proxy {
+    let (home, port) = (scratch().directory("abstract"), free_port());
+    // The control plane takes the same way to its server.
+    let text = format!(
+        "[databases]\n{database} = {server}\n[pgbouncer]\nauth_type = trust\nauth_file = users\nadmin_users = admin\n\
+         listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir = @{name}\npool_mode = transaction\n\
+         [control]\nuser = postgres\n[cache]\nenabled = 1\n"
+    );
+    scratch().write(&home.join("pgbouncer.ini"), &text);
+    scratch().write(&home.join("users"), &format!("\"{USER}\" \"\"\n\"postgres\" \"\"\n\"admin\" \"\"\n"));
+    Proxy::of_file(&home.join("pgbouncer.ini"), port)
+}
+
+#[test]
+fn abstract_sockets_lead_to_clients_and_to_servers() {
+    let database = cluster().database();
+    let name = format!("pgweir-test-{}", scratch().unique());
+    let near = hidden(&format!("{name}-near"), &database, &format!("host=127.0.0.1 port={}", cluster().primary.port));
+    assert!(!near.home().join(format!("@{name}-near")).exists(), "there is no file");
+    let far = hidden(&format!("{name}-far"), &database, &format!("host=@{name}-near port={}", near.port));
+    let mut client = far.session(&database);
+    assert_eq!(client.value("select 1"), "1");
+    let seen = near.show("CLIENTS").select("database", &database, "addr");
+    assert!(!seen.is_empty() && seen.iter().all(|address| address == "unix"), "{seen:?}");
+    assert_eq!(far.show("SERVERS").select("database", &database, "addr"), ["unix"]);
+    // The catalog comes the same way.
+    crate::support::wait_until("it caches", || far.show("CACHE").select("database", &database, "state") == ["on"]);
+    // As PostgreSQL's own clients write it.
+    let target = format!("host=@{name}-far port={} user={USER} dbname={database}", far.port);
+    let question = || {
+        let mut psql = programs::command(&programs::program("psql", "postgresql-client"));
+        psql.env("HOME", "/nonexistent").args(["-XAt", "-c", "select 2", &target]);
+        psql
+    };
+    assert_eq!(programs::run(question()).trim(), "2");
+    // A second process cannot have the name; it may take it over.
+    let file = far.home().join("pgbouncer.ini");
+    let mut other = programs::command(&scratch().reachable(&crate::support::proxy::binary()));
+    other.arg(&file).current_dir(far.home()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = other.output().unwrap();
+    let said = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned();
+    assert!(!output.status.success() && said.contains("unix socket is in use, cannot continue"), "{said}");
+    let mut next = programs::command(&scratch().reachable(&crate::support::proxy::binary()));
+    let mut far = far;
+    let next = Owned::spawn({
+        next.arg("-R").arg(&file).current_dir(far.home());
+        next
+    });
+    assert_eq!(far.wait_for_end().code(), Some(0));
+    assert_eq!(client.value("select 3"), "3");
+    assert_eq!(programs::run(question()).trim(), "2");
+    drop(next);
 }
