@@ -11,6 +11,8 @@ mod support;
 
 #[path = "operations/background.rs"]
 mod background;
+#[path = "operations/cancelling.rs"]
+mod cancelling;
 #[path = "operations/logging.rs"]
 mod logging;
 #[path = "operations/online_restart.rs"]

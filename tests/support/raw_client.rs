@@ -1,7 +1,7 @@
 //! A client that sends exact bytes and reads whole messages, each within a deadline.
 
 use std::{
-    io::{self, BufReader, Read, Write},
+    io::{self, BufRead as _, BufReader, Read, Write},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream},
     os::unix::net::UnixStream,
     path::PathBuf,
@@ -355,8 +355,7 @@ impl RawClient {
     /// Whether nothing at all comes for this long.
     pub fn is_silent_for(&mut self, time: Duration) -> bool {
         self.patience(time);
-        let mut byte = [0];
-        let outcome = self.stream.read(&mut byte);
+        let outcome = self.stream.fill_buf().map(<[u8]>::len);
         self.patience(DEADLINE);
         outcome.is_err()
     }
