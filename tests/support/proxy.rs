@@ -32,6 +32,8 @@ pub struct Builder {
     users: String,
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
+    /// In place of pgweir.
+    program: Option<PathBuf>,
     port: u16,
     http: u16,
 }
@@ -124,6 +126,12 @@ impl Builder {
         self
     }
 
+    /// Starts the installed PgBouncer in place of pgweir, with the sections that it knows.
+    pub fn pgbouncer(mut self) -> Self {
+        self.program = Some(programs::program("pgbouncer", "pgbouncer"));
+        self
+    }
+
     /// The configuration file's text.
     fn ini(&self) -> String {
         let mut text = String::new();
@@ -133,7 +141,7 @@ impl Builder {
                 sections.push(section);
             }
         }
-        if is_pgbouncer() {
+        if is_pgbouncer() || self.program.is_some() {
             sections.retain(|section| ["databases", "pgbouncer", "users"].contains(section));
         }
         for section in sections {
@@ -166,7 +174,8 @@ impl Builder {
         self.write_to(&home);
         let file = home.join("log");
         let log = File::create(&file).unwrap();
-        let mut command = programs::command(&scratch().reachable(&binary()));
+        let program = self.program.unwrap_or_else(|| scratch().reachable(&binary()));
+        let mut command = programs::command(&program);
         command.current_dir(&home).args(&self.arguments).arg(home.join("pgweir.ini"));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdout(log.try_clone().unwrap()).stderr(log);
@@ -183,7 +192,7 @@ impl Proxy {
             writeln!(users, "\"{user}\" \"{PASSWORD}\"").unwrap();
         }
         let builder =
-            Builder { settings: Vec::new(), users, environment: Vec::new(), arguments: Vec::new(), port, http };
+            Builder { settings: vec![], users, environment: vec![], arguments: vec![], program: None, port, http };
         builder
             .set("listen_addr", "127.0.0.1")
             .set("listen_port", port)
@@ -367,9 +376,7 @@ impl Proxy {
 
     /// Resident memory, in kB.
     pub fn memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        self.resident() / 1024
     }
 }
 
