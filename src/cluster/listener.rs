@@ -88,7 +88,8 @@ impl Mailbox {
         mail.failure.map_or(Ok(()), Err)
     }
 
-    fn deliver(&self, frame: &[u8]) {
+    /// Puts one in. True if there was none before: its client is to be woken.
+    fn deliver(&self, frame: &[u8]) -> bool {
         self.change(|mail| {
             if mail.failure.is_none() {
                 match mail.frames.len() + frame.len() > MAX_MAIL_BYTES {
@@ -96,17 +97,17 @@ impl Mailbox {
                     false => mail.frames.extend_from_slice(frame),
                 }
             }
-        });
+        })
     }
 
     fn lose(&self) {
         self.change(|mail| mail.failure = mail.failure.or(Some(MailError::Lost)));
+        self.woken.notify_one();
     }
 
-    fn change(&self, change: impl FnOnce(&mut Mail)) {
+    fn change(&self, change: impl FnOnce(&mut Mail)) -> bool {
         change(&mut self.mail.lock().unwrap_or_else(PoisonError::into_inner));
-        self.has_mail.store(true, Ordering::Release);
-        self.woken.notify_one();
+        !self.has_mail.swap(true, Ordering::AcqRel)
     }
 }
 
@@ -208,7 +209,11 @@ impl Work {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(notification) = self.notified.recv() => self.hand_out(&notification),
+                Some(notification) = self.notified.recv() => {
+                    // Those of one transaction come together, and are read one by one.
+                    tokio::task::yield_now().await;
+                    self.hand_out_from(notification);
+                }
                 wish = asked.recv() => match wish {
                     Some(wish) => self.take(wish).await,
                     None => break,
@@ -220,7 +225,20 @@ impl Work {
         self.lose();
     }
 
-    fn hand_out(&mut self, notification: &Notification) {
+    /// This one and all that have come by now; a client is woken once for what is its.
+    fn hand_out_from(&mut self, first: Notification) {
+        let mut waiting = Vec::new();
+        let mut next = Some(first);
+        while let Some(notification) = next {
+            self.hand_out(&notification, &mut waiting);
+            next = self.notified.try_recv().ok();
+        }
+        for mailbox in waiting {
+            mailbox.woken.notify_one();
+        }
+    }
+
+    fn hand_out(&mut self, notification: &Notification, waiting: &mut Vec<Arc<Mailbox>>) {
         let Some(subscribers) = self.subscribers.get_mut(notification.channel()) else { return };
         let mut frame = Vec::new();
         backend::put_notification(
@@ -232,7 +250,9 @@ impl Work {
         // One that nobody else holds belongs to a client that is gone.
         subscribers.retain(|mailbox| Arc::strong_count(mailbox) > 1);
         for mailbox in subscribers {
-            mailbox.deliver(&frame);
+            if mailbox.deliver(&frame) {
+                waiting.push(Arc::clone(mailbox));
+            }
         }
     }
 
@@ -300,8 +320,8 @@ impl Work {
         if self.session.is_some() && self.tell(FENCE.to_owned()).await.is_err() {
             self.lose();
         }
-        while let Ok(notification) = self.notified.try_recv() {
-            self.hand_out(&notification);
+        if let Ok(first) = self.notified.try_recv() {
+            self.hand_out_from(first);
         }
     }
 
