@@ -155,8 +155,22 @@ pub(crate) struct Client {
 }
 
 /// Serves an accepted connection until it ends. It runs on the worker that it was handed to and nowhere else.
+///
+/// What each phase keeps across its waits is in a box of its own: an idle client pays for the last one only.
 pub async fn serve(accepted: Accepted, context: Arc<Context>, worker: usize) {
     context.connected.fetch_add(1, Ordering::Relaxed);
+    if let Some(phase) = Box::pin(receive(accepted, Arc::clone(&context), worker)).await {
+        phase.await;
+    }
+    context.connected.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// The login; what comes behind it, if anything does.
+async fn receive(
+    accepted: Accepted,
+    context: Arc<Context>,
+    worker: usize,
+) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
     let Accepted { stream, peer } = accepted;
     if let Err(error) = SocketOptions::of(&context.settings().config.pgbouncer).apply(&stream) {
         tracing::warn!(%peer, %error, "socket options of a client not set");
@@ -164,29 +178,28 @@ pub async fn serve(accepted: Accepted, context: Arc<Context>, worker: usize) {
     let mut io = Endpoint::new(stream);
     let mut visitor = visitor::Visitor::new(peer, &context);
     tracing::trace!(%peer, "connection accepted");
-    let login = Box::pin(login::login(&mut io, &mut visitor, &context, worker)).await;
-    match login {
-        Ok(login::Welcome::Cancelled) => {}
+    match login::login(&mut io, &mut visitor, &context, worker).await {
+        Ok(login::Welcome::Cancelled) => None,
         Ok(login::Welcome::Successor) => {
             if let crate::net::Stream::Unix(stream) = io.stream {
                 context.hand_over.announce(stream);
             }
+            None
         }
-        Ok(login::Welcome::Console(guest)) => Box::pin(console::serve(io, guest, &context)).await,
-        Ok(login::Welcome::Replica(replica)) => Box::pin(replication::serve(io, replica, &context)).await,
-        Ok(login::Welcome::Client(guest)) => Box::pin(serve_client(io, guest, Arc::clone(&context), worker)).await,
+        Ok(login::Welcome::Console(guest)) => Some(Box::pin(async move { console::serve(io, guest, &context).await })),
+        Ok(login::Welcome::Replica(replica)) => {
+            Some(Box::pin(async move { replication::serve(io, replica, &context).await }))
+        }
+        Ok(login::Welcome::Client(guest)) => {
+            let client = Box::new(Client::new(io, *guest, Arc::clone(&context), worker));
+            Some(Box::pin(client.serve(context, worker)))
+        }
         Err(error) => {
             visitor.log_end(&context, &error);
             say_farewell(&mut io, &error).await;
+            None
         }
     }
-    context.connected.fetch_sub(1, Ordering::Relaxed);
-}
-
-/// From login to close.
-async fn serve_client(io: Endpoint, guest: Box<login::Guest>, context: Arc<Context>, worker: usize) {
-    // In a box: what a task keeps across its waits is kept once.
-    Box::new(Client::new(io, *guest, Arc::clone(&context), worker)).serve(context, worker).await;
 }
 
 async fn say_farewell(io: &mut Endpoint, error: &ClientError) {

@@ -43,11 +43,11 @@ impl Client {
                 return Ok(());
             }
             let taken = match scan(self.io.inbox.unread(), &mut self.scanned)? {
-                Scan::Partial if gives_up_end && self.scanned > 0 => self.take_unended().await?,
+                Scan::Partial if gives_up_end && self.scanned > 0 => Box::pin(self.take_unended()).await?,
                 Scan::Partial => Taken::NotYet,
                 Scan::Giant(header) => {
                     self.rules.check_giant(header)?;
-                    self.take_giant(header).await?
+                    Box::pin(self.take_giant(header)).await?
                 }
                 Scan::Whole(request) => {
                     self.rules.check(request, self.io.inbox.unread())?;

@@ -16,7 +16,7 @@ use crate::{
     catalog::Effects,
     insight::Route,
     net::poll_pump,
-    pool::{Asking, CheckedOut, CheckoutError, Pool},
+    pool::{Asking, CheckedOut, CheckingOut, CheckoutError, Pool},
     routing::{Freshness, MemberId, RouteReason},
     server::{ExecuteError, Idle, ServerConnection, execute},
     session::{
@@ -255,7 +255,7 @@ impl Client {
         }
     }
 
-    /// Waits for a connection and watches the client meanwhile; `None` if it cancelled its request.
+    /// A connection; `None` if the client cancelled its request while it waited.
     pub(super) async fn check_out_any(
         &mut self,
         member: MemberId,
@@ -267,10 +267,20 @@ impl Client {
         let is_persistent = member == self.session.database.primary();
         // Patience ends by a nudge, not by a timer.
         let asking = Asking { worker: self.worker, wait: Duration::ZERO, wanted, is_persistent };
-        let mut checking_out = match pool.check_out(asking)? {
-            CheckedOut::Now(server) => return Ok(Some(server)),
-            CheckedOut::Later(server) => server,
-        };
+        match pool.check_out(asking)? {
+            CheckedOut::Now(server) => Ok(Some(server)),
+            // An idle client pays for what a waiting one keeps, unless that is kept apart.
+            CheckedOut::Later(server) => Box::pin(self.wait_for(&pool, server)).await,
+        }
+    }
+
+    /// Waits for a connection and watches the client meanwhile; `None` if it cancelled its request.
+    async fn wait_for(
+        &mut self,
+        pool: &Arc<Pool>,
+        checking_out: CheckingOut,
+    ) -> Result<Option<ServerConnection<Idle>>, ClientError> {
+        let mut checking_out = checking_out;
         let info = Arc::clone(&self.info);
         // An older wish to be woken would be served first.
         self.signalled = None;

@@ -521,13 +521,16 @@ impl Drop for Pool {
     }
 }
 
+/// A connection on its way.
+pub type CheckingOut = Pin<Box<dyn Future<Output = Result<ServerConnection<Idle>, CheckoutError>> + Send>>;
+
 /// What a client that asked for a connection gets.
 pub enum CheckedOut {
     /// An idle one.
     Now(ServerConnection<Idle>),
     /// A new one, or one that another client gives back. Cancel safe: a client that stops waiting loses nobody's
     /// connection.
-    Later(Pin<Box<dyn Future<Output = Result<ServerConnection<Idle>, CheckoutError>> + Send>>),
+    Later(CheckingOut),
 }
 
 impl CheckedOut {
