@@ -9,6 +9,7 @@ use super::{
     cancel_key::Destination,
     context::{Context, Settings},
     info::{Activity, ClientInfo, Signal},
+    tally::Cancelled,
 };
 use crate::server::{CancelPermit, send_cancel};
 
@@ -42,41 +43,51 @@ impl CancelKeys {
         self.clients.remove(&key);
     }
 
-    /// Cancels what the client of this key does. False if there is none.
-    pub async fn cancel(&self, key: OwnKey, deadline: Duration) -> bool {
-        let Some(client) = self.clients.get(&key).map(|client| Arc::clone(&client)) else { return false };
+    /// Cancels what the client of this key does.
+    pub(crate) async fn cancel(&self, key: OwnKey, deadline: Duration) -> Cancelled {
+        let client = self.clients.get(&key).map(|client| Arc::clone(&client));
+        let Some(client) = client else { return Cancelled::Unknown };
         let is_console = crate::admin::DATABASES.contains(&&*client.database);
         if is_console || client.activity() == Activity::Waiting {
             client.send(Signal::CancelWait);
-            return true;
+            return Cancelled::Waiting;
         }
-        let Some(server) = client.server() else { return true };
-        if let Some(permit) = CancelPermit::acquire(&server, client.id)
-            && let Err(error) = send_cancel(permit, deadline).await
-        {
-            tracing::info!(%error, "cancel request not delivered");
+        let permit = client.server().and_then(|server| CancelPermit::acquire(&server, client.id));
+        let Some(permit) = permit else { return Cancelled::Idle };
+        match send_cancel(permit, deadline).await {
+            Ok(()) => Cancelled::Sent,
+            Err(error) => {
+                tracing::info!(%error, "cancel request not delivered");
+                Cancelled::NotSent
+            }
         }
-        true
     }
 }
 
 /// Acts on a cancel request; nobody is ever told whether it found anything.
 pub(super) async fn request(context: &Context, settings: &Settings, pid: u32, secret: &[u8]) {
-    let main = &settings.config.pgbouncer;
-    let Some(key) = OwnKey::from_request(pid, secret) else {
+    let outcome = act_on(context, settings, pid, secret).await;
+    if outcome == Cancelled::Unknown {
         tracing::info!("cancel request with an unknown key");
-        return;
-    };
+    }
+    context.tally.cancelled(outcome);
+}
+
+async fn act_on(context: &Context, settings: &Settings, pid: u32, secret: &[u8]) -> Cancelled {
+    let main = &settings.config.pgbouncer;
+    let Some(key) = OwnKey::from_request(pid, secret) else { return Cancelled::Unknown };
     match key.destination(main.peer_id as u16) {
-        Destination::Here(key) => {
-            let is_ours = context.cancel_keys.cancel(key, main.cancel_wait_timeout).await;
-            if !is_ours && !context.hand_over.pass_on(key) {
-                tracing::info!("cancel request with an unknown key");
-            }
+        Destination::Here(key) => match context.cancel_keys.cancel(key, main.cancel_wait_timeout).await {
+            Cancelled::Unknown if context.hand_over.pass_on(key) => Cancelled::Forwarded,
+            outcome => outcome,
+        },
+        Destination::Peer(peer_id, key) => {
+            context.peers.forward(&settings.config, peer_id, key).await;
+            Cancelled::Forwarded
         }
-        Destination::Peer(peer_id, key) => context.peers.forward(&settings.config, peer_id, key).await,
         Destination::NoHopsLeft => {
             tracing::info!("failed to forward cancel request because its TTL was exhausted");
+            Cancelled::NoHopsLeft
         }
     }
 }

@@ -30,6 +30,7 @@ pub(super) async fn serve(mut io: Endpoint, guest: ConsoleGuest, context: &Arc<C
     context.cancel_keys.revoke(key);
     let error = end.err().unwrap_or(ClientError::Terminated);
     visitor.log_end(context, &error);
+    context.tally.ended(&error);
     // As in PgBouncer, the console sees the process end by its connection.
     if !matches!(error, ClientError::ShuttingDown) {
         super::say_farewell(&mut io, &error).await;

@@ -11,7 +11,9 @@ use std::{
 
 use dashmap::DashMap;
 
-use super::{admission::Admissions, cancel::CancelKeys, hand_over::HandOver, info::ClientInfo, peers::Peers};
+use super::{
+    admission::Admissions, cancel::CancelKeys, hand_over::HandOver, info::ClientInfo, peers::Peers, tally::Tally,
+};
 use crate::{
     admin::Console,
     auth::{Credentials, HbaRules, UserList, scram::ClientKeys},
@@ -36,9 +38,9 @@ pub trait Directory: Send + Sync {
     /// A server has taken this user's login: where nobody else is named for it, the catalog is read as this user.
     /// True if nobody was before.
     fn logged_in(&self, database: &Arc<Database>, user: &str) -> bool;
-    /// What a SCRAM login has shown opens servers that hold the same secret.
     /// Are logins to this database refused? (DISABLE)
     fn is_disabled(&self, name: &str) -> bool;
+    /// What a SCRAM login has shown opens servers that hold the same secret.
     fn remember_keys(&self, owner: KeyOwner<'_>, user: &str, keys: ClientKeys);
     /// Asks a server for a user whom auth_file does not know, as a login to this database (or to the console) wants it.
     /// `again`: what is remembered has proved wrong.
@@ -143,6 +145,8 @@ pub struct Context {
     pub statements: StatementRegistry,
     /// Where each request leaves its record.
     pub insight: Arc<Insight>,
+    /// Counts clients.
+    pub tally: Tally,
     /// Who may cancel whom.
     pub cancel_keys: CancelKeys,
     /// Cancel requests for clients of other processes.
@@ -174,6 +178,8 @@ pub struct Parts {
     pub pools: Arc<Pools>,
     /// See [`Context::insight`].
     pub insight: Arc<Insight>,
+    /// See [`Context::tally`].
+    pub tally: Tally,
     /// See [`Context::console`].
     pub console: Arc<Console>,
     /// See [`Context::ids`].
@@ -200,6 +206,7 @@ impl Context {
             analyzer: Analyzer::new(ANALYZED_SHAPES),
             statements: StatementRegistry::default(),
             insight: parts.insight,
+            tally: parts.tally,
             cancel_keys: CancelKeys::default(),
             peers: Peers::default(),
             hand_over: HandOver::default(),

@@ -50,6 +50,19 @@ pub enum Overdue {
 }
 
 impl Overdue {
+    /// The setting that says how long it may take.
+    pub(super) fn setting(self) -> &'static str {
+        match self {
+            Self::Query | Self::QueryWaiting => "query_timeout",
+            Self::Wait => "query_wait_timeout",
+            Self::IdleTransaction => "idle_transaction_timeout",
+            Self::Transaction => "transaction_timeout",
+            Self::Idle => "client_idle_timeout",
+            Self::Pinned => "max_pinned_time",
+            Self::ServerReplaced => "server_fast_close",
+        }
+    }
+
     /// In PgBouncer's words.
     #[must_use]
     pub fn label(self) -> &'static str {

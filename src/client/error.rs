@@ -149,6 +149,47 @@ fn as_fatal(frame: &[u8]) -> ErrorResponse {
 }
 
 impl ClientError {
+    /// Has `query_wait_timeout` ended it?
+    pub(super) fn is_wait_timeout(&self) -> bool {
+        matches!(self, Self::Checkout(CheckoutError::WaitTimeout { .. }) | Self::Overdue(Overdue::Wait))
+    }
+
+    /// The `reason` of its metrics: the setting that ended it, where there is one.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::Terminated => "client_close_request",
+            Self::Gone(_) => "client_gone",
+            Self::ServerGone(_) => "server_gone",
+            Self::ServerProtocol(_) => "server_protocol",
+            Self::Frame(_) => "client_protocol",
+            Self::Startup(_) => "startup_packet",
+            Self::Checkout(CheckoutError::WaitTimeout { .. }) => Overdue::Wait.setting(),
+            Self::Checkout(CheckoutError::Connect(_)) => "server_connect",
+            Self::Checkout(CheckoutError::LoginFailing(_)) => "server_login_retry",
+            Self::Checkout(CheckoutError::Closed) | Self::ShuttingDown => "shutting_down",
+            Self::Handshake(_) | Self::Encryption(_) => "tls",
+            Self::Authentication(_) | Self::Scram(_) => "authentication",
+            Self::NoRandom => "no_random_numbers",
+            Self::AuthQuery(_) => "auth_query",
+            Self::NoSuchDatabase(_) => "no_such_database",
+            Self::LoginTimeout | Self::ServerDown => "client_login_timeout",
+            Self::Refused(_) => "refused",
+            Self::InvalidParameter(_) => "startup_parameter",
+            Self::SettingsLost(_) => "settings_lost",
+            Self::HandedOver => "handed_over",
+            Self::TooManyPinned => "max_pinned",
+            Self::Mail(_) => "notifications_lost",
+            Self::TooMany => "max_client_conn",
+            Self::Crowded(Crowded::Database) => "max_db_client_connections",
+            Self::Crowded(Crowded::User) => "max_user_client_connections",
+            Self::Overdue(overdue) => overdue.setting(),
+            Self::Disconnected => "kill_client",
+            Self::DatabaseRemoved => "database_removed",
+            Self::DatabaseDisabled(_) => "database_disabled",
+            Self::Socket(_) => "socket",
+        }
+    }
+
     /// What the client is told by us, for the log; `None` where it is told nothing, or the server's own words.
     pub(super) fn told(&self) -> Option<String> {
         match self.last_words() {

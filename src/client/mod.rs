@@ -28,6 +28,7 @@ mod route;
 mod rules;
 mod session;
 mod startup_parameters;
+mod tally;
 mod visitor;
 
 use std::{
@@ -47,6 +48,7 @@ pub use deadlines::{Overdue, enforce};
 pub use error::ClientError;
 pub use info::{Activity, ClientInfo, Signal};
 pub use peers::{PeerFigures, Peers};
+pub use tally::Tally;
 use tokio::sync::{Notify, futures::OwnedNotified};
 
 use self::{
@@ -154,11 +156,15 @@ pub(crate) struct Client {
     signalled: Option<Pin<Box<OwnedNotified>>>,
 }
 
+/// Bytes of the fixed part of a client.
+pub const CLIENT_BYTES: usize = size_of::<Client>();
+
 /// Serves an accepted connection until it ends. It runs on the worker that it was handed to and nowhere else.
 ///
 /// What each phase keeps across its waits is in a box of its own: an idle client pays for the last one only.
 pub async fn serve(accepted: Accepted, context: Arc<Context>, worker: usize) {
     context.connected.fetch_add(1, Ordering::Relaxed);
+    context.tally.accepted();
     if let Some(phase) = Box::pin(receive(accepted, Arc::clone(&context), worker)).await {
         phase.await;
     }
@@ -196,6 +202,7 @@ async fn receive(
         }
         Err(error) => {
             visitor.log_end(&context, &error);
+            context.tally.refused(&error);
             say_farewell(&mut io, &error).await;
             None
         }
@@ -394,6 +401,7 @@ impl Client {
         let settings = self.context.settings();
         let main = &settings.config.pgbouncer;
         visitor::Visitor::of(&self.info).log_end(&self.context, &error);
+        self.context.tally.ended(&error);
         self.context.clients.remove(&self.info.id);
         self.context.cancel_keys.revoke(self.key);
         let mut is_cut = false;

@@ -115,6 +115,7 @@ pub(super) async fn serve(mut io: Endpoint, mut replica: Box<Replica>, context: 
     replica.server.core().info.gate.let_go();
     _ = replica.server.core().info.end.set("client disconnected");
     Visitor::of(&info).log_end(context, &error);
+    context.tally.ended(&error);
     if matches!(error, ClientError::ShuttingDown | ClientError::Disconnected | ClientError::DatabaseRemoved) {
         super::say_farewell(&mut io, &error).await;
     }

@@ -172,6 +172,16 @@ impl AuthQueries {
         self.secrets.get(key)
     }
 
+    /// Users who are remembered, and how many may be; a moment behind.
+    pub fn occupancy(&self) -> (u64, u64) {
+        (self.remembered.entry_count(), REMEMBERED)
+    }
+
+    /// Questions under way, and how many there may be.
+    pub fn questions(&self) -> (u64, u64) {
+        (lock(&self.flights).len() as u64, FLIGHTS as u64)
+    }
+
     /// Whether users that are found have SCRAM secrets.
     pub fn finds_scram(&self) -> bool {
         self.by_scram.load(Ordering::Relaxed)

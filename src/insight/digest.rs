@@ -22,6 +22,9 @@ type Key = (u32, Fingerprint);
 /// is paid for once in a while.
 const EVICTED_SHARE: usize = 20;
 
+/// Bytes of one shape's figures, without its text.
+pub const SHAPE_BYTES: usize = size_of::<Key>() + size_of::<Digest>();
+
 /// Figures of the shapes met, at most `capacity` of them; the least-called ones make room.
 pub struct DigestTable {
     digests: DashMap<Key, Digest, foldhash::fast::RandomState>,
@@ -119,6 +122,10 @@ impl DigestTable {
     pub(super) fn text(&self, record: &RequestRecord<'_>) -> Arc<str> {
         let known = self.digests.get(&key(record)).map(|digest| Arc::clone(&digest.text));
         known.unwrap_or_else(|| record.normalized.into())
+    }
+
+    pub(super) fn limit(&self) -> usize {
+        self.capacity
     }
 
     pub(super) fn len(&self) -> usize {

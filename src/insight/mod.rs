@@ -17,7 +17,7 @@ use std::{
 
 pub use self::{
     account::{Account, Accounts},
-    digest::{DigestRow, DigestTable},
+    digest::{DigestRow, DigestTable, SHAPE_BYTES},
     latency::LatencyDistribution,
     record::{CacheOutcome, RequestRecord, Route, Work},
     slow_log::{SlowEntry, SlowLog, SlowRow},
@@ -102,6 +102,11 @@ impl Insight {
     /// Query shapes with statistics right now.
     pub fn shapes(&self) -> usize {
         self.digests.len()
+    }
+
+    /// Query shapes that may have statistics.
+    pub fn shapes_limit(&self) -> usize {
+        self.digests.limit()
     }
 
     /// SHOW STATS: a row per database, in the order of their names.

@@ -91,7 +91,7 @@ fn a_full_table_gives_up_the_least_called_shapes_and_counts_them() {
     assert!(bed.insight.shapes() <= 100, "{}", bed.insight.shapes());
     let rows = bed.insight.top(1000);
     assert_eq!(rows.iter().filter(|row| row.calls == 5).count(), 50);
-    let text = bed.metrics.render(None);
+    let text = bed.metrics.render(&[], None);
     let evicted = 1050 - rows.len();
     assert!(text.contains(&format!("pgweir_query_shapes_evicted_total {evicted}\n")), "{text}");
 }
@@ -106,7 +106,7 @@ fn only_requests_over_the_threshold_are_slow_and_the_latest_come_first() {
     }
     let totals: Vec<_> = bed.insight.slow(10).iter().map(|row| row.total_ms).collect();
     assert_eq!(totals, [102.0, 101.0]);
-    let text = bed.metrics.render(None);
+    let text = bed.metrics.render(&[], None);
     assert!(text.contains("pgweir_slow_queries_total{database=\"shop\"} 3\n"), "{text}");
 }
 
@@ -174,7 +174,7 @@ fn after_the_log_is_closed_lines_are_dropped_and_counted() {
     bed.insight.close();
     bed.insight.reopen_slow_log();
     bed.insight.observe(&record(&bed.insight.account("shop", "app")));
-    assert!(bed.metrics.render(None).contains("pgweir_slow_log_dropped_total 1\n"));
+    assert!(bed.metrics.render(&[], None).contains("pgweir_slow_log_dropped_total 1\n"));
 }
 
 #[test]
@@ -239,6 +239,6 @@ fn a_sqlstate_that_is_none_is_no_label() {
     let bed = bed(InsightSettings::default());
     let account = bed.insight.account("shop", "app");
     bed.insight.observe(&RequestRecord { sqlstate: Some(*b"\"\n{}x"), ..record(&account) });
-    let text = bed.metrics.render(None);
+    let text = bed.metrics.render(&[], None);
     assert!(text.contains(r#"pgweir_request_errors_total{database="shop",sqlstate="other"} 1"#));
 }

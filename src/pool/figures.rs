@@ -116,10 +116,11 @@ impl Pool {
             }
             _ => None,
         };
-        for ((pin, _), count) in PinSet::LABELS.iter().zip(&self.pins) {
+        for (number, ((pin, _), count)) in PinSet::LABELS.iter().zip(&self.pins).enumerate() {
             match (before.contains(*pin), after.contains(*pin)) {
                 (false, true) => {
                     count.fetch_add(1, Ordering::Relaxed);
+                    self.tally.pinned(number);
                 }
                 (true, false) => {
                     count.fetch_sub(1, Ordering::Relaxed);

@@ -20,6 +20,7 @@ use super::{
     quota::{Claim, Full, PoolNumber},
     retry::{LoginRetry, Prospect},
     shares::Shares,
+    tally::Tally,
     upkeep::note_closed,
     wait_queue::{CheckOut, Grant, Ticket, WaitQueue},
     wear::Worn,
@@ -103,6 +104,7 @@ pub struct Pool {
     pub(super) testing: AtomicU32,
     pub(super) clock: Clock,
     pub(super) ids: Arc<AtomicU64>,
+    pub(super) tally: Tally,
     /// Connections with a lower id are to be replaced.
     pub(super) first_wanted: AtomicU64,
 }
@@ -154,6 +156,7 @@ impl Pool {
         shares: &Arc<Shares>,
         clock: Clock,
         ids: Arc<AtomicU64>,
+        tally: Tally,
     ) -> Arc<Self> {
         let state = State {
             queue: WaitQueue::new(limits.shape()),
@@ -183,6 +186,7 @@ impl Pool {
             testing: AtomicU32::new(0),
             clock,
             ids,
+            tally,
             first_wanted: AtomicU64::new(0),
         });
         shares.join(number, Arc::downgrade(&pool));

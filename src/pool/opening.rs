@@ -95,6 +95,7 @@ impl Drop for Lease {
         let reason = self.info.end.get().copied().unwrap_or("server conn crashed?");
         let origin = self.pool.origin(&self.info);
         tracing::info!(target: DISCONNECTIONS, %origin, "closing because: {reason} (age={age}s)");
+        self.pool.tally.closed(reason);
         self.pool.give_back(WaitQueue::closed);
     }
 }
@@ -134,6 +135,7 @@ impl Pool {
         let (address, port) = info.local.columns();
         let origin = self.origin(&info);
         tracing::info!(target: CONNECTIONS, %origin, "new connection to server (from {address}:{port})");
+        self.tally.opened.increment();
         self.servers.insert(id, Arc::clone(&info));
         // What has changed since the login began told nobody of a connection that was not there yet.
         let is_outdated = id < self.first_wanted.load(Ordering::Relaxed) || !login.dialer.leads_to(&info);
@@ -197,6 +199,7 @@ impl Pool {
     fn failed(&self, error: ConnectError, turns: Turns) -> Tried {
         let now = self.clock.now();
         tracing::warn!(db = %self.key.database, user = %self.key.user, %error, "server login failed");
+        self.tally.failed.increment();
         let mut told = Vec::new();
         let mut is_final = false;
         self.give_back_failed(|state| {

@@ -14,14 +14,17 @@ use self::{
     route::route_rows,
     rows::{cache_row, client_row, replica_row, server_row},
 };
-use super::{Proxy, Stop, figures};
+use super::{
+    Proxy, Stop, figures,
+    tables::{Table, tables},
+};
 use crate::{
     admin::{
         Act, ConsoleError, ConsoleState, PauseTicket,
         command::{FlushTarget, RouteTarget, Shutdown},
         rows::{
-            CacheRow, CacheTableRow, ConfigRow, ConnectionRow, DnsHostRow, PauseState, PeerPoolRow, PeerRow, PinRow,
-            QueryRow, ReplicaRow, RouteRow, SlowRow, UserRow,
+            CacheRow, CacheTableRow, ConfigRow, ConnectionRow, DnsHostRow, MemoryRow, PauseState, PeerPoolRow, PeerRow,
+            PinRow, QueryRow, ReplicaRow, RouteRow, SlowRow, UserRow,
         },
     },
     config::StatsColumns,
@@ -106,6 +109,17 @@ impl ConsoleState for View {
             rows.sort_by_key(|row| row.id);
             rows
         })
+    }
+
+    fn memory(&self) -> Vec<MemoryRow> {
+        let row = |table: Table| MemoryRow {
+            name: table.name.to_owned(),
+            size: table.size as u64,
+            used: table.entries,
+            free: 0,
+            memtotal: table.entries.saturating_mul(table.size as u64),
+        };
+        self.read(|proxy| tables(proxy).into_iter().map(row).collect())
     }
 
     fn dns_hosts(&self) -> Vec<DnsHostRow> {

@@ -34,6 +34,7 @@ use crate::{
     control::{Control, ControlError, Deadlines, FailureKind, Lease, Target},
     net::Address,
     routing::{self, Health, MemberId},
+    telemetry::metrics::{SharedMetrics, families},
 };
 
 /// For one look at the catalog.
@@ -55,6 +56,7 @@ pub(super) struct ControlPlane {
     guest: Option<String>,
     stop: CancellationToken,
     clock: Clock,
+    metrics: SharedMetrics,
 }
 
 fn target(
@@ -122,6 +124,7 @@ impl ControlPlane {
                 members: Mutex::new(members),
                 history: Mutex::default(),
                 clock: shared.clock,
+                metrics: SharedMetrics::clone(&shared.metrics),
             }),
             database: Arc::clone(database),
             control: Arc::new(control),
@@ -133,6 +136,7 @@ impl ControlPlane {
             guest: guest.map(str::to_owned),
             stop: shared.stop.child_token(),
             clock: shared.clock,
+            metrics: SharedMetrics::clone(&shared.metrics),
         }))
     }
 
@@ -224,6 +228,7 @@ struct Watcher {
     members: Mutex<Members>,
     history: Mutex<History>,
     clock: Clock,
+    metrics: SharedMetrics,
 }
 
 impl Watcher {
@@ -237,6 +242,7 @@ impl Watcher {
             tracing::warn!(?name, from = transition.from.label(), to = transition.to.label(), "member changed");
         }
         if let Some(verdict) = change.roles {
+            self.metrics.counter(&families::ROLE_CHANGES, &[("database", &*self.database.name)]).increment();
             tracing::warn!(primary = ?verdict.primary, reason = verdict.reason.label(), "primary changed");
             self.follow(verdict.primary);
         }
@@ -299,6 +305,9 @@ impl SampleSink for Watcher {
     }
 
     fn failed(&self, member: MemberId, kind: FailureKind) {
+        let name = self.database.member_name(member).map_or("", |name| &**name);
+        let labels = [("database", &*self.database.name), ("member", name)];
+        self.metrics.counter(&families::PROBE_ERRORS, &labels).increment();
         let (change, serves) = {
             let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
             (members.failed(member, kind), members.serves(member))
@@ -376,6 +385,9 @@ impl CatalogSource for Catalog {
         let database = &self.plane.database;
         let is_known = snapshot.is_some();
         tracing::debug!(db = %database.name, is_known, "catalog");
+        let outcome = if is_known { "loaded" } else { "lost" };
+        let labels = [("database", &*database.name), ("outcome", outcome)];
+        self.plane.metrics.counter(&families::CATALOG_RELOADS, &labels).increment();
         if !is_known {
             database.cells.close(Closure::Catalog);
         }

@@ -24,9 +24,10 @@ use crate::{
     cluster::{Database, DatabaseSettings, Listener, RealDatabase},
     config::{CacheMode, Config, DatabaseConfig},
     net::{Address, SocketOptions},
-    pool::{LoginSource, Pool, PoolKey, PoolLimits, Pools, Turns},
+    pool::{LoginSource, Pool, PoolKey, PoolLimits, Pools, Tallies, Turns},
     routing::{Limits, MemberId, PrimarySamples, Topology},
     server::{CachedName, Dialer, Login, Resolver},
+    telemetry::metrics::SharedMetrics,
 };
 
 /// Primary samples that are kept: at ten a second, the fences of the last minute resolve exactly.
@@ -43,6 +44,8 @@ pub(super) struct Shared {
     pub ids: Arc<AtomicU64>,
     pub pools: Arc<Pools>,
     pub resolver: Arc<Resolver>,
+    pub tallies: Tallies,
+    pub metrics: SharedMetrics,
     pub tracker: TaskTracker,
     pub stop: CancellationToken,
     /// The control runtime.
@@ -411,6 +414,16 @@ impl Installation {
         }
     }
 
+    /// The result cache, where there is one.
+    pub(super) fn result_cache(&self) -> Option<Arc<ResultCache>> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is known of users beyond auth_file.
+    pub(super) fn users(&self) -> &Users {
+        &self.users
+    }
+
     /// The names of servers that have been looked up.
     pub(super) fn dns_hosts(&self) -> Vec<CachedName> {
         self.shared.resolver.names()
@@ -439,7 +452,8 @@ impl Installation {
             login(&settings, section_named(section, &member).unwrap_or(section), &user, &users, dialer, turns)
         });
         let shares = self.shared.pools.shares();
-        let pool = Pool::new(key.clone(), login, limits, shares, self.shared.clock, Arc::clone(&self.shared.ids));
+        let (clock, ids) = (self.shared.clock, Arc::clone(&self.shared.ids));
+        let pool = Pool::new(key.clone(), login, limits, shares, clock, ids, self.shared.tallies.of(key));
         self.share_limits(&settings, &served.section, &pool);
         pool.pause(self.switches().is_paused(&key.database));
         Some(pool)

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{ProcessError, Proxy, console::View, figures};
+use super::{ProcessError, Proxy, console::View, figures, samples};
 use crate::{
     admin::ConsoleState,
     config::Config,
@@ -69,7 +69,8 @@ fn value(rows: impl serde::Serialize) -> Value {
 
 impl HttpState for Pages {
     fn metrics(&self) -> String {
-        self.proxy.upgrade().map(|proxy| proxy.metrics.render(Some(&self.view))).unwrap_or_default()
+        let Some(proxy) = self.proxy.upgrade() else { return String::new() };
+        proxy.metrics.render(&samples::of(&proxy), Some(&self.view))
     }
 
     fn readiness(&self, database: Option<&str>) -> Readiness {

@@ -9,10 +9,12 @@ mod http;
 mod listen;
 mod members;
 mod process;
+mod samples;
 mod served;
 mod service_manager;
 mod signals;
 mod switches;
+mod tables;
 mod takeover;
 mod upkeep;
 mod users;
@@ -42,12 +44,12 @@ use self::{
 };
 use crate::{
     admin::Console,
-    client::{ClientInfo, Context, OwnKey, Parts, Settings, Signal, hand_over::Leaving},
+    client::{ClientInfo, Context, OwnKey, Parts, Settings, Signal, Tally, hand_over::Leaving},
     clock::Clock,
     config::{CacheMode, Config, LogFormat},
     insight::{Insight, InsightSettings},
     net::{Life, Listener},
-    pool::Pools,
+    pool::{Pools, Tallies},
     server::Resolver,
     telemetry::{
         logging::{self, LogForm, LogSettings, Logging, SyslogSettings},
@@ -276,6 +278,8 @@ fn build(
             clock,
             ids: Arc::clone(&ids),
             pools: Arc::clone(&pools),
+            tallies: Tallies::new(&metrics),
+            metrics: SharedMetrics::clone(&metrics),
             resolver: Arc::new(Resolver::new(clock, Duration::from_secs(15), Duration::from_secs(15))),
             tracker: tracker.clone(),
             stop: cancel.clone(),
@@ -293,6 +297,7 @@ fn build(
             directory,
             pools,
             insight: Arc::new(insight),
+            tally: Tally::new(&metrics),
             console,
             ids,
             settings,

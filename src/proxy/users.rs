@@ -69,6 +69,16 @@ impl Users {
         }
     }
 
+    /// Users whom auth_query has found.
+    pub(super) fn queries(&self) -> &AuthQueries {
+        &self.queries
+    }
+
+    /// Users whose SCRAM keys are remembered, and how many may be.
+    pub(super) fn keys(&self) -> (u64, u64) {
+        (self.keys.len() as u64, MAX_KEYS as u64)
+    }
+
     /// Closes connections that nobody has needed for a while.
     pub(super) fn maintain(&self) {
         self.queries.maintain(false);

@@ -114,6 +114,12 @@ impl Resolver {
         std::mem::take(&mut *self.gone.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Names that may be remembered.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        cache::MAX_NAMES
+    }
+
     /// Every name that is known, in order.
     #[must_use]
     pub fn names(&self) -> Vec<CachedName> {

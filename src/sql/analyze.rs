@@ -82,6 +82,11 @@ impl Analyzer {
         self.held.load(Ordering::Relaxed)
     }
 
+    /// Statements that may be remembered.
+    pub fn limit(&self) -> usize {
+        self.capacity
+    }
+
     /// True if nothing is remembered.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

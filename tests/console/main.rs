@@ -11,6 +11,7 @@
 mod support;
 
 mod control;
+mod metrics;
 mod reload;
 mod show;
 mod statistics;

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::IpAddr};
 
 /// Names that are remembered; a name that does not fit is looked up each time.
-const MAX_NAMES: usize = 1000;
+pub(super) const MAX_NAMES: usize = 1000;
 
 /// How long an answer holds, nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

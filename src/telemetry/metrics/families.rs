@@ -64,6 +64,7 @@ families! {
 
     CLIENT_CONNECTIONS: Counter "pgweir_client_connections_total", "Accepted client connections.";
     CLIENT_LOGINS_REFUSED: Counter "pgweir_client_logins_refused_total", "Clients turned away before or during login, by reason.";
+    CLIENT_DISCONNECTS: Counter "pgweir_client_disconnects_total", "Sessions of clients that ended, by reason.";
     CLIENTS: Gauge "pgweir_clients", "Connected clients.";
     CANCEL_REQUESTS: Counter "pgweir_cancel_requests_total", "Cancel requests, by what became of them.";
 
@@ -93,6 +94,8 @@ families! {
     CACHE_CAPACITY: Gauge "pgweir_cache_capacity_bytes", "Bytes the cache may hold.";
     CATALOG_RELOADS: Counter "pgweir_catalog_reloads_total", "Catalog snapshots loaded, by outcome.";
 
+    TABLE_ENTRIES: Gauge "pgweir_table_entries", "Entries of each table that is kept in memory, by table.";
+    TABLE_LIMIT: Gauge "pgweir_table_limit", "Entries that a table may have, by table.";
     STATEMENT_MEMO: Gauge "pgweir_statement_memo_entries", "Analysed statements remembered.";
     DIGESTS: Gauge "pgweir_query_shapes", "Query shapes with statistics.";
     DIGEST_EVICTIONS: Counter "pgweir_query_shapes_evicted_total", "Query shapes dropped because the table was full.";

@@ -8,6 +8,7 @@ mod handle;
 mod histogram;
 mod label_counters;
 mod pgbouncer;
+mod sample;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -22,6 +23,7 @@ pub use self::{
     handle::Counter,
     histogram::{BUCKET_BOUNDS, Histogram},
     label_counters::LabelCounters,
+    sample::Sample,
 };
 use self::{exposition::Exposition, families::Family};
 use super::figures::PgbouncerView;
@@ -118,13 +120,15 @@ impl Metrics {
         histogram
     }
 
-    /// Everything in Prometheus' text format; with a view also the families of pgbouncer_exporter.
-    pub fn render(&self, view: Option<&dyn PgbouncerView>) -> String {
+    /// Everything in Prometheus' text format, with `samples` of figures that are counted elsewhere; with a view also
+    /// the families of pgbouncer_exporter.
+    pub fn render(&self, samples: &[Sample], view: Option<&dyn PgbouncerView>) -> String {
         let histograms = self.publish();
         let mut text = Exposition::new(self.handle.render());
         for family in families::ALL {
             histogram::render(&mut text, family, &histograms);
         }
+        sample::render(&mut text, samples);
         if let Some(view) = view {
             pgbouncer::render(&mut text, view);
         }

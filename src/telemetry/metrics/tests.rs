@@ -29,7 +29,7 @@ fn a_request_is_counted_by_route_reason_and_cache_outcome() {
     let shop = DatabaseMetrics::new(&metrics, "shop");
     shop.observe(&observation());
     shop.observe(&Observation { sqlstate: Some("40001"), ..observation() });
-    let text = metrics.render(None);
+    let text = metrics.render(&[], None);
     check(&text, r#"pgweir_requests_total{database="shop",route="replica",reason="read"} 2"#);
     check(&text, r#"pgweir_cache_requests_total{database="shop",outcome="miss",reason="absent"} 2"#);
     check(&text, r#"pgweir_request_errors_total{database="shop",sqlstate="40001"} 1"#);
@@ -43,7 +43,7 @@ fn latencies_fall_into_cumulated_buckets_of_seconds() {
     let shop = DatabaseMetrics::new(&metrics, "shop");
     shop.observe(&observation());
     shop.observe(&Observation { total: Duration::from_secs(100), ..observation() });
-    let text = metrics.render(None);
+    let text = metrics.render(&[], None);
     let labels = r#"database="shop",route="replica",cache="miss""#;
     check(&text, "# TYPE pgweir_request_seconds histogram");
     for (le, count) in [("0.0005", 0), ("0.001", 1), ("60", 1), ("+Inf", 2)] {
@@ -68,9 +68,23 @@ fn what_the_cache_or_the_proxy_answers_has_no_server_time() {
     let metrics = Arc::new(Metrics::new());
     let shop = DatabaseMetrics::new(&metrics, "shop");
     shop.observe(&Observation { route: Route::Cache, cache: CacheOutcome::Hit, ..observation() });
-    let text = metrics.render(None);
+    let text = metrics.render(&[], None);
     assert!(text.contains("pgweir_request_seconds_count"));
     assert!(!text.contains("pgweir_request_server_seconds"));
+}
+
+#[test]
+fn figures_counted_elsewhere_are_shown_with_their_kind_and_help() {
+    let sample = |name: &str, value| Sample::new(&families::TABLE_ENTRIES, &[("table", name)], value);
+    let opened = Sample::new(&families::SERVER_CONNECTIONS_OPENED, &[("database", "a\"b")], 3.0);
+    let text = Metrics::new().render(&[sample("one", 5.0), opened, sample("two", f64::NAN)], None);
+    check(&text, "# TYPE pgweir_table_entries gauge");
+    check(&text, r#"pgweir_table_entries{table="one"} 5"#);
+    check(&text, r#"pgweir_table_entries{table="two"} NaN"#);
+    check(&text, "# TYPE pgweir_server_connections_opened_total counter");
+    check(&text, r#"pgweir_server_connections_opened_total{database="a\"b"} 3"#);
+    assert_eq!(text.matches("# TYPE pgweir_table_entries").count(), 1);
+    assert!(!text.contains("pgweir_table_limit"));
 }
 
 #[test]
@@ -79,7 +93,7 @@ fn asking_twice_for_a_series_gives_the_same_one() {
     let labels = [("database", "shop"), ("reason", "listen")];
     metrics.counter(&families::PINS, &labels).increment();
     metrics.counter(&families::PINS, &labels).add(2);
-    check(&metrics.render(None), r#"pgweir_pins_total{database="shop",reason="listen"} 3"#);
+    check(&metrics.render(&[], None), r#"pgweir_pins_total{database="shop",reason="listen"} 3"#);
 }
 
 #[test]
@@ -90,7 +104,7 @@ fn label_values_beyond_the_table_are_counted_as_other() {
         counters.at(&format!("X{code:04}")).increment();
         counters.at(&format!("X{code:04}")).increment();
     }
-    let text = metrics.render(None);
+    let text = metrics.render(&[], None);
     check(&text, r#"pgweir_request_errors_total{sqlstate="X0000"} 2"#);
     check(&text, r#"pgweir_request_errors_total{sqlstate="other"} 72"#);
 }
@@ -101,7 +115,7 @@ fn series_are_bounded_and_the_refused_ones_counted() {
     for user in 0..SERIES_LIMIT + 5 {
         metrics.counter(&families::PINS, &[("database", &user.to_string())]).increment();
     }
-    check(&metrics.render(None), "pgweir_metrics_series_refused_total 5");
+    check(&metrics.render(&[], None), "pgweir_metrics_series_refused_total 5");
 }
 
 #[test]
@@ -158,7 +172,7 @@ impl PgbouncerView for View {
 
 #[test]
 fn boards_made_for_pgbouncer_exporter_find_their_families() {
-    let text = Metrics::new().render(Some(&View));
+    let text = Metrics::new().render(&[], Some(&View));
     for line in [
         "pgbouncer_up 1",
         r#"pgbouncer_version_info{version="PgBouncer 1.25.2 (pgweir 0.1.0)"} 1"#,

@@ -1,0 +1,68 @@
+//! What the process keeps in memory by the piece: for SHOW MEM and for metrics, so that nothing grows unseen.
+
+use std::mem::size_of;
+
+use super::Proxy;
+use crate::{
+    client::ClientInfo,
+    cluster::Database,
+    insight,
+    pool::Pool,
+    server::{CachedName, Core, ServerInfo},
+    session::Prepared,
+    sql::Statement,
+};
+
+/// One kind of piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Table {
+    /// As PgBouncer's SHOW MEM calls it, where that has the like.
+    pub name: &'static str,
+    /// Bytes of the fixed part of one; texts and buffers come on top.
+    pub size: usize,
+    /// How many there are.
+    pub entries: u64,
+    /// How many there may be; `None`: as many as clients, servers or the configuration bring.
+    pub limit: Option<u64>,
+}
+
+/// All of them.
+pub(super) fn tables(proxy: &Proxy) -> Vec<Table> {
+    let context = &proxy.context;
+    let settings = context.settings();
+    let users = proxy.installation.users();
+    let pools = context.pools.all();
+    let servers: usize = pools.iter().map(|pool| pool.servers().len()).sum();
+    let table = |name, size, entries: usize, limit| Table { name, size, entries: entries as u64, limit };
+    let bounded = |name, size, (entries, limit): (u64, u64)| Table { name, size, entries, limit: Some(limit) };
+    let peers = context.peers.figures(&settings.config);
+    let waiting = peers.iter().map(|peer| peer.waiting as usize).sum();
+    vec![
+        table("user_cache", size_of::<crate::auth::Secret>(), settings.users.names().count(), None),
+        bounded("credentials_cache", size_of::<crate::auth::Credentials>(), users.queries().occupancy()),
+        table("db_cache", size_of::<Database>(), proxy.installation.all().len(), None),
+        table("peer_cache", size_of::<crate::config::PeerConfig>(), settings.config.peers.len(), None),
+        table("pool_cache", size_of::<Pool>(), pools.len(), None),
+        table("server_cache", size_of::<Core>() + size_of::<ServerInfo>(), servers, None),
+        table("client_cache", crate::client::CLIENT_BYTES + size_of::<ClientInfo>(), context.clients.len(), None),
+        table("server_prepared_statement_cache", size_of::<Prepared>(), context.statements.len(), None),
+        bounded("scram_keys", size_of::<crate::auth::scram::ClientKeys>(), users.keys()),
+        bounded("auth_query_questions", size_of::<crate::cluster::auth_query::Question>(), users.queries().questions()),
+        bounded(
+            "dns_names",
+            size_of::<CachedName>(),
+            (proxy.installation.dns_hosts().len() as u64, proxy.installation.resolver().limit() as u64),
+        ),
+        bounded(
+            "statement_memo",
+            size_of::<Statement>(),
+            (context.analyzer.len() as u64, context.analyzer.limit() as u64),
+        ),
+        bounded(
+            "query_shapes",
+            insight::SHAPE_BYTES,
+            (context.insight.shapes() as u64, context.insight.shapes_limit() as u64),
+        ),
+        table("peer_requests", size_of::<crate::client::OwnKey>(), waiting, None),
+    ]
+}
