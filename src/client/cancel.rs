@@ -10,6 +10,7 @@ use super::{
     context::{Context, Settings},
     info::{Activity, ClientInfo, Signal},
     tally::Cancelled,
+    visiting::{Carrier, Visiting},
 };
 use crate::server::{CancelPermit, send_cancel};
 
@@ -43,8 +44,9 @@ impl CancelKeys {
         self.clients.remove(&key);
     }
 
-    /// Cancels what the client of this key does.
-    pub(crate) async fn cancel(&self, key: OwnKey, deadline: Duration) -> Cancelled {
+    /// Cancels what the client of this key does. `visit` is who asks, where that is known, and the number of the
+    /// connection that carries the request.
+    pub(crate) async fn cancel(&self, key: OwnKey, deadline: Duration, visit: Option<(&Visiting, u64)>) -> Cancelled {
         let client = self.clients.get(&key).map(|client| Arc::clone(&client));
         let Some(client) = client else { return Cancelled::Unknown };
         let is_console = crate::admin::DATABASES.contains(&&*client.database);
@@ -52,9 +54,18 @@ impl CancelKeys {
             client.send(Signal::CancelWait);
             return Cancelled::Waiting;
         }
-        let permit = client.server().and_then(|server| CancelPermit::acquire(&server, client.id));
-        let Some(permit) = permit else { return Cancelled::Idle };
-        match send_cancel(permit, deadline).await {
+        let Some(server) = client.server() else { return Cancelled::Idle };
+        let Some(permit) = CancelPermit::acquire(&server, client.id) else { return Cancelled::Idle };
+        let shown = visit.map(|(visit, id)| {
+            let (database, user) = (Arc::clone(&client.database), Arc::clone(client.pool_user()));
+            (visit.begins_to_cancel(database, user, server), id)
+        });
+        let on_sent = |local| {
+            if let Some((shown, id)) = shown {
+                shown.sent(Carrier { id, local });
+            }
+        };
+        match send_cancel(permit, deadline, on_sent).await {
             Ok(()) => Cancelled::Sent,
             Err(error) => {
                 tracing::info!(%error, "cancel request not delivered");
@@ -65,22 +76,25 @@ impl CancelKeys {
 }
 
 /// Acts on a cancel request; nobody is ever told whether it found anything.
-pub(super) async fn request(context: &Context, settings: &Settings, pid: u32, secret: &[u8]) {
-    let outcome = act_on(context, settings, pid, secret).await;
+pub(super) async fn request(context: &Context, settings: &Settings, visit: &Visiting, pid: u32, secret: &[u8]) {
+    let outcome = act_on(context, settings, visit, pid, secret).await;
     if outcome == Cancelled::Unknown {
         tracing::info!("cancel request with an unknown key");
     }
     context.tally.cancelled(outcome);
 }
 
-async fn act_on(context: &Context, settings: &Settings, pid: u32, secret: &[u8]) -> Cancelled {
+async fn act_on(context: &Context, settings: &Settings, visit: &Visiting, pid: u32, secret: &[u8]) -> Cancelled {
     let main = &settings.config.pgbouncer;
     let Some(key) = OwnKey::from_request(pid, secret) else { return Cancelled::Unknown };
     match key.destination(main.peer_id as u16) {
-        Destination::Here(key) => match context.cancel_keys.cancel(key, main.cancel_wait_timeout).await {
-            Cancelled::Unknown if context.hand_over.pass_on(key) => Cancelled::Forwarded,
-            outcome => outcome,
-        },
+        Destination::Here(key) => {
+            let visit = Some((visit, context.next_id()));
+            match context.cancel_keys.cancel(key, main.cancel_wait_timeout, visit).await {
+                Cancelled::Unknown if context.hand_over.pass_on(key) => Cancelled::Forwarded,
+                outcome => outcome,
+            }
+        }
         Destination::Peer(peer_id, key) => {
             context.peers.forward(&settings.config, peer_id, key).await;
             Cancelled::Forwarded

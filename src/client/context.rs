@@ -13,6 +13,7 @@ use dashmap::DashMap;
 
 use super::{
     admission::Admissions, cancel::CancelKeys, hand_over::HandOver, info::ClientInfo, peers::Peers, tally::Tally,
+    visiting::Visiting,
 };
 use crate::{
     admin::Console,
@@ -155,6 +156,8 @@ pub struct Context {
     pub hand_over: HandOver,
     /// Every logged-in client.
     pub clients: DashMap<u64, Arc<ClientInfo>, foldhash::fast::RandomState>,
+    /// Everybody else who is connected.
+    pub visitors: DashMap<u64, Arc<Visiting>, foldhash::fast::RandomState>,
     /// The admin console.
     pub console: Arc<Console>,
     /// One counter for clients and servers.
@@ -211,6 +214,7 @@ impl Context {
             peers: Peers::default(),
             hand_over: HandOver::default(),
             clients: DashMap::default(),
+            visitors: DashMap::default(),
             console: parts.console,
             ids: parts.ids,
             connected: AtomicU64::new(0),

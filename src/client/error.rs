@@ -180,6 +180,7 @@ impl ClientError {
             Self::TooManyPinned => "max_pinned",
             Self::Mail(_) => "notifications_lost",
             Self::TooMany => "max_client_conn",
+            Self::TooManyDatabases => "fallback_databases",
             Self::Crowded(Crowded::Database) => "max_db_client_connections",
             Self::Crowded(Crowded::User) => "max_user_client_connections",
             Self::Overdue(overdue) => overdue.setting(),

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::{ClientError, deadlines::Moment};
 use crate::{
-    net::{Local, Peer, Stream, tls::TlsFacts},
+    net::{InboxFigures, Local, Peer, Stream, tls::TlsFacts},
     server::ServerInfo,
     session::PinSet,
 };
@@ -97,6 +97,8 @@ pub struct ClientInfo {
     must_look: AtomicBool,
     pins: AtomicU16,
     pinned_since: AtomicU64,
+    /// What its buffers hold for longer than a moment.
+    pub buffers: Mutex<InboxFigures>,
     signal: AtomicU8,
     woken: Arc<Notify>,
     /// The one it holds or has held last.
@@ -137,6 +139,7 @@ impl ClientInfo {
             must_look: AtomicBool::new(false),
             pins: AtomicU16::new(0),
             pinned_since: AtomicU64::new(0),
+            buffers: Mutex::default(),
             signal: AtomicU8::new(Signal::None as u8),
             woken: Arc::new(Notify::new()),
             server: Mutex::new(None),

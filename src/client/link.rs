@@ -217,7 +217,7 @@ impl Link {
         let server = self.server;
         tokio::spawn(async move {
             if let Some(permit) = permit
-                && let Err(error) = send_cancel(permit, deadline).await
+                && let Err(error) = send_cancel(permit, deadline, |_| {}).await
             {
                 tracing::warn!(%error, "statement not cancelled");
             }

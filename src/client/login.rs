@@ -21,6 +21,7 @@ use super::{
     replication::{self, Replica, Replication},
     session::OwnSettings,
     startup_parameters::{Rules, choose_values, own_settings},
+    visiting::Visiting,
     visitor::Visitor,
 };
 use crate::{
@@ -105,13 +106,14 @@ pub(super) struct Request {
 pub(super) async fn login(
     io: &mut Endpoint,
     visitor: &mut Visitor,
+    visit: &Visiting,
     context: &Arc<Context>,
     worker: usize,
 ) -> Result<Welcome, ClientError> {
     let settings = context.settings();
     let deadline = settings.config.pgbouncer.client_login_timeout;
     let waits_for_server = AtomicBool::new(false);
-    let logging_in = Box::pin(log_in(io, visitor, context, &settings, worker, &waits_for_server));
+    let logging_in = Box::pin(log_in(io, (visitor, visit), context, &settings, worker, &waits_for_server));
     if deadline.is_zero() {
         return logging_in.await;
     }
@@ -123,7 +125,7 @@ pub(super) async fn login(
 
 async fn log_in(
     io: &mut Endpoint,
-    visitor: &mut Visitor,
+    (visitor, visit): (&mut Visitor, &Visiting),
     context: &Arc<Context>,
     settings: &Arc<Settings>,
     worker: usize,
@@ -133,14 +135,15 @@ async fn log_in(
         match first_packet(io, settings).await? {
             StartupPacket::SslRequest | StartupPacket::GssEncRequest => {}
             StartupPacket::CancelRequest { pid, key } => {
-                super::cancel::request(context, settings, pid, &key).await;
+                super::cancel::request(context, settings, visit, pid, &key).await;
                 return Ok(Welcome::Cancelled);
             }
             StartupPacket::Startup { minor, parameters } => break understand(minor, parameters, settings)?,
         }
     };
-    visitor.database = Some(parameters.database.as_str().into());
-    visitor.user = Some(parameters.user.as_str().into());
+    let (database, user) = (parameters.database.as_str().into(), parameters.user.as_str().into());
+    visit.asks_for(&database, &user);
+    (visitor.database, visitor.user) = (Some(database), Some(user));
     let origin = visitor.origin(context);
     let Request { database: db, user, .. } = &parameters;
     let tls = io.stream.tls().map_or("no", |tls| &*tls.description);

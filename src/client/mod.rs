@@ -28,7 +28,9 @@ mod route;
 mod rules;
 mod session;
 mod startup_parameters;
+mod stuck;
 mod tally;
+mod visiting;
 mod visitor;
 
 use std::{
@@ -50,6 +52,7 @@ pub use info::{Activity, ClientInfo, Signal};
 pub use peers::{PeerFigures, Peers};
 pub use tally::Tally;
 use tokio::sync::{Notify, futures::OwnedNotified};
+pub use visiting::{Cancelling, Visiting};
 
 use self::{
     admission::Admission, error::LastWords, facts::Facts, link::Link, pending::PendingRequests, rules::Rules,
@@ -151,6 +154,7 @@ pub(crate) struct Client {
     probe: Option<Box<Probe>>,
     /// It listens for notifications.
     listening: Option<Box<listening::Listening>>,
+    noted: stuck::Noted,
     draw: Draw,
     woken: Arc<Notify>,
     signalled: Option<Pin<Box<OwnedNotified>>>,
@@ -184,7 +188,11 @@ async fn receive(
     let mut io = Endpoint::new(stream);
     let mut visitor = visitor::Visitor::new(peer, &context);
     tracing::trace!(%peer, "connection accepted");
-    match login::login(&mut io, &mut visitor, &context, worker).await {
+    let login = {
+        let visit = visitor::Visit::begin(&context, &visitor, io.stream.local());
+        login::login(&mut io, &mut visitor, &visit, &context, worker).await
+    };
+    match login {
         Ok(login::Welcome::Cancelled) => None,
         Ok(login::Welcome::Successor) => {
             if let crate::net::Stream::Unix(stream) = io.stream {
@@ -288,6 +296,7 @@ impl Client {
             member_pools,
             probe: None,
             listening: None,
+            noted: stuck::Noted::Nothing,
             draw: Draw::default(),
             woken,
             signalled: None,
@@ -354,7 +363,11 @@ impl Client {
         let reads_client =
             self.blocked.is_none() && !self.waits_for_name && self.io.inbox.unread().len() < UNREAD_LIMIT_BYTES;
         let server = self.link.as_mut().map(|link| &mut link.server.core_mut().endpoint);
-        match poll_pump(&mut self.io, server, reads_client, cx) {
+        let pumped = poll_pump(&mut self.io, server, reads_client, cx);
+        if pumped.is_pending() {
+            self.note_buffers();
+        }
+        match pumped {
             Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
             Poll::Pending if signal == Signal::Drain && self.link.is_none() && self.io.is_flushed() => {
@@ -398,6 +411,7 @@ impl Client {
     /// Nothing is outstanding on the server, so it may be cleaned and reused.
     async fn leave(&mut self, end: Result<(), ClientError>) {
         let error = end.err().unwrap_or(ClientError::Terminated);
+        self.forget_buffers();
         let settings = self.context.settings();
         let main = &settings.config.pgbouncer;
         visitor::Visitor::of(&self.info).log_end(&self.context, &error);

@@ -96,6 +96,12 @@ impl Peers {
         Arc::clone(&pool)
     }
 
+    /// Peers to which something has been passed on.
+    #[must_use]
+    pub fn pools(&self) -> usize {
+        self.pools.len()
+    }
+
     /// What is under way, for each peer of the configuration.
     #[must_use]
     pub fn figures(&self, config: &Config) -> Vec<PeerFigures> {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{ClientError, ClientInfo, context::Context};
+use super::{ClientError, ClientInfo, context::Context, visiting::Visiting};
 use crate::{
-    net::Peer,
+    net::{Local, Peer},
     telemetry::logging::{DISCONNECTIONS, Origin, POOLER_ERRORS, Side},
 };
 
@@ -21,6 +21,34 @@ pub(super) struct Visitor {
     pub database: Option<Arc<str>>,
     /// Known after the start-up packet.
     pub user: Option<Arc<str>>,
+}
+
+/// Shown to the console until it is dropped.
+pub(super) struct Visit<'a> {
+    context: &'a Context,
+    shown: Arc<Visiting>,
+}
+
+impl<'a> Visit<'a> {
+    pub(super) fn begin(context: &'a Context, visitor: &Visitor, local: Local) -> Self {
+        let shown = Arc::new(Visiting::new(visitor.id, visitor.peer, local, visitor.accepted_at));
+        context.visitors.insert(visitor.id, Arc::clone(&shown));
+        Self { context, shown }
+    }
+}
+
+impl std::ops::Deref for Visit<'_> {
+    type Target = Visiting;
+
+    fn deref(&self) -> &Visiting {
+        &self.shown
+    }
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        self.context.visitors.remove(&self.shown.id);
+    }
 }
 
 impl Visitor {

@@ -52,6 +52,21 @@ pub struct Inbox {
     skipping: usize,
 }
 
+/// Positions in the buffer of what has arrived from one peer, and what waits for that peer; in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InboxFigures {
+    /// Where the next byte goes.
+    pub received: usize,
+    /// Up to there it may leave, or has left.
+    pub decided: usize,
+    /// Up to there it has left.
+    pub gone: usize,
+    /// More is expected of the message that is passing.
+    pub expected: usize,
+    /// Messages of our own that wait for the peer.
+    pub own: usize,
+}
+
 impl Inbox {
     /// What nobody has decided about.
     #[must_use]
@@ -279,6 +294,25 @@ impl Endpoint {
     /// The socket failed.
     pub async fn flush(&mut self) -> io::Result<()> {
         std::future::poll_fn(|cx| poll_send(&mut self.stream, &mut self.outbox, None, cx)).await
+    }
+
+    /// Has nothing arrived that has not left, and waits nothing for the peer?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.inbox.is_empty() && self.outbox.unsent().is_empty()
+    }
+
+    /// What the buffers hold.
+    #[must_use]
+    pub fn figures(&self) -> InboxFigures {
+        let inbox = &self.inbox;
+        InboxFigures {
+            received: inbox.bytes.len(),
+            decided: inbox.gone + inbox.approved,
+            gone: inbox.gone,
+            expected: inbox.passing + inbox.skipping,
+            own: self.outbox.unsent().len(),
+        }
     }
 
     /// Has everything that was to be sent left, as far as the operating system is concerned?

@@ -10,7 +10,7 @@ mod stream;
 pub mod tls;
 
 pub use courier::Courier;
-pub use endpoint::{Endpoint, HIGH_WATER_BYTES, Inbox, Outbox, PeerError, Pumped, Side, poll_pump};
+pub use endpoint::{Endpoint, HIGH_WATER_BYTES, Inbox, InboxFigures, Outbox, PeerError, Pumped, Side, poll_pump};
 pub use life::Life;
 pub use listener::{Accepted, Acceptor, Listener, SharedListener};
 pub use socket_options::SocketOptions;

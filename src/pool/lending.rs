@@ -20,6 +20,7 @@ use super::{
     quota::{Claim, Full, PoolNumber},
     retry::{LoginRetry, Prospect},
     shares::Shares,
+    states::Opening,
     tally::Tally,
     upkeep::note_closed,
     wait_queue::{CheckOut, Grant, Ticket, WaitQueue},
@@ -94,6 +95,7 @@ pub struct Pool {
     pub(super) login: LoginSource,
     state: Mutex<State>,
     pub(super) servers: DashMap<u64, Arc<ServerInfo>>,
+    pub(super) opening: DashMap<u64, Opening>,
     pub(super) pins: [AtomicU32; PinSet::LABELS.len()],
     /// Clients that keep one of its connections for any of these reasons.
     pub(super) pinned_clients: AtomicU32,
@@ -178,6 +180,7 @@ impl Pool {
             login,
             state: Mutex::new(state),
             servers: DashMap::new(),
+            opening: DashMap::new(),
             pins: Default::default(),
             pinned_clients: AtomicU32::new(0),
             greeting: Mutex::default(),

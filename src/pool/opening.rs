@@ -9,6 +9,7 @@ use super::{
     error::failure,
     figures::Greeting,
     lending::{State, Told, Waiter},
+    states::Shown,
     wait_queue::WaitQueue,
     wear::Worn,
 };
@@ -114,6 +115,7 @@ impl Pool {
         // Before the login is looked up: what changes meanwhile makes a connection of this number one to be replaced.
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let login = (self.login)(turns);
+        let shown = Shown::begin(self, id, login.address.clone());
         tracing::debug!(db = %self.key.database, user = %self.key.user, "launching new connection to server");
         let opened = async {
             let (server, reported) = connect(&login, id, self.clock.now(), worker).await?;
@@ -130,6 +132,7 @@ impl Pool {
             Err(_) => Err(ConnectError::Timeout(login.address.clone())),
         };
         opening.is_used = true;
+        drop(shown);
         let (mut server, reported) = opened.map_err(|error| self.failed(error, turns))?;
         let info = Arc::clone(&server.core().info);
         let (address, port) = info.local.columns();
@@ -241,9 +244,9 @@ impl Pool {
             (state.limits.check_query.clone(), state.limits.connect_timeout)
         };
         let Some(query) = query else { return Some(server) };
-        let _testing = Testing::begin(self);
         // Unless it goes on: the first reason holds.
         let info = Arc::clone(&server.core().info);
+        let _testing = Testing::begin(self, &info);
         match timeout(deadline, execute(server.begin(), &query)).await {
             Ok(Ok(server)) => return Some(server),
             Ok(Err(error)) => tracing::debug!(%error, "test query failed"),
@@ -276,17 +279,19 @@ fn impatient(state: &mut State) -> Vec<Waiter> {
 }
 
 /// Counts a connection that is being tried out.
-struct Testing<'a>(&'a Pool);
+struct Testing<'a>(&'a Pool, Arc<ServerInfo>);
 
 impl<'a> Testing<'a> {
-    fn begin(pool: &'a Pool) -> Self {
+    fn begin(pool: &'a Pool, server: &Arc<ServerInfo>) -> Self {
         pool.testing.fetch_add(1, Ordering::Relaxed);
-        Self(pool)
+        server.is_tested.store(true, Ordering::Relaxed);
+        Self(pool, Arc::clone(server))
     }
 }
 
 impl Drop for Testing<'_> {
     fn drop(&mut self) {
         self.0.testing.fetch_sub(1, Ordering::Relaxed);
+        self.1.is_tested.store(false, Ordering::Relaxed);
     }
 }

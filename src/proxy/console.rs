@@ -12,7 +12,7 @@ mod rows;
 pub(super) use self::rows::users;
 use self::{
     route::route_rows,
-    rows::{cache_row, client_row, replica_row, server_row},
+    rows::{cache_row, carrier_row, client_row, opening_row, replica_row, server_row, visitor_row},
 };
 use super::{
     Proxy, Stop, figures,
@@ -94,8 +94,20 @@ impl PgbouncerView for View {
 impl ConsoleState for View {
     fn clients(&self) -> Vec<ConnectionRow> {
         self.read(|proxy| {
-            let mut rows: Vec<_> =
-                proxy.context.clients.iter().map(|client| client_row(proxy, client.value())).collect();
+            let clients = proxy.context.clients.iter().map(|client| client_row(proxy, client.value()));
+            let mut rows: Vec<_> = clients.collect();
+            let visitors = proxy.context.visitors.iter();
+            let cancelling = visitors.filter(|visitor| visitor.cancels().is_some());
+            rows.extend(cancelling.map(|visitor| visitor_row(proxy, visitor.value())));
+            rows.sort_by_key(|row| row.id);
+            rows
+        })
+    }
+
+    fn logins(&self) -> Vec<ConnectionRow> {
+        self.read(|proxy| {
+            let logins = proxy.context.visitors.iter().filter(|visitor| visitor.cancels().is_none());
+            let mut rows: Vec<_> = logins.map(|visitor| visitor_row(proxy, visitor.value())).collect();
             rows.sort_by_key(|row| row.id);
             rows
         })
@@ -104,8 +116,12 @@ impl ConsoleState for View {
     fn servers(&self) -> Vec<ConnectionRow> {
         self.read(|proxy| {
             let pools = proxy.context.pools.all();
-            let rows = pools.iter().flat_map(|pool| pool.servers().into_iter().map(move |server| (pool, server)));
-            let mut rows: Vec<_> = rows.map(|(pool, server)| server_row(proxy, pool, &server)).collect();
+            let mut rows = Vec::new();
+            for pool in &pools {
+                rows.extend(pool.states().iter().map(|(server, state)| server_row(proxy, pool, server, state)));
+                rows.extend(pool.openings().iter().map(|opening| opening_row(proxy, pool, opening)));
+            }
+            rows.extend(proxy.context.visitors.iter().filter_map(|visitor| carrier_row(proxy, visitor.value())));
             rows.sort_by_key(|row| row.id);
             rows
         })

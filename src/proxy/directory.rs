@@ -414,6 +414,11 @@ impl Installation {
         }
     }
 
+    /// Databases that the fallback entry has made, and how many it may make.
+    pub(super) fn fallback_databases(&self) -> (u64, u64) {
+        (self.made(&self.settings().config).len() as u64, MAX_FALLBACK_DATABASES as u64)
+    }
+
     /// The result cache, where there is one.
     pub(super) fn result_cache(&self) -> Option<Arc<ResultCache>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner).clone()

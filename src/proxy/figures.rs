@@ -8,7 +8,7 @@ use crate::{
     client::Activity,
     config::DatabaseConfig,
     net::Address,
-    pool::PoolCounts,
+    pool::{BEING_CANCELED, PoolCounts},
     routing::MemberId,
     telemetry::figures::{DatabaseRow, ListRow, PoolRow, StatsRow},
 };
@@ -52,12 +52,25 @@ pub(super) fn pools(proxy: &Proxy) -> Vec<PoolRow> {
             ..PoolRow::default()
         });
         let PoolCounts { active, idle, used, tested, login, waiting, oldest: _ } = pool.counts();
-        row.sv_active += active as u64;
+        let being_cancelled = pool.states().iter().filter(|(_, state)| *state == BEING_CANCELED).count();
+        row.sv_active += active.saturating_sub(being_cancelled) as u64;
+        row.sv_being_canceled += being_cancelled as u64;
         row.sv_idle += (idle - used) as u64;
         row.sv_used += used as u64;
         row.sv_tested += tested as u64;
         row.sv_login += login as u64;
         row.cl_waiting += waiting as u64;
+    }
+    for visitor in proxy.context.visitors.iter() {
+        let Some(cancelling) = visitor.cancels() else { continue };
+        let key = (cancelling.database.to_string(), cancelling.pool_user.to_string());
+        let Some(row) = rows.get_mut(&key) else { continue };
+        if cancelling.carrier().is_some() {
+            row.cl_active_cancel_req += 1;
+            row.sv_active_cancel += 1;
+        } else {
+            row.cl_waiting_cancel_req += 1;
+        }
     }
     let now = proxy.context.clock.now();
     for client in proxy.context.clients.iter() {
@@ -143,9 +156,11 @@ pub(super) fn stats(proxy: &Proxy) -> Vec<StatsRow> {
 pub(super) fn lists(proxy: &Proxy) -> Vec<ListRow> {
     let settings = proxy.context.settings();
     let pools = proxy.context.pools.all();
-    let servers: usize =
-        pools.iter().map(|pool| pool.counts()).map(|counts| counts.active + counts.idle + counts.login).sum();
-    let clients = proxy.context.clients.len() as u64;
+    let of_pool = |counts: PoolCounts| counts.active + counts.idle + counts.tested + counts.login;
+    let servers: usize = pools.iter().map(|pool| of_pool(pool.counts())).sum();
+    let visitors = &proxy.context.visitors;
+    let carriers = visitors.iter().filter(|it| it.cancels().is_some_and(|it| it.carrier().is_some())).count();
+    let logins = visitors.iter().filter(|visitor| visitor.cancels().is_none()).count();
     let connected = proxy.context.connected.load(std::sync::atomic::Ordering::Relaxed);
     let row = |list, items| ListRow { list, items };
     vec![
@@ -153,15 +168,15 @@ pub(super) fn lists(proxy: &Proxy) -> Vec<ListRow> {
         row("users", super::console::users(proxy).len() as u64),
         row("peers", settings.config.peers.len() as u64),
         row("pools", self::pools(proxy).len() as u64),
-        row("peer_pools", 0),
+        row("peer_pools", proxy.context.peers.pools() as u64),
         row("free_clients", 0),
         row("used_clients", connected),
-        row("login_clients", connected.saturating_sub(clients)),
+        row("login_clients", logins as u64),
         row("free_servers", 0),
-        row("used_servers", servers as u64),
+        row("used_servers", (servers + carriers) as u64),
         row("dns_names", proxy.installation.dns_hosts().len() as u64),
         row("dns_zones", 0),
-        row("dns_queries", 0),
+        row("dns_queries", proxy.installation.resolver().running() as u64),
         row("dns_pending", 0),
     ]
 }

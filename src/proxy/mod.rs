@@ -527,7 +527,7 @@ impl Proxy {
     fn cancel_here(&self, key: OwnKey) {
         let context = Arc::clone(&self.context);
         let deadline = context.settings().config.pgbouncer.cancel_wait_timeout;
-        self.tracker.spawn(async move { context.cancel_keys.cancel(key, deadline).await });
+        self.tracker.spawn(async move { context.cancel_keys.cancel(key, deadline, None).await });
     }
 
     /// Puts a configuration in force.

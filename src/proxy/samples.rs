@@ -2,7 +2,7 @@
 
 use std::time::UNIX_EPOCH;
 
-use super::{Proxy, directory::Served, tables::tables};
+use super::{Proxy, served::Served, tables::tables};
 use crate::{
     admin,
     clock::Clock,

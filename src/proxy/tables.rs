@@ -41,6 +41,7 @@ pub(super) fn tables(proxy: &Proxy) -> Vec<Table> {
         table("user_cache", size_of::<crate::auth::Secret>(), settings.users.names().count(), None),
         bounded("credentials_cache", size_of::<crate::auth::Credentials>(), users.queries().occupancy()),
         table("db_cache", size_of::<Database>(), proxy.installation.all().len(), None),
+        bounded("fallback_databases", size_of::<Database>(), proxy.installation.fallback_databases()),
         table("peer_cache", size_of::<crate::config::PeerConfig>(), settings.config.peers.len(), None),
         table("pool_cache", size_of::<Pool>(), pools.len(), None),
         table("server_cache", size_of::<Core>() + size_of::<ServerInfo>(), servers, None),

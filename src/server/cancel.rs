@@ -9,7 +9,7 @@ use std::{
 use tokio::{sync::Notify, time::timeout};
 
 use crate::{
-    net::{Address, Endpoint, Stream, tls::TlsConnectError},
+    net::{Address, Endpoint, Local, Stream, tls::TlsConnectError},
     protocol::startup,
 };
 
@@ -70,6 +70,13 @@ impl CancelGate {
         state.under_way > 0
     }
 
+    /// Is it with nobody, until a cancel request has been acted on?
+    #[must_use]
+    pub fn is_waited_for(&self) -> bool {
+        let state = self.state();
+        state.holder.is_none() && state.under_way > 0
+    }
+
     /// Waits until no cancel request is under way; cancel safe.
     pub async fn wait_closed(&self) {
         loop {
@@ -102,20 +109,20 @@ impl Drop for CancelPermit {
     }
 }
 
-/// Sends the request and waits until the server has closed the connection, so that it has been acted on. A `deadline`
-/// of zero is none.
+/// Sends the request and waits until the server has closed the connection, so that it has been acted on; `on_sent` is
+/// called with our end of it in between. A `deadline` of zero is none.
 ///
 /// # Errors
 /// The server cannot be reached, or does not close within `deadline`.
-pub async fn send_cancel(permit: CancelPermit, deadline: Duration) -> io::Result<()> {
+pub async fn send_cancel(permit: CancelPermit, deadline: Duration, on_sent: impl FnOnce(Local)) -> io::Result<()> {
     let info = Arc::clone(&permit.info);
     let key = &info.gate.key;
     let deadline = if deadline.is_zero() { Duration::MAX } else { deadline };
-    timeout(deadline, send(&info, key)).await.map_err(io::Error::from)?
+    timeout(deadline, send(&info, key, on_sent)).await.map_err(io::Error::from)?
 }
 
 /// To the very server that holds the key: by now its name may mean another one.
-async fn send(info: &super::ServerInfo, key: &CancelKey) -> io::Result<()> {
+async fn send(info: &super::ServerInfo, key: &CancelKey, on_sent: impl FnOnce(Local)) -> io::Result<()> {
     let stream = match (&info.address, info.peer) {
         (Address::Unix(path), _) => Stream::connect_unix(path).await?,
         (_, Some(peer)) => Stream::connect_tcp(peer).await?,
@@ -130,6 +137,7 @@ async fn send(info: &super::ServerInfo, key: &CancelKey) -> io::Result<()> {
     }
     endpoint.outbox.buffer().extend_from_slice(&startup::cancel_request_bytes(key.pid, &key.secret));
     endpoint.flush().await?;
+    on_sent(endpoint.stream.local());
     loop {
         match endpoint.read().await {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),

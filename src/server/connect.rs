@@ -4,7 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64},
     },
 };
@@ -220,6 +220,8 @@ pub async fn connect(
         requested_at: AtomicU64::new(now),
         statements: AtomicU64::new(0),
         close_needed: AtomicBool::new(false),
+        is_tested: AtomicBool::new(false),
+        buffers: Mutex::default(),
         gate: CancelGate::new(CancelKey { pid, secret: secret.into() }),
         end: OnceLock::new(),
     };

@@ -5,7 +5,10 @@ mod cache;
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -31,7 +34,24 @@ pub struct Gone {
 pub struct Resolver {
     cache: Mutex<DnsCache>,
     gone: Mutex<Vec<Gone>>,
+    running: AtomicUsize,
     clock: Clock,
+}
+
+/// Counts for as long as it lives.
+struct Running<'a>(&'a AtomicUsize);
+
+impl<'a> Running<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Resolver {
@@ -39,7 +59,7 @@ impl Resolver {
     #[must_use]
     pub fn new(clock: Clock, found: Duration, failed: Duration) -> Self {
         let ttls = Ttls { found: nanos(found), failed: nanos(failed) };
-        Self { cache: Mutex::new(DnsCache::new(ttls)), gone: Mutex::default(), clock }
+        Self { cache: Mutex::new(DnsCache::new(ttls)), gone: Mutex::default(), running: AtomicUsize::new(0), clock }
     }
 
     fn cache(&self) -> MutexGuard<'_, DnsCache> {
@@ -86,7 +106,9 @@ impl Resolver {
 
     /// Asks the operating system.
     async fn look_up(&self, host: &str) -> Result<Vec<IpAddr>, String> {
+        let running = Running::begin(&self.running);
         let found = tokio::net::lookup_host((host, 0)).await;
+        drop(running);
         let found = found.map(|found| found.map(|address| address.ip()).collect()).map_err(|error| error.to_string());
         if let Err(error) = &found {
             tracing::warn!(host, error, "server DNS lookup failed");
@@ -112,6 +134,12 @@ impl Resolver {
     /// Addresses that are gone since the last call.
     pub fn take_gone(&self) -> Vec<Gone> {
         std::mem::take(&mut *self.gone.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Look-ups under way.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
     }
 
     /// Names that may be remembered.

@@ -19,7 +19,7 @@ use std::{
     marker::PhantomData,
     net::SocketAddr,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -32,7 +32,7 @@ pub use reset::{ExecuteError, execute, initialise, reset};
 
 use crate::{
     net::{
-        Address, Endpoint, Local,
+        Address, Endpoint, InboxFigures, Local,
         tls::{ConnectTls, TlsFacts},
     },
     protocol::TransactionStatus,
@@ -79,6 +79,10 @@ pub struct ServerInfo {
     pub statements: AtomicU64,
     /// To be closed as soon as nobody needs it.
     pub close_needed: AtomicBool,
+    /// It is being tried out.
+    pub is_tested: AtomicBool,
+    /// What its buffers hold for longer than a moment.
+    pub buffers: Mutex<InboxFigures>,
     /// Cancel requests under way.
     pub gate: CancelGate,
     /// Why it is closed, for the log; the first reason holds.

@@ -111,10 +111,11 @@ fn a_pause_that_another_operator_ended_is_neither_answered_nor_does_it_end_the_n
         first.send(&pause);
         wait_until("it is paused", is_paused);
         second.send(&[query(&format!("RESUME{target}")), pause.clone()].concat());
+        assert_eq!(tag(&second.reply()), "RESUME");
+        // It comes while the first waits, or just behind that.
         RawClient::connect(&proxy.address()).send(&cancel_request(&first.key));
         let reply = first.reply();
         assert_eq!((reply.sqlstate().as_str(), reply.status()), ("57014", 'I'), "{reply:?}");
-        assert_eq!(tag(&second.reply()), "RESUME");
         wait_until("the second pause is in force", is_paused);
 
         // The first operator finds nothing to end by leaving, nor is a pause answered that others have ended.

@@ -14,6 +14,7 @@ mod control;
 mod metrics;
 mod reload;
 mod show;
+mod states;
 mod statistics;
 mod tools;
 

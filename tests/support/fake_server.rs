@@ -4,7 +4,7 @@ use std::{
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
@@ -34,6 +34,8 @@ struct Shared {
     attempts: AtomicUsize,
     refusal: Mutex<Option<Vec<u8>>>,
     stalled: AtomicBool,
+    cancels_are_held: Mutex<bool>,
+    cancels_go_on: Condvar,
 }
 
 impl FakeServer {
@@ -102,6 +104,12 @@ impl FakeServer {
         self.shared.endings.load(Ordering::Acquire)
     }
 
+    /// From now on the connections of cancel requests stay open, or no longer.
+    pub fn hold_cancels(&self, are_held: bool) {
+        *self.shared.cancels_are_held.lock().unwrap_or_else(PoisonError::into_inner) = are_held;
+        self.shared.cancels_go_on.notify_all();
+    }
+
     /// The keys of the cancel requests it has seen.
     pub fn cancels(&self) -> Vec<Vec<u8>> {
         self.shared.cancels.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -146,8 +154,9 @@ impl FakeSession {
             let body = self.untyped()?;
             match u32::from_be_bytes([body[0], body[1], body[2], body[3]]) {
                 80_877_102 => {
-                    let mut cancels = shared.cancels.lock().unwrap_or_else(PoisonError::into_inner);
-                    cancels.push(body[4..].to_vec());
+                    shared.cancels.lock().unwrap_or_else(PoisonError::into_inner).push(body[4..].to_vec());
+                    let held = shared.cancels_are_held.lock().unwrap_or_else(PoisonError::into_inner);
+                    drop(shared.cancels_go_on.wait_while(held, |are_held| *are_held));
                     return Ok(false);
                 }
                 80_877_103 | 80_877_104 => self.send(b"N")?,

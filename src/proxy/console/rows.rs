@@ -2,16 +2,16 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::atomic::Ordering,
+    sync::{Mutex, PoisonError, atomic::Ordering},
 };
 
 use crate::{
     admin::rows::{BufferFigures, CacheRow, ConnectionRow, ReplicaRow, UserRow},
-    client::{Activity, ClientInfo},
+    client::{Activity, Cancelling, ClientInfo, Visiting},
     cluster::Database,
     config::{CacheMode, ReadYourWrites},
-    net::{Peer, tls::TlsFacts},
-    pool::Pool,
+    net::{InboxFigures, Local, Peer, tls::TlsFacts},
+    pool::{Opening, Pool},
     proxy::{Proxy, figures, members, served::Served},
     routing::MemberId,
     server::ServerInfo,
@@ -24,10 +24,7 @@ fn described(tls: Option<&TlsFacts>) -> String {
 pub(super) fn client_row(proxy: &Proxy, client: &ClientInfo) -> ConnectionRow {
     let clock = proxy.context.clock;
     let requested = client.requested_at.load(Ordering::Relaxed);
-    let (addr, port, remote_pid) = match client.peer {
-        Peer::Tcp(address) => (address.ip().to_string(), address.port(), 0),
-        Peer::Unix { pid, .. } => ("unix".to_owned(), 0, u32::try_from(pid).unwrap_or(0)),
-    };
+    let (addr, port, remote_pid) = peer_columns(client.peer);
     let (local_addr, local_port) = client.local.columns();
     let is_waiting = client.activity() == Activity::Waiting;
     ConnectionRow {
@@ -54,11 +51,97 @@ pub(super) fn client_row(proxy: &Proxy, client: &ClientInfo) -> ConnectionRow {
         application_name: client.application_name.clone(),
         prepared_statements: client.statements.load(Ordering::Relaxed),
         id: client.id,
+        buffers: buffers(&client.buffers),
+    }
+}
+
+/// In the columns of PgBouncer's one buffer per socket.
+fn buffers(figures: &Mutex<InboxFigures>) -> BufferFigures {
+    let figures = *figures.lock().unwrap_or_else(PoisonError::into_inner);
+    let InboxFigures { received, decided, gone, expected, own } = figures;
+    BufferFigures {
+        recv_pos: received as u64,
+        pkt_pos: decided as u64,
+        pkt_remain: expected as u64,
+        send_pos: gone as u64,
+        send_remain: 0,
+        pkt_avail: received.saturating_sub(decided) as u64,
+        send_avail: (decided.saturating_sub(gone) + own) as u64,
+    }
+}
+
+/// Nothing but addresses and times: what opens, logs in or carries a cancel request.
+fn bare_row(proxy: &Proxy, id: u64, state: &'static str, since: u64, local: Local) -> ConnectionRow {
+    let time = proxy.context.clock.wall(since);
+    let (local_addr, local_port) = local.columns();
+    ConnectionRow {
+        user: None,
+        database: None,
+        replication: "none",
+        state,
+        addr: String::new(),
+        port: 0,
+        local_addr,
+        local_port,
+        connect_time: time,
+        request_time: time,
+        wait_us: 0,
+        close_needed: false,
+        ptr: id,
+        link: None,
+        remote_pid: 0,
+        tls: String::new(),
+        application_name: String::new(),
+        prepared_statements: 0,
+        id,
         buffers: BufferFigures::default(),
     }
 }
 
-pub(super) fn server_row(proxy: &Proxy, pool: &Pool, server: &ServerInfo) -> ConnectionRow {
+/// A login under way, or a cancel request.
+pub(super) fn visitor_row(proxy: &Proxy, visitor: &Visiting) -> ConnectionRow {
+    let state = visitor.cancels().map_or("login", Cancelling::state);
+    let (addr, port, remote_pid) = peer_columns(visitor.peer);
+    let mut row = bare_row(proxy, visitor.id, state, visitor.since, visitor.local);
+    (row.addr, row.port, row.remote_pid) = (addr, port, remote_pid);
+    if let Some((database, user)) = visitor.names() {
+        (row.database, row.user) = (Some(database.to_string()), Some(user.to_string()));
+    }
+    if let Some(cancelling) = visitor.cancels() {
+        row.database = Some(cancelling.database.to_string());
+        row.link = cancelling.carrier().map(|carrier| carrier.id);
+    }
+    row
+}
+
+/// The connection that carries a cancel request to its server.
+pub(super) fn carrier_row(proxy: &Proxy, visitor: &Visiting) -> Option<ConnectionRow> {
+    let cancelling = visitor.cancels()?;
+    let carrier = cancelling.carrier()?;
+    let mut row = bare_row(proxy, carrier.id, "active_cancel", visitor.since, carrier.local);
+    (row.addr, row.port) = figures::peer(&cancelling.server.address);
+    row.database = Some(cancelling.database.to_string());
+    row.link = Some(visitor.id);
+    Some(row)
+}
+
+/// A connection that is being opened.
+pub(super) fn opening_row(proxy: &Proxy, pool: &Pool, opening: &Opening) -> ConnectionRow {
+    let mut row = bare_row(proxy, opening.id, "new", opening.since, Local::Unknown);
+    (row.addr, row.port) = figures::peer(&opening.address);
+    row.database = Some(pool.key().database.to_string());
+    row.user = Some(pool.key().user.to_string());
+    row
+}
+
+fn peer_columns(peer: Peer) -> (String, u16, u32) {
+    match peer {
+        Peer::Tcp(address) => (address.ip().to_string(), address.port(), 0),
+        Peer::Unix { pid, .. } => ("unix".to_owned(), 0, u32::try_from(pid).unwrap_or(0)),
+    }
+}
+
+pub(super) fn server_row(proxy: &Proxy, pool: &Pool, server: &ServerInfo, state: &'static str) -> ConnectionRow {
     let clock = proxy.context.clock;
     let client = server.client.load(Ordering::Relaxed);
     let (addr, port) = figures::peer(&server.address);
@@ -67,7 +150,7 @@ pub(super) fn server_row(proxy: &Proxy, pool: &Pool, server: &ServerInfo) -> Con
         user: Some(pool.key().user.to_string()),
         database: Some(pool.key().database.to_string()),
         replication: "none",
-        state: if client == 0 { "idle" } else { "active" },
+        state,
         addr,
         port,
         local_addr,
@@ -83,7 +166,7 @@ pub(super) fn server_row(proxy: &Proxy, pool: &Pool, server: &ServerInfo) -> Con
         application_name: String::new(),
         prepared_statements: server.statements.load(Ordering::Relaxed),
         id: server.id,
-        buffers: BufferFigures::default(),
+        buffers: buffers(&server.buffers),
     }
 }
 

@@ -17,11 +17,14 @@ fn settings(text: &str) -> Arc<Settings> {
 fn installation(text: &str) -> Arc<Installation> {
     let clock = Clock::start();
     let ttl = Duration::from_secs(15);
+    let metrics = SharedMetrics::default();
     let shared = Shared {
         clock,
         ids: Arc::default(),
         pools: Arc::default(),
         resolver: Arc::new(Resolver::new(clock, ttl, ttl)),
+        tallies: Tallies::new(&metrics),
+        metrics,
         tracker: TaskTracker::new(),
         stop: CancellationToken::new(),
         handle: tokio::runtime::Handle::current(),
