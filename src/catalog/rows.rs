@@ -17,6 +17,8 @@ pub struct SnapshotRows {
     pub isolation: Option<String>,
     /// `default_transaction_isolation` likewise.
     pub role_isolations: Vec<(String, String)>,
+    /// Roles whose sessions report something else than those of others: superusers, and those with settings of their own.
+    pub peculiar_roles: Vec<String>,
     /// Differs when any setting that sessions begin with does.
     pub settings: String,
     /// Settings with a dot in their names that functions of users may set, in lower case.

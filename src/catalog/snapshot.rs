@@ -36,6 +36,7 @@ pub struct Snapshot {
     is_serializable: bool,
     /// Roles for which it is otherwise.
     isolation_exceptions: HashSet<Box<str>>,
+    peculiar_roles: HashSet<Box<str>>,
     session_defaults: u64,
     knows_session_defaults: bool,
     custom_settings: Vec<String>,
@@ -82,6 +83,7 @@ impl Snapshot {
         Self {
             is_serializable,
             isolation_exceptions: exceptions.map(|(role, _)| role.as_str().into()).collect(),
+            peculiar_roles: rows.peculiar_roles.iter().map(|role| role.as_str().into()).collect(),
             session_defaults: session_defaults.finish(),
             knows_session_defaults: rows.search_path.is_some() && rows.isolation.is_some(),
             custom_settings: std::mem::take(&mut rows.custom_settings),
@@ -189,6 +191,11 @@ impl Snapshot {
     /// from the cache would leave no trace for the detection of conflicts.
     pub fn is_serializable(&self, user: &str) -> bool {
         self.is_serializable != self.isolation_exceptions.contains(user)
+    }
+
+    /// Do servers report the same to `user` as to others, but for the name?
+    pub fn is_usual(&self, user: &str) -> bool {
+        !self.peculiar_roles.contains(user)
     }
 
     /// Settings with a dot in their names that functions of the database may set, in lower case.

@@ -23,7 +23,7 @@ use crate::{
     config::{Config, DatabaseConfig},
     insight::Insight,
     net::tls::TlsSetup,
-    pool::{Pool, Pools},
+    pool::{Greeting, Pool, Pools},
     routing::MemberId,
     session::StatementRegistry,
     sql::Analyzer,
@@ -48,6 +48,8 @@ pub trait Directory: Send + Sync {
     fn find_user<'a>(&'a self, database: Option<&'a DatabaseConfig>, user: &'a str, again: bool) -> Finding<'a>;
     /// Would a process that starts now log in to servers as this user? Not with what only a client's own login has shown.
     fn is_known_after_restart(&self, database: &str, user: &str) -> bool;
+    /// What servers of the pool will report, where that is known from another pool of the same server.
+    fn greeting_of_others(&self, database: &Arc<Database>, pool: &Pool) -> Option<Greeting>;
     /// Listens for the clients of a database; `None` if nobody can.
     fn listener(&self, database: &Arc<Database>) -> Option<Arc<Listener>>;
     /// The pool of a member, as clients of this database and user share it.

@@ -320,7 +320,7 @@ async fn welcome(
         let replica = Box::pin(replication::open(io, client, from, wants, admission)).await?;
         return Ok(Welcome::Replica(Box::new(replica)));
     }
-    let greeting = greet(&pool, worker, query_wait).await?;
+    let greeting = greet(context, &database, &pool, worker, query_wait).await?;
     waits_for_server.store(false, Ordering::Relaxed);
     if context.directory.logged_in(&database, &server_user) {
         database.wait_for_catalog(FIRST_CATALOG).await;
@@ -438,12 +438,25 @@ impl Request {
     }
 }
 
-/// What servers of the pool report; the first client of a pool waits until one has been logged in to.
-async fn greet(pool: &Arc<Pool>, worker: usize, wait: Duration) -> Result<Arc<Greeting>, ClientError> {
+/// What servers of the pool report; the first client of a pool waits until one has been logged in to. Where it would
+/// wait for other pools to give a connection back, what they have heard will do.
+async fn greet(
+    context: &Context,
+    database: &Arc<Database>,
+    pool: &Arc<Pool>,
+    worker: usize,
+    wait: Duration,
+) -> Result<Arc<Greeting>, ClientError> {
     if let Some(greeting) = pool.greeting() {
         return Ok(greeting);
     }
-    let server = pool.check_out(Asking { worker, wait, wanted: None, is_persistent: true })?.ready().await?;
+    let checking_out = pool.check_out(Asking { worker, wait, wanted: None, is_persistent: true })?;
+    if pool.is_crowded_out()
+        && let Some(greeting) = context.directory.greeting_of_others(database, pool)
+    {
+        return Ok(Arc::new(greeting));
+    }
+    let server = checking_out.ready().await?;
     pool.check_in(server, pool.now());
     pool.greeting().ok_or(ClientError::Checkout(CheckoutError::Closed))
 }

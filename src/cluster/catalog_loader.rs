@@ -116,6 +116,7 @@ async fn session_defaults(client: &Client, rows: &mut SnapshotRows) -> Loaded<()
     let what = "settings of new sessions";
     (rows.search_path, rows.role_search_paths) = setting(client, "search_path").await?;
     (rows.isolation, rows.role_isolations) = setting(client, "default_transaction_isolation").await?;
+    rows.peculiar_roles = list(client, "pg_roles", queries::PECULIAR_ROLES, |row, what| column(row, 0, what)).await?;
     let row = client.query_one(queries::SETTINGS, &[]).await.map_err(reading(what))?;
     rows.settings = column(&row, 0, what)?;
     Ok(())

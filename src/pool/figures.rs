@@ -9,7 +9,7 @@ use super::Pool;
 use crate::{
     protocol::backend,
     server::ServerInfo,
-    session::{Parameters, PinSet},
+    session::{Parameters, PinSet, request::frames},
 };
 
 /// Parameter values whose spelling is remembered per pool.
@@ -51,6 +51,21 @@ impl Greeting {
         }
         Self { parameters, others }
     }
+
+    /// What the same server says to another user, who has nothing of its own but the name.
+    #[must_use]
+    pub fn told_to(&self, user: &str) -> Self {
+        let mut others = Vec::new();
+        for frame in frames(&self.others) {
+            match backend::parameter_status(frame) {
+                Some(("session_authorization", _)) => {
+                    backend::put_parameter_status(&mut others, "session_authorization", user);
+                }
+                _ => others.extend_from_slice(frame),
+            }
+        }
+        Self { parameters: self.parameters.clone(), others }
+    }
 }
 
 impl Pool {
@@ -58,6 +73,13 @@ impl Pool {
     #[must_use]
     pub fn greeting(&self) -> Option<Arc<Greeting>> {
         self.greeting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has it no connection, and is there no room for one because other pools of its database or user have them all?
+    #[must_use]
+    pub fn is_crowded_out(&self) -> bool {
+        let state = self.state();
+        state.blocked.is_some() && state.queue.waiting() > 0 && state.queue.open() == 0
     }
 
     /// PostgreSQL's spelling of a parameter's value, if a server has been asked.
@@ -145,5 +167,19 @@ impl Pool {
             return String::new();
         }
         format!("server connections of this pool pinned to clients: {} (SHOW PINS)", reasons.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_user_is_told_the_same_under_its_own_name() {
+        let reported = [("server_version", "17.2"), ("session_authorization", "app"), ("is_superuser", "off")];
+        let reported = reported.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let told = Greeting::new(Parameters::default(), &reported).told_to("stranger").others;
+        let told: Vec<_> = frames(&told).filter_map(backend::parameter_status).collect();
+        assert_eq!(told, [("server_version", "17.2"), ("session_authorization", "stranger"), ("is_superuser", "off")]);
     }
 }

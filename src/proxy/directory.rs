@@ -24,7 +24,7 @@ use crate::{
     cluster::{Database, DatabaseSettings, Listener, RealDatabase},
     config::{CacheMode, Config, DatabaseConfig},
     net::{Address, SocketOptions},
-    pool::{LoginSource, Pool, PoolKey, PoolLimits, Pools, Tallies, Turns},
+    pool::{Greeting, LoginSource, Pool, PoolKey, PoolLimits, Pools, Tallies, Turns},
     routing::{Limits, MemberId, PrimarySamples, Topology},
     server::{CachedName, Dialer, Login, Resolver},
     telemetry::metrics::SharedMetrics,
@@ -526,6 +526,31 @@ impl Directory for Installation {
                 Some(Secret::Scram(_)) => false,
                 Some(Secret::None) | None => settings.config.auth_user(&section).is_none(),
             }
+    }
+
+    fn greeting_of_others(&self, database: &Arc<Database>, pool: &Pool) -> Option<Greeting> {
+        let own = self.find(&database.name)?;
+        let key = pool.key();
+        let catalog = database.catalog();
+        let is_usual = |user: &str| catalog.as_ref().is_some_and(|catalog| catalog.snapshot.is_usual(user));
+        let is_alias = |served: &Served| {
+            Arc::ptr_eq(&served.database.real, &database.real)
+                && served.section.connect_query == own.section.connect_query
+                && login_parameters(&served.section) == login_parameters(&own.section)
+        };
+        let is_same_server = |there: &PoolKey| match there.database == key.database {
+            true => there.member == key.member,
+            // Entries agree on who is their first member and on nothing else.
+            false => {
+                there.member == there.database
+                    && key.member == key.database
+                    && self.find(&there.database).is_some_and(|served| is_alias(&served))
+            }
+        };
+        let is_alike = |there: &PoolKey| there.user == key.user || is_usual(&there.user) && is_usual(&key.user);
+        let others = self.shared.pools.all().into_iter();
+        let mut others = others.filter(|other| is_same_server(other.key()) && is_alike(other.key()));
+        others.find_map(|other| Some(other.greeting()?.told_to(&key.user)))
     }
 
     fn listener(&self, database: &Arc<Database>) -> Option<Arc<Listener>> {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{backends, session_of, waiting};
-use crate::support::{Proxy, RawClient, cluster, cluster::USER, wait_until};
+use crate::support::{Proxy, RawClient, cluster, cluster::USER, frames, wait_until};
 
 const OTHER: &str = "stranger";
 
@@ -189,4 +189,34 @@ fn a_lowered_pool_size_closes_idle_servers() {
     assert_eq!(backends(&database).len(), 4);
     proxy.tell("SET default_pool_size = 2");
     wait_until("two are closed", || backends(&database).len() == 2);
+}
+
+#[test]
+fn a_first_login_does_not_wait_for_a_server_only_to_hear_what_others_have_heard() {
+    let database = cluster().database();
+    cluster()
+        .primary
+        .session("postgres")
+        .rows(&format!("alter role plainer in database {database} set timezone = 'Asia/Kathmandu'"));
+    let proxy = Proxy::of(cluster(), &database).set("max_db_connections", 1).start();
+    let mut busy = proxy.session(&database);
+    busy.query("begin");
+    let mut late = session_of(&proxy, OTHER, &database);
+    assert_eq!(waiting(&proxy, &database), 0);
+    assert_eq!(late.parameter("session_authorization"), Some(OTHER));
+    for name in ["server_version", "TimeZone", "DateStyle", "is_superuser"] {
+        assert_eq!(late.parameter(name), busy.parameter(name), "{name}");
+    }
+    late.send(&frames::query("select current_user"));
+    wait_until("it waits", || waiting(&proxy, &database) == 1);
+    // Whose sessions begin with something else is told by a server and nobody else.
+    let mut peculiar = RawClient::connect(&proxy.address());
+    peculiar.send(&frames::startup(&[("user", "plainer"), ("database", &database)]));
+    wait_until("both wait", || waiting(&proxy, &database) == 2);
+    assert!(peculiar.is_silent_for(std::time::Duration::from_millis(200)));
+    busy.query("commit");
+    assert_eq!(late.reply().rows(), [[OTHER]]);
+    let told = peculiar.until(b'Z');
+    let zone = frames::parameter_status("TimeZone", "Asia/Kathmandu");
+    assert!(told.iter().any(|frame| frame.bytes() == zone), "{told:?}");
 }

@@ -31,6 +31,13 @@ pub(super) const ROLES_WITH_SETTING: &str = "
       AND pg_catalog.starts_with(c, $1 || '=')
     ORDER BY a.rolname, r.setdatabase DESC";
 
+pub(super) const PECULIAR_ROLES: &str = "
+    SELECT a.rolname::text
+    FROM pg_catalog.pg_roles a
+    WHERE a.rolcanlogin AND (a.rolsuper OR EXISTS (
+        SELECT FROM pg_catalog.pg_db_role_setting r LEFT JOIN pg_catalog.pg_database d ON d.oid = r.setdatabase
+        WHERE r.setrole = a.oid AND (r.setdatabase = 0 OR d.datname = pg_catalog.current_database())))";
+
 /// All settings that new sessions of this database begin with, as a number.
 pub(super) const SETTINGS: &str = "
     SELECT coalesce(pg_catalog.sum(pg_catalog.hashtextextended(
