@@ -399,6 +399,34 @@ fn a_replica_that_comes_or_goes_by_reload_leaves_the_connections_to_other_member
 }
 
 #[test]
+fn a_reload_does_not_forget_who_the_primary_is() {
+    let _turn = turn();
+    let database = cluster().database();
+    cluster().prepare(&database, "create table t(id serial primary key, v int)");
+    cluster().prepare(&database, "grant all on all sequences in schema public to app");
+    // As after a failover: the file names a standby first.
+    let (standby, primary) = (&replicas()[0], &cluster().primary);
+    let proxy = Proxy::builder()
+        .database(&database, standby.port, "pool_size=4")
+        .section("replicas", &format!("{database}.r1"), format!("host=127.0.0.1 port={} role=any", primary.port))
+        .section("routing", "read_write_split", 1)
+        .section("routing", "lag_check_interval", "0.05")
+        .start();
+    let mut writer = proxy.session(&database);
+    wait_until("the primary is found", || writer.query("insert into t(v) values (0)").error().is_none());
+    let kept = servers(&proxy, primary);
+    for size in 5..10 {
+        proxy.rewrite(|text| text.replace(&format!("pool_size={}", size - 1), &format!("pool_size={size}")));
+        proxy.tell("RELOAD");
+        for _ in 0..20 {
+            let reply = writer.query("insert into t(v) values (0)");
+            assert!(reply.error().is_none(), "{reply:?}");
+        }
+    }
+    assert_eq!(servers(&proxy, primary), kept);
+}
+
+#[test]
 fn show_replicas_tells_each_members_state() {
     let _turn = turn();
     let (proxy, database) = routed(|builder| builder);

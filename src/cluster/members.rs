@@ -42,7 +42,7 @@ struct Member {
 }
 
 impl Members {
-    /// `ids` in configured order; `primary` is the configured one.
+    /// `ids` in configured order; `primary` is the configured one, or the one that is known already.
     pub fn new(
         ids: impl IntoIterator<Item = MemberId>,
         primary: MemberId,

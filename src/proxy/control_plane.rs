@@ -113,11 +113,12 @@ impl ControlPlane {
         let servers: Vec<_> = targets.iter().map(|watched| watched.target.clone()).collect();
         let control = Control::new(&servers, Deadlines::default())
             .map_err(|source| ProcessError::Control { database: database.name.to_string(), source })?;
-        database.topology.set_primary(Some(MemberId(0)));
+        let primary = database.primary();
+        database.topology.set_primary(Some(primary));
         if database.caches() && database.catalog().is_none() {
             database.cells.close(Closure::Catalog);
         }
-        let members = Members::new(ids, MemberId(0), detection, Thresholds::default());
+        let members = Members::new(ids, primary, detection, Thresholds::default());
         Ok(Arc::new(Self {
             watcher: Arc::new(Watcher {
                 database: Arc::clone(database),

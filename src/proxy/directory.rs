@@ -22,7 +22,7 @@ use crate::{
     client::{Directory, Finding, KeyOwner, Settings, Unserved},
     clock::{Clock, nanos},
     cluster::{Database, DatabaseSettings, Listener, RealDatabase},
-    config::{CacheMode, Config, DatabaseConfig},
+    config::{CacheMode, Config, DatabaseConfig, RoleDetection},
     net::{Address, SocketOptions},
     pool::{Greeting, LoginSource, Pool, PoolKey, PoolLimits, Pools, Tallies, Turns},
     routing::{Limits, MemberId, PrimarySamples, Topology},
@@ -212,10 +212,18 @@ impl Installation {
         let members = routing_members(section, |member| before.as_deref()?.state_of(section, member));
         let topology = Topology::new(members, limits, PrimarySamples::new(SAMPLES));
         let needs_control = cache.is_some() || (wanted.splits_reads && !section.replicas.is_empty());
-        if !needs_control {
-            topology.set_primary(Some(MemberId(0)));
+        let follows = settings.config.routing.role_detection == RoleDetection::Auto;
+        let known =
+            before.as_deref().filter(|_| follows && needs_control).and_then(|before| before.primary_of(section));
+        if known.is_some() || !needs_control {
+            topology.set_primary(known.or(Some(MemberId(0))));
         }
-        let database = Arc::new(Database::new(section.name.as_str().into(), wanted, topology, names, cache, real));
+        let mut database =
+            Database::new(section.name.as_str().into(), wanted, topology, names, cache, Arc::clone(&real));
+        if let Some(before) = before.as_deref().filter(|before| before.has_members_of(section)) {
+            database.entry = before.database.entry;
+        }
+        let database = Arc::new(database);
         let control = OnceLock::new();
         let guest = before.as_ref().and_then(|before| before.control.get()?.guest());
         match ControlPlane::new(&database, section, settings, &self.shared, guest) {

@@ -2,8 +2,16 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::{control_plane::ControlPlane, directory::Shared, members::section_named};
-use crate::{cluster::Database, config::DatabaseConfig, routing::MemberState};
+use super::{
+    control_plane::ControlPlane,
+    directory::Shared,
+    members::{members, section_named},
+};
+use crate::{
+    cluster::Database,
+    config::DatabaseConfig,
+    routing::{MemberId, MemberState},
+};
 
 /// A database that is being served.
 pub(super) struct Served {
@@ -41,5 +49,20 @@ impl Served {
         let (here, there) = (section_named(&self.section, member)?, section_named(next, member)?);
         let id = self.database.member_named(member).filter(|_| !here.needs_new_connections(there))?;
         self.database.topology.member(id).map(|member| &*member.state)
+    }
+
+    /// The primary's number there, if it will be the same server.
+    pub(super) fn primary_of(&self, next: &DatabaseConfig) -> Option<MemberId> {
+        let primary = self.database.member_name(self.database.topology.primary()?)?;
+        self.state_of(next, primary)?;
+        let index = members(next).iter().position(|(name, _)| **name == **primary)?;
+        Some(MemberId(index as u16))
+    }
+
+    /// Do all numbers of members mean the same servers there?
+    pub(super) fn has_members_of(&self, next: &DatabaseConfig) -> bool {
+        let names = members(next).into_iter().map(|(name, _)| name);
+        let known = self.database.member_names.iter().map(|name| name.to_string());
+        names.eq(known) && self.database.member_names.iter().all(|name| self.state_of(next, name).is_some())
     }
 }

@@ -150,3 +150,31 @@ async fn of_too_many_databases_of_the_fallback_entry_the_one_longest_unattended_
     assert!(installation.find("3").is_none() && installation.find("5").is_some() && installation.find("9").is_some());
     wait_until_tasks_are(full, &installation).await;
 }
+
+#[tokio::test]
+async fn what_is_in_doubt_finds_its_server_again_as_long_as_members_keep_their_numbers() {
+    let text = |parameters: &str| {
+        let replica = "[replicas]\na.r1 = host=127.0.0.1 port=2";
+        settings(&format!("[routing]\nread_write_split = 1\n[databases]\na = {SERVER} {parameters}\n{replica}\n"))
+    };
+    let installation = installation("");
+    installation.install(text("")).unwrap();
+    let now = || installation.find("a").unwrap();
+    let before = now();
+    installation.install(text("pool_size=3")).unwrap();
+    assert!(!Arc::ptr_eq(&before, &now()));
+    assert_eq!(now().database.entry, before.database.entry);
+    assert_eq!(now().database.topology.primary(), Some(MemberId(0)));
+    // As after a failover.
+    now().database.topology.set_primary(Some(MemberId(1)));
+    installation.install(text("pool_size=4")).unwrap();
+    assert_eq!(now().database.topology.primary(), Some(MemberId(1)));
+    let more = "[routing]\nread_write_split = 1\n[databases]\n";
+    let more = format!("{more}a = {SERVER}\n[replicas]\na.r0 = host=127.0.0.1 port=3\na.r1 = host=127.0.0.1 port=2\n");
+    installation.install(settings(&more)).unwrap();
+    assert_ne!(now().database.entry, before.database.entry);
+    assert_eq!(now().database.topology.primary(), Some(MemberId(2)));
+    let other = more.replace("port=2", "port=4");
+    installation.install(settings(&other)).unwrap();
+    assert_eq!(now().database.topology.primary(), Some(MemberId(0)));
+}
