@@ -1,7 +1,10 @@
 use std::{sync::Barrier, thread};
 
 use super::*;
-use crate::auth::{HbaRules, UserList};
+use crate::{
+    auth::{HbaRules, UserList},
+    client::Directory,
+};
 
 /// Nobody listens there.
 const SERVER: &str = "host=127.0.0.1 port=1 user=app";
