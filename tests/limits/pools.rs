@@ -1,54 +1,82 @@
 //! How many server connections there are.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-};
+use std::{collections::HashSet, thread};
 
 use super::{backends, session_of, waiting};
-use crate::support::{Proxy, RawClient, cluster, cluster::USER, frames, wait_until};
+use crate::support::{Proxy, RawClient, cluster, cluster::USER, frames, proxy::Builder, wait_until};
 
 const OTHER: &str = "stranger";
 
-/// So many clients of each user run transactions at the same time; at no moment has the database more backends than
-/// `most`, and every client is served.
-#[track_caller]
-fn storm(proxy: &Proxy, databases: &[String], most: usize) {
-    let is_over = AtomicBool::new(false);
-    let seen = thread::scope(|scope| {
-        let watcher = scope.spawn(|| {
-            let mut session = cluster().primary.session("postgres");
-            let names = databases.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(",");
-            let count = format!(
-                "select count(*) from pg_stat_activity where datname in ({names}) and usename in ('{USER}', '{OTHER}')"
-            );
-            let mut seen = 0;
-            while !is_over.load(Ordering::Acquire) {
-                seen = seen.max(session.value(&count).parse().unwrap());
-            }
-            seen
-        });
-        let clients: Vec<_> = (0..16)
-            .map(|number| {
-                let user = if number % 2 == 0 { USER } else { OTHER };
-                let database = &databases[number / 2 % databases.len()];
-                scope.spawn(move || {
-                    let mut client = session_of(proxy, user, database);
-                    for _ in 0..12 {
-                        client.rows("select pg_sleep(0.005)");
-                    }
-                })
-            })
-            .collect();
-        clients.into_iter().for_each(|client| client.join().unwrap());
-        is_over.store(true, Ordering::Release);
-        watcher.join().unwrap()
-    });
-    assert!((1..=most).contains(&seen), "{seen} backends, allowed {most}");
+/// Server connections of these databases that were open at the same time, at most, since the log was `from` bytes long.
+/// The proxy logs a closing before its place is free again, and an opening while it holds one: no moment is missed.
+fn most_at_once(log: &str, from: usize, databases: &[String]) -> usize {
+    let (mut open, mut most, mut at) = (HashSet::new(), 0, 0);
+    for line in log.split_inclusive('\n') {
+        at += line.len();
+        let Some((_, rest)) = line.split_once(" S-") else { continue };
+        let Some((id, rest)) = rest.split_once(": ") else { continue };
+        if !databases.iter().any(|database| rest.starts_with(&format!("{database}/"))) {
+            continue;
+        }
+        if rest.contains("new connection to server") {
+            open.insert(id);
+        } else if rest.contains("closing because") {
+            assert!(open.remove(id), "{line}");
+        }
+        if at > from {
+            most = most.max(open.len());
+        }
+    }
+    most
 }
 
-fn two_workers(database: &str) -> crate::support::proxy::Builder {
+/// So many clients of each user run transactions at the same time; at no moment have the databases more server
+/// connections than `most`, and every client is served.
+#[track_caller]
+fn storm(proxy: &Proxy, databases: &[String], most: usize) {
+    let from = proxy.log().len();
+    thread::scope(|scope| {
+        for number in 0..16 {
+            let user = if number % 2 == 0 { USER } else { OTHER };
+            let database = &databases[number / 2 % databases.len()];
+            scope.spawn(move || {
+                let mut client = session_of(proxy, user, database);
+                for _ in 0..12 {
+                    client.rows("select pg_sleep(0.005)");
+                }
+            });
+        }
+    });
+    let seen = most_at_once(&proxy.log(), from, databases);
+    assert!((1..=most).contains(&seen), "{seen} server connections, allowed {most}");
+}
+
+fn two_workers(database: &str) -> Builder {
     Proxy::of(cluster(), database).set("workers", 2).set("default_pool_size", 8)
+}
+
+/// Beside the database there is one whose pool is filled for nobody: once it is, all pools have had their turn.
+fn with_witness(database: &str, set: impl FnOnce(Builder) -> Builder) -> (Proxy, String) {
+    let witness = cluster().database();
+    let builder = Proxy::of(cluster(), database).database(&witness, cluster().primary.port, &format!("user={USER}"));
+    (set(builder).start(), witness)
+}
+
+/// Sets `min_pool_size`, one more at a time: that takes as many turns as there are connections to open.
+fn fill_elsewhere(proxy: &Proxy, witness: &str, most: usize) {
+    for least in 1..=most {
+        proxy.tell(&format!("SET min_pool_size = {least}"));
+        wait_until("the pool of the witness is filled", || backends(witness).len() == least);
+    }
+}
+
+/// Server connections opened since the start.
+fn opened(proxy: &Proxy, database: &str) -> f64 {
+    proxy.metrics().sum("pgweir_server_connections_opened_total", &[&format!("database=\"{database}\"")])
+}
+
+fn evicted(proxy: &Proxy) -> f64 {
+    proxy.metrics().sum("pgweir_server_connections_closed_total", &["reason=\"evicted\""])
 }
 
 #[test]
@@ -135,27 +163,37 @@ fn a_pool_keeps_its_least_size_for_a_database_with_a_user_of_its_own() {
 #[test]
 fn without_a_user_of_its_own_a_pool_is_filled_only_while_a_client_is_connected() {
     let database = cluster().database();
-    let proxy = Proxy::of(cluster(), &database).set("min_pool_size", 2).set("server_idle_timeout", "0.5").start();
+    let (proxy, witness) =
+        with_witness(&database, |builder| builder.set("min_pool_size", 2).set("server_idle_timeout", "0.5"));
     let client = proxy.session(&database);
     wait_until("the pool is filled", || backends(&database).len() == 2);
     client.terminate();
     proxy.tell("SET min_pool_size = 0");
-    wait_until("the pool is empty", || backends(&database).is_empty());
-    proxy.tell("SET min_pool_size = 2");
-    std::thread::sleep(std::time::Duration::from_millis(1500));
-    assert!(backends(&database).is_empty(), "nobody is connected");
+    wait_until("the pools are empty", || backends(&database).is_empty() && backends(&witness).is_empty());
+    let before = opened(&proxy, &database);
+    fill_elsewhere(&proxy, &witness, 2);
+    assert_eq!(opened(&proxy, &database), before, "nobody is connected");
+    assert!(backends(&database).is_empty());
 }
 
 #[test]
 fn filling_a_pool_closes_nobody_elses_server() {
     let database = cluster().database();
-    let proxy = two_workers(&database).set("max_db_connections", 1).start();
-    let mut first = proxy.session(&database);
+    let (proxy, witness) = with_witness(&database, |builder| builder.set("workers", 2).set("max_db_connections", 2));
+    let mut first = session_of(&proxy, USER, &database);
     first.rows("select 1");
-    let _second = session_of(&proxy, USER, &database);
-    proxy.tell("SET min_pool_size = 1");
-    std::thread::sleep(std::time::Duration::from_millis(1200));
-    assert_eq!(backends(&database), [USER]);
+    // Each of the two has a pool, and the other's servers have taken all the room.
+    let mut others: Vec<_> = (0..2).map(|_| session_of(&proxy, OTHER, &database)).collect();
+    others.iter_mut().for_each(|other| _ = other.query("begin"));
+    others.iter_mut().for_each(|other| _ = other.query("commit"));
+    wait_until("the first one's pool is empty", || backends(&database) == [OTHER, OTHER]);
+    let before = (opened(&proxy, &database), evicted(&proxy));
+    fill_elsewhere(&proxy, &witness, 2);
+    assert_eq!((opened(&proxy, &database), evicted(&proxy)), before);
+    assert_eq!(backends(&database), [OTHER, OTHER]);
+    // There is something to fill: it is, as soon as there is room.
+    proxy.tell("SET max_db_connections = 4");
+    wait_until("it is filled", || backends(&database).iter().filter(|user| *user == USER).count() == 2);
 }
 
 #[test]
