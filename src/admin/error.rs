@@ -23,14 +23,17 @@ pub enum ConsoleError {
     /// PAUSE, SUSPEND or KILL while all is paused.
     #[error("already suspended/paused")]
     AlreadyPaused,
+    /// SUSPEND while a database is paused.
+    #[error("cannot suspend with paused databases")]
+    PausedDatabases,
     /// RESUME without a PAUSE.
     #[error("pooler is not paused/suspended")]
     NotPaused,
     /// RESUME db without a PAUSE db.
     #[error("database {0} is not paused")]
     DatabaseNotPaused(String),
-    /// Another operator's RESUME, while this one's PAUSE waited.
-    #[error("resumed before all server connections were released")]
+    /// Another operator's RESUME, while this one's PAUSE or SUSPEND waited.
+    #[error("resumed by another command")]
     Resumed,
     /// RESUME while shutting down.
     #[error("pooler is shutting down")]
@@ -91,6 +94,7 @@ impl ConsoleError {
             | Self::BadArguments
             | Self::AdminNeeded
             | Self::AlreadyPaused
+            | Self::PausedDatabases
             | Self::NotPaused
             | Self::DatabaseNotPaused(_)
             | Self::ShuttingDown

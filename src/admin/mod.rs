@@ -130,10 +130,15 @@ impl Console {
     }
 
     async fn control_until(&self, command: Command, cancelled: &Notify) -> Result<Outcome, ConsoleError> {
-        if let Command::Pause(database) = &command {
-            self.pause(database.as_deref(), cancelled).await?;
-            return Ok(done(command.verb(), None));
+        match &command {
+            Command::Pause(database) => self.pause(database.as_deref(), cancelled).await?,
+            Command::Suspend => self.suspend(cancelled).await?,
+            _ => return self.control_until_done(command, cancelled).await,
         }
+        Ok(done(command.verb(), None))
+    }
+
+    async fn control_until_done(&self, command: Command, cancelled: &Notify) -> Result<Outcome, ConsoleError> {
         // Both branches are cancel safe: what was begun goes on, only the wait for it ends.
         tokio::select! {
             biased;
@@ -162,7 +167,7 @@ impl Console {
     fn act<'a>(&'a self, command: &'a Command) -> Result<Act<'a>, ConsoleError> {
         let state = &*self.state;
         Ok(match command {
-            Command::Show(_) | Command::SetIgnored | Command::Set { .. } | Command::Pause(_) => {
+            Command::Show(_) | Command::SetIgnored | Command::Set { .. } | Command::Pause(_) | Command::Suspend => {
                 return Err(ConsoleError::NotSupported);
             }
             Command::Reload => state.reload(),
@@ -177,7 +182,6 @@ impl Console {
             Command::WaitClose(name) => state.wait_close(not_the_console("wait in", name)?),
             Command::Disable(name) => state.disable(named(not_the_console("disable", name)?)?),
             Command::Enable(name) => state.enable(named(not_the_console("enable", name)?)?),
-            Command::Suspend => state.suspend(),
             Command::FlushCache(target) => state.flush_cache(target),
             Command::Ban(member) => state.ban(member),
             Command::Unban(member) => state.unban(member),
@@ -188,12 +192,21 @@ impl Console {
         self.not_while_paused()?;
         refuse_console("pause", database)?;
         let ticket = self.state.pause(database)?;
+        self.settle(self.state.paused(&ticket), &ticket, cancelled).await
+    }
+
+    async fn suspend(&self, cancelled: &Notify) -> Result<(), ConsoleError> {
+        let ticket = self.state.suspend()?;
+        self.settle(self.state.suspended(&ticket), &ticket, cancelled).await
+    }
+
+    async fn settle(&self, act: Act<'_>, ticket: &PauseTicket, cancelled: &Notify) -> Result<(), ConsoleError> {
         // Both branches are cancel safe: the pause is in force, only the wait ends.
         tokio::select! {
             biased;
-            outcome = self.state.paused(&ticket) => outcome,
+            outcome = act => outcome,
             () = cancelled.notified() => {
-                self.state.take_back_pause(&ticket);
+                self.state.take_back_pause(ticket);
                 Err(ConsoleError::Cancelled)
             }
         }

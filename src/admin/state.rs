@@ -106,12 +106,9 @@ pub trait ConsoleState: PgbouncerView {
     fn disable<'a>(&'a self, database: &'a str) -> Act<'a>;
     /// ENABLE.
     fn enable<'a>(&'a self, database: &'a str) -> Act<'a>;
-    /// SUSPEND.
-    fn suspend(&self) -> Act<'_> {
-        not_supported()
-    }
-}
-
-fn not_supported() -> Act<'static> {
-    Box::pin(std::future::ready(Err(ConsoleError::NotSupported)))
+    /// SUSPEND: nothing more is read from clients.
+    fn suspend(&self) -> Result<PauseTicket, ConsoleError>;
+    /// Ready when nothing is left in the buffers of any client, or the suspension was ended. Who does not come to that
+    /// within `suspend_timeout` is disconnected.
+    fn suspended<'a>(&'a self, ticket: &'a PauseTicket) -> Act<'a>;
 }

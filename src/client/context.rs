@@ -168,6 +168,8 @@ pub struct Context {
     pub connected: AtomicU64,
     /// Clients by database and by user.
     pub admissions: Arc<Admissions>,
+    /// SUSPEND: nothing is read from clients that come.
+    pub is_suspended: AtomicBool,
     /// New clients of databases are refused.
     pub is_shutting_down: AtomicBool,
     /// Makes challenges for unknown users look like those for known ones.
@@ -221,6 +223,7 @@ impl Context {
             ids: parts.ids,
             connected: AtomicU64::new(0),
             admissions: Arc::default(),
+            is_suspended: AtomicBool::new(false),
             is_shutting_down: AtomicBool::new(false),
             mock_key: parts.mock_key,
             settings: RwLock::new(parts.settings),

@@ -96,6 +96,9 @@ pub enum ClientError {
     /// KILL_CLIENT.
     #[error("admin forced disconnect")]
     Disconnected,
+    /// SUSPEND waited for its buffers to become empty.
+    #[error("suspend_timeout")]
+    SuspendTimeout,
     /// KILL, or a RELOAD without the database.
     #[error("database removed")]
     DatabaseRemoved,
@@ -184,6 +187,7 @@ impl ClientError {
             Self::Crowded(Crowded::Database) => "max_db_client_connections",
             Self::Crowded(Crowded::User) => "max_user_client_connections",
             Self::Overdue(overdue) => overdue.setting(),
+            Self::SuspendTimeout => "suspend_timeout",
             Self::Disconnected => "kill_client",
             Self::DatabaseRemoved => "database_removed",
             Self::DatabaseDisabled(_) => "database_disabled",
@@ -242,6 +246,7 @@ impl ClientError {
             Self::TooManyPinned => (SqlState::TOO_MANY_CONNECTIONS, self.to_string()),
             Self::Mail(error) => (SqlState::ADMIN_SHUTDOWN, error.to_string()),
             Self::ShuttingDown => (SqlState::ADMIN_SHUTDOWN, "server shutting down".to_owned()),
+            Self::SuspendTimeout => (SqlState::ADMIN_SHUTDOWN, self.to_string()),
             Self::Disconnected => (SqlState::ADMIN_SHUTDOWN, "admin forced disconnect".to_owned()),
             Self::DatabaseRemoved => (SqlState::ADMIN_SHUTDOWN, "database removed".to_owned()),
             Self::DatabaseDisabled(name) => (SqlState::PROTOCOL_VIOLATION, format!("database \"{name}\" is disabled")),

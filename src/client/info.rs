@@ -42,6 +42,8 @@ pub enum Signal {
     Disconnect = 4,
     /// Leave now: KILL, or the database is no longer configured.
     Remove = 5,
+    /// Leave now: `suspend_timeout`.
+    Stuck = 6,
 }
 
 impl Signal {
@@ -52,8 +54,21 @@ impl Signal {
             Self::Kill => Some(ClientError::ShuttingDown),
             Self::Disconnect => Some(ClientError::Disconnected),
             Self::Remove => Some(ClientError::DatabaseRemoved),
+            Self::Stuck => Some(ClientError::SuspendTimeout),
         }
     }
+}
+
+/// Whether anything is read from a client, and from its server for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Reading {
+    /// As it comes.
+    On = 0,
+    /// Only what its buffers need to become empty: SUSPEND.
+    Ending = 1,
+    /// Nothing is.
+    Off = 2,
 }
 
 /// Shared between a client's task and everybody else.
@@ -97,6 +112,8 @@ pub struct ClientInfo {
     must_look: AtomicBool,
     pins: AtomicU16,
     pinned_since: AtomicU64,
+    /// See [`Reading`].
+    reading: AtomicU8,
     /// What its buffers hold for longer than a moment.
     pub buffers: Mutex<InboxFigures>,
     signal: AtomicU8,
@@ -139,6 +156,7 @@ impl ClientInfo {
             must_look: AtomicBool::new(false),
             pins: AtomicU16::new(0),
             pinned_since: AtomicU64::new(0),
+            reading: AtomicU8::new(Reading::On as u8),
             buffers: Mutex::default(),
             signal: AtomicU8::new(Signal::None as u8),
             woken: Arc::new(Notify::new()),
@@ -224,6 +242,32 @@ impl ClientInfo {
         Some(self.unended_since.load(Ordering::Relaxed)).filter(|since| *since > 0)
     }
 
+    /// SUSPEND, and its end.
+    pub fn suspend(&self, is_suspended: bool) {
+        let reading = if is_suspended { Reading::Ending } else { Reading::On };
+        self.reading.store(reading as u8, Ordering::Release);
+        self.nudge();
+    }
+
+    /// Has it come to rest since it was suspended?
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.reading.load(Ordering::Acquire) == Reading::Off as u8
+    }
+
+    /// Is nothing more to be read? `is_empty` says whether its buffers are.
+    pub(super) fn comes_to_rest(&self, is_empty: impl FnOnce() -> bool) -> bool {
+        match self.reading.load(Ordering::Acquire) {
+            0 => false,
+            1 if is_empty() => {
+                let (ending, off) = (Reading::Ending as u8, Reading::Off as u8);
+                self.reading.compare_exchange(ending, off, Ordering::AcqRel, Ordering::Acquire).is_ok()
+            }
+            1 => false,
+            _ => true,
+        }
+    }
+
     /// It shall see whether it is late.
     pub(super) fn nudge(&self) {
         self.must_look.store(true, Ordering::Release);
@@ -291,6 +335,7 @@ impl ClientInfo {
             3 => Signal::Kill,
             4 => Signal::Disconnect,
             5 => Signal::Remove,
+            6 => Signal::Stuck,
             _ => Signal::None,
         }
     }

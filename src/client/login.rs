@@ -390,6 +390,10 @@ pub(super) async fn end_login(
 ) -> Result<(), ClientError> {
     let entry = Entry { context, id: info.id, key };
     context.clients.insert(info.id, Arc::clone(info));
+    // Who suspends says so first and looks for clients then.
+    if context.is_suspended.load(Ordering::SeqCst) && !admin::DATABASES.contains(&&*info.database) {
+        info.suspend(true);
+    }
     let out = io.outbox.buffer();
     backend::put_backend_key_data(out, key.pid() as i32, key.secret() as i32);
     put_login_notice(out, notice);

@@ -357,6 +357,11 @@ impl Client {
         if signal == Signal::CancelWait {
             self.info.take_cancel();
         }
+        let (io, link) = (&self.io, &self.link);
+        let rests = || io.is_at_rest() && link.as_ref().is_none_or(|it| it.server.core().endpoint.is_at_rest());
+        if self.info.comes_to_rest(rests) {
+            return Poll::Pending;
+        }
         if self.listening.as_ref().is_some_and(|listening| listening.has_mail()) && self.may_take_mail() {
             return Poll::Ready(Ok(()));
         }

@@ -127,6 +127,9 @@ async fn relay(io: &mut Endpoint, server: &mut ServerConnection<Busy>, info: &Cl
         let pumped = poll_fn(|cx| {
             // Nobody looks at what passes.
             let from_server = &mut server.core_mut().endpoint;
+            if info.comes_to_rest(|| io.is_at_rest() && from_server.is_at_rest()) {
+                return std::task::Poll::Pending;
+            }
             io.inbox.pass(io.inbox.unread().len());
             from_server.inbox.pass(from_server.inbox.unread().len());
             poll_pump(io, Some(from_server), true, cx)

@@ -11,7 +11,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "pkt_buf",
     "resolv_conf",
     "sbuf_loopcnt",
-    "suspend_timeout",
     "tcp_defer_accept",
     "cache.redis_url",
     "cache.redis_min_cost",
@@ -51,8 +50,8 @@ mod tests {
 
     #[test]
     fn a_setting_that_does_nothing_is_named_when_it_is_not_the_default() {
-        check("suspend_timeout = 10\n", &[]);
-        check("suspend_timeout = 5\nserver_lifetime = 60\n", &["suspend_timeout"]);
+        check("pkt_buf = 4096\n", &[]);
+        check("pkt_buf = 8192\nserver_lifetime = 60\n", &["pkt_buf"]);
         check("[cache]\nenabled = 1\nin_transactions = 1\n", &["cache.in_transactions"]);
         check("[cache]\nenabled = observe\n", &["cache.enabled"]);
     }

@@ -302,6 +302,12 @@ impl Endpoint {
         self.inbox.is_empty() && self.outbox.unsent().is_empty()
     }
 
+    /// Is nothing under way in it, so that it may be left alone for as long as one likes?
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.is_empty() && self.is_flushed() && !self.inbox.is_inside_message()
+    }
+
     /// What the buffers hold.
     #[must_use]
     pub fn figures(&self) -> InboxFigures {

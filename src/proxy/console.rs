@@ -9,13 +9,14 @@ mod control;
 mod route;
 mod rows;
 
-pub(super) use self::rows::users;
+pub(super) use self::{control::POLL, rows::users};
 use self::{
     route::route_rows,
     rows::{cache_row, carrier_row, client_row, opening_row, replica_row, server_row, visitor_row},
 };
 use super::{
-    Proxy, Stop, figures,
+    Proxy, Stop, figures, suspension,
+    switches::Switches,
     tables::{Table, tables},
 };
 use crate::{
@@ -201,9 +202,7 @@ impl ConsoleState for View {
     }
 
     fn pause_state(&self) -> PauseState {
-        self.read(
-            |proxy| if proxy.installation.switches().is_all_paused() { PauseState::Paused } else { PauseState::Active },
-        )
+        self.read(|proxy| proxy.installation.switches().state_of_all())
     }
 
     fn replicas(&self) -> Vec<ReplicaRow> {
@@ -329,7 +328,21 @@ impl ConsoleState for View {
     }
 
     fn take_back_pause(&self, ticket: &PauseTicket) {
-        self.read(|proxy| proxy.installation.switch(|switches| switches.take_back(ticket)));
+        self.read(|proxy| {
+            proxy.installation.switch(|switches| switches.take_back(ticket));
+            suspension::follow(proxy);
+        });
+    }
+
+    fn suspend(&self) -> Result<PauseTicket, ConsoleError> {
+        let proxy = self.proxy.upgrade().ok_or(ConsoleError::ShuttingDown)?;
+        let ticket = proxy.installation.switch(Switches::suspend)?;
+        suspension::follow(&proxy);
+        Ok(ticket)
+    }
+
+    fn suspended<'a>(&'a self, ticket: &'a PauseTicket) -> Act<'a> {
+        self.act_slowly(move |proxy| suspension::suspended(proxy, ticket))
     }
 
     fn resume<'a>(&'a self, database: Option<&'a str>) -> Act<'a> {

@@ -129,10 +129,11 @@ async fn accept(acceptor: Acceptor, workers: &Workers, mut is_accepting: watch::
         if is_accepting.wait_for(|is_accepting| *is_accepting).await.is_err() {
             return;
         }
-        // Both branches are cancel safe.
+        // Both branches are cancel safe. Who comes after the change waits.
         let accepted = tokio::select! {
-            accepted = acceptor.accept() => accepted,
+            biased;
             _ = is_accepting.changed() => continue,
+            accepted = acceptor.accept() => accepted,
         };
         match accepted {
             Ok(client) => workers.hand_over(client),

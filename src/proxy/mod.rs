@@ -13,6 +13,7 @@ mod samples;
 mod served;
 mod service_manager;
 mod signals;
+mod suspension;
 mod switches;
 mod tables;
 mod takeover;

@@ -50,10 +50,12 @@ pub(super) fn watch(proxy: &Arc<Proxy>, held_back: HeldBack) -> Result<(), Proce
         None => tracing::info!("got SIGUSR1, but already paused/suspended"),
     })?;
     on(proxy, SignalKind::user_defined2(), |proxy| {
+        let is_suspended = proxy.context.is_suspended.load(std::sync::atomic::Ordering::Relaxed);
         if proxy.is_stopping() {
             tracing::info!("got SIGUSR2 while shutting down, ignoring");
         } else if proxy.installation.switch(|switches| switches.resume(None)) {
-            tracing::info!("got SIGUSR2, continuing from PAUSE");
+            tracing::info!("got SIGUSR2, continuing from {}", if is_suspended { "SUSPEND" } else { "PAUSE" });
+            super::suspension::follow(proxy);
         } else {
             tracing::info!("got SIGUSR2, but not paused/suspended");
         }

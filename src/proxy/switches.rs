@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::admin::PauseTicket;
+use crate::admin::{ConsoleError, PauseTicket, rows::PauseState};
 
 /// The switches of the process. Each holds on its own: RESUME after PAUSE leaves a database paused that was paused by
 /// its name.
@@ -20,6 +20,8 @@ pub(super) struct Switches {
 struct Hold {
     number: u64,
     wanted_by: u32,
+    /// Of all: by SUSPEND, which goes on lending to those who wait.
+    is_suspension: bool,
 }
 
 /// How a PAUSE stands that waits for server connections.
@@ -43,10 +45,26 @@ impl Switches {
             Some(name) => self.pause_by_name(name),
             None => {
                 self.last += 1;
-                self.all.insert(Hold { number: self.last, wanted_by: 1 }).number
+                self.all.insert(Hold { number: self.last, wanted_by: 1, is_suspension: false }).number
             }
         };
         Some(PauseTicket { database: database.map(str::to_owned), number })
+    }
+
+    /// SUSPEND.
+    ///
+    /// # Errors
+    /// Something is paused: who waits for a server there would never be served, and never rest.
+    pub(super) fn suspend(&mut self) -> Result<PauseTicket, ConsoleError> {
+        if self.all.is_some() {
+            return Err(ConsoleError::AlreadyPaused);
+        }
+        if !self.paused.is_empty() {
+            return Err(ConsoleError::PausedDatabases);
+        }
+        self.last += 1;
+        self.all = Some(Hold { number: self.last, wanted_by: 1, is_suspension: true });
+        Ok(PauseTicket { database: None, number: self.last })
     }
 
     /// PAUSE of one database, which KILL asks for as well; the pause's number.
@@ -54,7 +72,7 @@ impl Switches {
         let Self { paused, last, .. } = self;
         let hold = paused.entry(database.to_owned()).or_insert_with(|| {
             *last += 1;
-            Hold { number: *last, wanted_by: 0 }
+            Hold { number: *last, wanted_by: 0, is_suspension: false }
         });
         hold.wanted_by = hold.wanted_by.saturating_add(1);
         hold.number
@@ -82,7 +100,7 @@ impl Switches {
         }
     }
 
-    /// How that pause stands, given whether server connections are left.
+    /// How that pause stands, given whether server connections are left, or clients that do not rest.
     pub(super) fn standing(&self, ticket: &PauseTicket, are_left: bool) -> Standing {
         let hold = match &ticket.database {
             Some(name) => self.paused.get(name),
@@ -104,9 +122,13 @@ impl Switches {
         }
     }
 
-    /// Is all paused, by PAUSE without a name?
-    pub(super) fn is_all_paused(&self) -> bool {
-        self.all.is_some()
+    /// What holds for all databases.
+    pub(super) fn state_of_all(&self) -> PauseState {
+        match &self.all {
+            None => PauseState::Active,
+            Some(hold) if hold.is_suspension => PauseState::Suspended,
+            Some(_) => PauseState::Paused,
+        }
     }
 
     /// Has this database been paused by its name?
@@ -116,7 +138,7 @@ impl Switches {
 
     /// Are no server connections of this database lent?
     pub(super) fn is_paused(&self, database: &str) -> bool {
-        self.is_all_paused() || self.is_paused_by_name(database)
+        self.state_of_all() == PauseState::Paused || self.is_paused_by_name(database)
     }
 
     /// Are logins refused?
@@ -206,6 +228,23 @@ mod tests {
         assert!(switches.pause(None).is_some());
         assert_eq!((switches.pause(None), switches.pause(SHOP)), (None, None));
         assert!(!switches.resume(SHOP));
+    }
+
+    #[test]
+    fn a_suspension_lends_on_and_tolerates_no_pause_beside_it() {
+        let mut switches = Switches::default();
+        switches.pause_by_name("shop");
+        assert_eq!(switches.suspend().err(), Some(ConsoleError::PausedDatabases));
+        switches.resume(SHOP);
+        let ticket = switches.suspend().expect("nothing is paused");
+        assert_eq!(switches.state_of_all(), PauseState::Suspended);
+        assert!(!switches.is_paused("shop"));
+        assert_eq!(switches.suspend().err(), Some(ConsoleError::AlreadyPaused));
+        assert_eq!(switches.pause(None), None);
+        assert_eq!(switches.standing(&ticket, true), Standing::Waits);
+        assert!(switches.resume(None));
+        assert_eq!(switches.standing(&ticket, true), Standing::Resumed);
+        assert_eq!(switches.state_of_all(), PauseState::Active);
     }
 
     #[test]

@@ -2,13 +2,13 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use tokio::task::JoinHandle;
 
-use super::{Proxy, service_manager, stats_period};
+use super::{Proxy, service_manager, stats_period, suspension};
 use crate::{
     client::{Directory, enforce},
     config::Config,
@@ -41,10 +41,13 @@ pub(super) fn start(proxy: &Arc<Proxy>) {
                 _ = ticks.tick() => {}
             }
             let settings = proxy.context.settings();
-            let clients = proxy.context.clients.iter().map(|client| Arc::clone(client.value()));
-            enforce(clients, &settings.config, proxy.context.clock.now());
+            suspension::end_if_deserted(&proxy);
+            if !proxy.context.is_suspended.load(Ordering::Relaxed) {
+                let clients = proxy.context.clients.iter().map(|client| Arc::clone(client.value()));
+                enforce(clients, &settings.config, proxy.context.clock.now());
+                upkeep.turn(&proxy, &settings.config);
+            }
             proxy.installation.maintain();
-            upkeep.turn(&proxy, &settings.config);
             if rolled.elapsed() >= stats_period(&settings.config) {
                 rolled = Instant::now();
                 let averages = proxy.context.insight.roll(rolled);

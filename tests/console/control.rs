@@ -123,7 +123,7 @@ fn a_pause_that_another_operator_ended_is_neither_answered_nor_does_it_end_the_n
         wait_until("the first has left", || number_of_consoles(&proxy) == 2);
         assert!(is_paused());
         proxy.tell(&format!("RESUME{target}"));
-        assert_eq!(refused_reply(&second.reply()).1, "resumed before all server connections were released");
+        assert_eq!(refused_reply(&second.reply()).1, "resumed by another command");
         assert_eq!(busy.query("commit").tags(), ["COMMIT"]);
     }
 }

@@ -16,6 +16,7 @@ mod reload;
 mod show;
 mod states;
 mod statistics;
+mod suspend;
 mod tools;
 
 use support::{Proxy, RawClient, cluster, raw_client::Reply};

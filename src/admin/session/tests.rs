@@ -47,7 +47,7 @@ async fn after_an_error_a_pipeline_is_skipped_up_to_its_sync() {
     let broken: [(u8, &[u8]); 4] = [(b'P', b"\0nonsense\0\0\0"), (b'B', BIND), (b'E', EXECUTE), (b'S', b"")];
     check(&broken, "EZ").await;
     let failing: [(u8, &[u8]); 5] =
-        [(b'P', b"\0SUSPEND\0\0\0"), (b'B', BIND), (b'E', EXECUTE), (b'E', EXECUTE), (b'S', b"")];
+        [(b'P', b"\0DISABLE\0\0\0"), (b'B', BIND), (b'E', EXECUTE), (b'E', EXECUTE), (b'S', b"")];
     check(&failing, "12EZ").await;
 }
 

@@ -12,12 +12,12 @@ use crate::{
     admin::{self, ConsoleError, PauseTicket, command::FlushTarget},
     client::{Signal, random},
     pool::Pool,
-    proxy::{Proxy, switches::Standing},
+    proxy::{Proxy, suspension, switches::Standing},
     routing::MemberId,
 };
 
 /// How often PAUSE and its like look whether what they wait for has come.
-const POLL: Duration = Duration::from_millis(20);
+pub(in crate::proxy) const POLL: Duration = Duration::from_millis(20);
 /// How long KILL waits for those that it has told to leave.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -70,6 +70,7 @@ pub(super) fn resume(proxy: &Proxy, database: Option<&str>) -> Done {
             return Err(ConsoleError::ShuttingDown);
         }
         let was_paused = proxy.installation.switch(|switches| switches.resume(None));
+        suspension::follow(proxy);
         return if was_paused { Ok(()) } else { Err(ConsoleError::NotPaused) };
     };
     if proxy.installation.find(name).is_none() && !admin::DATABASES.contains(&name) {
