@@ -52,7 +52,7 @@ pub trait SampleSink: Send + Sync + 'static {
 }
 
 /// One member to watch.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Watched {
     /// Its name in every report.
     pub member: MemberId,

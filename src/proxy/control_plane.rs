@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     ProcessError,
     directory::Shared,
-    members::{address, member_section},
+    members::{address, members},
 };
 use crate::{
     cache::invalidation::Closure,
@@ -89,6 +89,33 @@ fn target(
     Ok(Target { host, port, database: section.server_dbname().to_owned(), user, password, tls })
 }
 
+/// The members of a database, and how each is asked.
+fn targets(
+    section: &DatabaseConfig,
+    settings: &Settings,
+    database: &str,
+    guest: Option<&str>,
+) -> Result<Vec<Watched>, ProcessError> {
+    let interval = settings.config.routing.lag_check_interval;
+    let watched = |(index, (_, member)): (usize, (String, &DatabaseConfig))| {
+        let target = target(member, settings, database, guest)?;
+        Ok(Watched { member: MemberId(index as u16), target, interval })
+    };
+    members(section).into_iter().enumerate().map(watched).collect()
+}
+
+/// Would a control plane that is built now ask in another way, because of a password of auth_file, for example?
+/// `running` is the one there is.
+pub(super) fn asks_otherwise(
+    running: Option<&ControlPlane>,
+    section: &DatabaseConfig,
+    settings: &Settings,
+    database: &str,
+) -> bool {
+    let wanted = targets(section, settings, database, running.and_then(ControlPlane::guest)).ok();
+    wanted.as_ref() != running.map(|running| &running.targets)
+}
+
 impl ControlPlane {
     /// It asks as `[control] user`, else as the database's user, else as `auth_user`, else as `guest`.
     pub(super) fn new(
@@ -98,14 +125,8 @@ impl ControlPlane {
         shared: &Shared,
         guest: Option<&str>,
     ) -> Result<Arc<Self>, ProcessError> {
-        let ids: Vec<_> = (0..=section.replicas.len()).map(|index| MemberId(index as u16)).collect();
-        let mut targets = Vec::new();
-        for member in &ids {
-            if let Some(section) = member_section(section, *member) {
-                let target = target(section, settings, &database.name, guest)?;
-                targets.push(Watched { member: *member, target, interval: settings.config.routing.lag_check_interval });
-            }
-        }
+        let targets = targets(section, settings, &database.name, guest)?;
+        let ids: Vec<_> = targets.iter().map(|watched| watched.member).collect();
         let detection = match settings.config.routing.role_detection {
             config::RoleDetection::Auto => RoleDetection::Auto,
             config::RoleDetection::Off => RoleDetection::Configured,

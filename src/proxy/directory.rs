@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     ProcessError,
-    control_plane::ControlPlane,
+    control_plane::{ControlPlane, asks_otherwise},
     members::{address, host_in_turn, login_parameters, members, routing_members, section_named},
     served::Served,
     switches::Switches,
@@ -187,9 +187,12 @@ impl Installation {
     ) -> Result<Arc<Served>, ProcessError> {
         let wanted = database_settings(&settings.config);
         if let Some(known) = self.find(&section.name) {
-            let same_control = self.settings().config.control == settings.config.control;
-            let same_tls = self.settings().tls.connect == settings.tls.connect;
-            if known.section == *section && known.database.settings == wanted && same_control && same_tls {
+            let running = self.settings();
+            let same_routing = running.config.routing == settings.config.routing;
+            let same_tls = running.tls.connect == settings.tls.connect;
+            let is_same = known.section == *section && known.database.settings == wanted && same_routing && same_tls;
+            let control = known.control.get().map(|control| &**control);
+            if is_same && !asks_otherwise(control, section, settings, &section.name) {
                 return Ok(known);
             }
         }

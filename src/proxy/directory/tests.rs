@@ -10,10 +10,14 @@ use crate::{
 const SERVER: &str = "host=127.0.0.1 port=1 user=app";
 
 fn settings(text: &str) -> Arc<Settings> {
+    with_users(text, "")
+}
+
+fn with_users(text: &str, users: &str) -> Arc<Settings> {
     let no_file = |_: &str| Err(std::io::ErrorKind::NotFound.into());
     let text = format!("[pgbouncer]\nauth_type = trust\n{text}");
     let config = Config::parse(&text, "a.ini", &|_| None, &no_file).unwrap();
-    let (users, rules) = (UserList::default(), Arc::new(HbaRules::default()));
+    let (users, rules) = (UserList::parse(users), Arc::new(HbaRules::default()));
     Arc::new(Settings { config, users, tls: Default::default(), rules })
 }
 
@@ -180,4 +184,28 @@ async fn what_is_in_doubt_finds_its_server_again_as_long_as_members_keep_their_n
     let other = more.replace("port=2", "port=4");
     installation.install(settings(&other)).unwrap();
     assert_eq!(now().database.topology.primary(), Some(MemberId(0)));
+}
+
+#[tokio::test]
+async fn a_database_is_watched_anew_if_it_would_be_watched_in_another_way_and_only_then() {
+    let text = |more: &str| format!("{more}\n[databases]\na = {SERVER}\nb = host=127.0.0.1 port=1\n");
+    let installation = installation(&text(""));
+    let is_kept = |settings: Arc<Settings>| {
+        let before = ["a", "b"].map(|name| installation.find(name).unwrap());
+        installation.install(settings).unwrap();
+        before.map(|before| Arc::ptr_eq(&before, &installation.find(&before.section.name).unwrap()))
+    };
+    assert_eq!(is_kept(settings(&text(""))), [true, true]);
+    assert_eq!(is_kept(settings(&text("default_pool_size = 3"))), [true, true]);
+    assert_eq!(is_kept(settings(&text("[routing]\nmax_replica_lag = 3"))), [false, false]);
+    let users = |password: &str| with_users(&text(""), &format!("\"app\" \"{password}\"\n"));
+    assert_eq!(is_kept(users("old")), [false, false]);
+    assert_eq!(is_kept(users("old")), [true, true]);
+    // Nobody is known whom `b` could be asked as.
+    assert_eq!(is_kept(users("new")), [false, true]);
+    let database = installation.database("b").unwrap();
+    assert!(installation.logged_in(&database, "app"));
+    assert_eq!(is_kept(users("new")), [true, true]);
+    assert_eq!(is_kept(users("newer")), [false, false]);
+    assert_eq!(installation.find("b").unwrap().control.get().unwrap().guest(), Some("app"));
 }
