@@ -12,8 +12,10 @@ mod support;
 use support::{
     Proxy, RawClient, cluster,
     cluster::USER,
-    frames::{bind, copy_data, copy_done, describe_statement, execute, flush, parse, query, sync},
-    programs, scratch, wait_until,
+    frames::{bind, close_statement, copy_data, copy_done, describe_statement, execute, flush, parse, query, sync},
+    programs,
+    proxy::Builder,
+    scratch, wait_until,
 };
 
 /// A database of its own behind one server connection.
@@ -626,7 +628,7 @@ fn whoever_asks_for_a_sequences_value_keeps_the_server_that_knows_it() {
     assert_eq!(client.value("select currval('numbered_id_seq')"), number);
     assert_eq!(neighbour.extended("select lastval()", &[]).rows()[0][0], theirs);
     assert_eq!(proxy.show("PINS").column("reason"), ["sequence", "sequence"]);
-    for forget in ["discard sequences", "discard all"] {
+    for forget in ["discard sequences", "reset all; discard sequences", "discard all"] {
         succeed(&mut client, insert);
         succeed(&mut client, forget);
         assert_eq!(proxy.show("PINS").column("reason"), ["sequence"], "{forget}");
@@ -646,7 +648,140 @@ fn a_neighbours_sequence_values_are_never_told() {
         succeed(&mut client, "insert into numbered (a) values (1)");
         succeed(&mut neighbour, "insert into numbered (a) values (1)");
         assert_eq!(told(&mut client), told(&mut direct));
+        assert_eq!(client.query("update numbered set a = currval('numbered_id_seq')").sqlstate(), "55000");
         assert_eq!(client.extended(ask, &[]).sqlstate(), "55000");
         assert_eq!(proxy.servers(&database).len(), 1);
     }
+}
+
+/// A database of its own behind one server connection, with more settings.
+fn narrow_with(configure: impl FnOnce(Builder, &str) -> Builder) -> (Proxy, String) {
+    let database = cluster().database();
+    let builder = Proxy::of(cluster(), &database).set("default_pool_size", 1).set("query_wait_timeout", 20);
+    (configure(builder, &database).start(), database)
+}
+
+#[test]
+fn what_connect_query_has_set_stays_whatever_clients_set() {
+    let query = "connect_query='set search_path = pg_catalog; set role stranger; set my.origin = ''pool'''";
+    let (proxy, database) = narrow_with(|builder, database| builder.database(database, cluster().primary.port, query));
+    cluster().primary.session("postgres").rows("grant stranger to app");
+    let begun = "select current_setting('search_path'), current_user, current_setting('my.origin')";
+    let expected = [["pg_catalog", "stranger", "pool"]];
+    let (mut client, mut neighbour) = (proxy.session(&database), proxy.session(&database));
+    for change in [
+        "set work_mem = '8MB'",
+        "set search_path = public",
+        "set role app",
+        "reset all",
+        "discard all",
+        "select set_config('my.origin', 'client', false)",
+    ] {
+        assert_eq!(neighbour.rows(begun), expected, "{change}");
+        succeed(&mut client, change);
+        assert_eq!(neighbour.rows(begun), expected, "behind {change}");
+    }
+    // Cleaned behind one who was pinned.
+    succeed(&mut client, "select pg_advisory_lock(1)");
+    client.terminate();
+    assert_eq!(neighbour.rows(begun), expected);
+    assert_eq!(proxy.servers(&database).len(), 1);
+}
+
+#[test]
+fn a_server_is_cleaned_behind_a_pinned_client_whatever_server_reset_query_says() {
+    for query in ["", "reset all"] {
+        let (proxy, database) = narrow_with(|builder, _| builder.set("server_reset_query", query));
+        let mut neighbour = proxy.session(&database);
+        neighbour.prepare("kept", "select 7");
+        let mut client = proxy.session(&database);
+        succeed(&mut client, "create temp table left_behind (a int); select pg_advisory_lock(1)");
+        client.terminate();
+        assert_eq!(neighbour.execute("kept", &[]).rows(), [["7"]], "{query}");
+        assert_eq!(neighbour.value("select to_regclass('left_behind') is null"), "t", "{query}");
+        let locks = "select count(*) from pg_locks where locktype = 'advisory'
+            and database = (select oid from pg_database where datname = current_database())";
+        wait_until("the lock is given back", || neighbour.value(locks) == "0");
+    }
+}
+
+#[test]
+fn a_statement_is_prepared_anew_behind_discard_all_and_deallocate_all() {
+    for forget in ["discard all", "deallocate all"] {
+        let (proxy, database) = narrow();
+        let (mut client, mut neighbour) = (proxy.session(&database), proxy.session(&database));
+        client.prepare("s", "select 1");
+        neighbour.prepare("t", "select 2");
+        // The name means another text from then on, which a neighbour has prepared on this server.
+        let again = [query(forget), parse("s", "select 2"), bind("s", &[]), execute("", 0), sync()].concat();
+        client.send(&again);
+        assert!(client.reply().error().is_none());
+        assert_eq!(client.reply().rows(), [["2"]], "{forget}");
+        for _ in 0..2 {
+            assert_eq!(client.execute("s", &[]).rows(), [["2"]], "{forget}");
+            assert_eq!(neighbour.execute("t", &[]).rows(), [["2"]], "{forget}");
+        }
+    }
+}
+
+#[test]
+fn a_name_that_one_has_not_prepared_never_runs_a_neighbours_statement() {
+    let (proxy, database) = narrow();
+    let (mut client, mut neighbour) = (proxy.session(&database), proxy.session(&database));
+    neighbour.prepare("mine", "select 'secret'");
+    for round in 0..2 {
+        assert_eq!(neighbour.extended("select 'secret'", &[]).rows(), [["secret"]]);
+        assert_eq!(client.execute("", &[]).sqlstate(), "26000", "{round}");
+        let names = neighbour.rows("select name from pg_prepared_statements");
+        for name in names.iter().map(|row| row[0].as_str()).filter(|name| name.starts_with("pgweir_")) {
+            assert_eq!(client.execute(name, &[]).sqlstate(), "26000");
+            assert_eq!(client.exchange(&[close_statement(name), sync()].concat()).shape(), "3Z");
+        }
+        assert_eq!(neighbour.execute("mine", &[]).rows(), [["secret"]], "{round}");
+    }
+}
+
+#[test]
+fn a_statement_parsed_behind_a_setting_under_way_is_nobody_elses() {
+    let (proxy, database) = narrow();
+    let (mut client, mut neighbour) = (proxy.session(&database), proxy.session(&database));
+    let text = "select extract(epoch from timestamptz '1970-01-01 00:00')::int";
+    let batch = [parse("s", text), bind("s", &[]), execute("", 0), sync()].concat();
+    client.send(&[query("set time zone 'Etc/GMT+5'"), batch.clone()].concat());
+    client.reply();
+    assert_eq!(client.reply().rows(), [["18000"]]);
+    succeed(&mut neighbour, "set time zone 'UTC'");
+    assert_eq!(neighbour.exchange(&batch).rows(), [["0"]]);
+}
+
+#[test]
+fn a_giant_value_comes_behind_what_was_sent_in_front_of_it() {
+    let (proxy, database) = narrow();
+    let mut client = proxy.session(&database);
+    client.prepare("s", "select length($1)");
+    // The server forgets it, so that it has to be prepared again in front of the value.
+    cluster().primary.session(&database).rows(
+        "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app' and datname = current_database()",
+    );
+    wait_until("the server connection is gone", || proxy.servers(&database).is_empty());
+    let value = "x".repeat(2_000_000);
+    client.send(&[query("begin"), bind("s", &[&value]), execute("", 0), sync()].concat());
+    assert_eq!(client.reply().tags(), ["BEGIN"]);
+    assert_eq!(client.reply().rows(), [["2000000"]]);
+    succeed(&mut client, "commit");
+}
+
+#[test]
+fn a_giant_query_of_a_pinned_client_can_be_cancelled() {
+    let (proxy, database) = narrow();
+    let mut client = proxy.session(&database);
+    succeed(&mut client, "create temp table pinning (a int)");
+    client.send(&query(&format!("select pg_sleep(60) /* {} */", "x".repeat(2_000_000))));
+    loop {
+        client.cancel();
+        if !client.is_silent_for(std::time::Duration::from_millis(50)) {
+            break;
+        }
+    }
+    assert_eq!(client.reply().sqlstate(), "57014");
 }

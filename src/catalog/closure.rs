@@ -117,6 +117,9 @@ impl<'s> Closure<'s> {
             }
             self.effects.insert(effects);
         }
+        if relation.has_identity {
+            self.effects.insert(Effects::NEXTVAL);
+        }
         self.functions.extend(relation.write_functions.iter().copied());
         for oid in &relation.write_functions {
             let conduct = self.snapshot.functions.conduct(*oid);

@@ -57,6 +57,8 @@ pub(super) struct Relation {
     pub(super) deferrable_triggers: bool,
     /// What is evaluated when its rows are written.
     pub(super) write_functions: Vec<u32>,
+    /// It has an identity column.
+    pub(super) has_identity: bool,
     pub(super) policies: Vec<TreeUses>,
 }
 
@@ -79,6 +81,7 @@ impl Relation {
             triggers: Vec::new(),
             deferrable_triggers: false,
             write_functions: Vec::new(),
+            has_identity: false,
             policies: Vec::new(),
         }
     }
@@ -127,7 +130,10 @@ pub(super) fn relations(rows: &SnapshotRows) -> HashMap<u32, Relation> {
         if let Some(relation) = relations.get_mut(&expression.relation) {
             let uses = TreeUses::scan(&expression.tree);
             match expression.used_for {
-                ExpressionUse::Write => relation.write_functions.extend(uses.functions),
+                ExpressionUse::Write => {
+                    relation.has_identity |= uses.nextval;
+                    relation.write_functions.extend(uses.functions);
+                }
                 ExpressionUse::Policy => relation.policies.push(uses),
             }
         }

@@ -337,6 +337,7 @@ impl Client {
         }
         if is_last {
             self.session.strings_change = false;
+            self.session.scope_changes = false;
         }
         let is_open = status != TransactionStatus::Idle;
         self.info.answered(now, if is_last { 0 } else { now }, if is_open { self.transaction_started } else { 0 });
@@ -508,6 +509,8 @@ impl Client {
             };
             let probe = self.probe.insert(probe);
             link.hide();
+            // The rest of a COPY that failed leaves in front of the question.
+            self.io.inbox.hand_over(&mut link.server.core_mut().endpoint.outbox);
             link.ask(probe.text(), Capture::SessionState);
             self.session.is_probed = true;
             if pins != self.session.pins {
@@ -518,7 +521,7 @@ impl Client {
         if !self.session.pins.is_empty() {
             if std::mem::take(&mut self.is_out_of_step) {
                 self.io.inbox.hand_over(&mut link.server.core_mut().endpoint.outbox);
-                link.synchronise(&self.session, self.info.id);
+                link.synchronise(&self.session, self.info.id, self.answered);
             }
             return;
         }

@@ -101,6 +101,12 @@ pub(super) struct Facts {
     pub copies_in: bool,
     /// Settings that it brings back to their defaults; `None` is all.
     pub resets: Vec<Option<Box<str>>>,
+    /// It may call `nextval()`.
+    pub advances_sequences: bool,
+    /// It ends what `nextval()` gave to the session: DISCARD ALL, DISCARD SEQUENCES.
+    pub forgets_sequences: bool,
+    /// It ends every prepared statement: DISCARD ALL, DEALLOCATE ALL.
+    pub forgets_statements: bool,
     /// The meaning of its only statement.
     pub meaning: Option<Arc<Meaning>>,
     /// The statement that its record names.
@@ -119,7 +125,14 @@ impl Facts {
 
     /// A request that nobody understands: primary, uncached, may have done anything.
     pub(super) fn opaque(reason: &'static str) -> Self {
-        Self { needs_primary: true, reason, written: Written::Anything, effects: Effects::OPAQUE, ..Self::default() }
+        Self {
+            needs_primary: true,
+            reason,
+            written: Written::Anything,
+            effects: Effects::OPAQUE,
+            advances_sequences: true,
+            ..Self::default()
+        }
     }
 
     /// The request names this statement without running it.
@@ -160,6 +173,13 @@ impl Facts {
         self.atomic &= meaning.atomic;
         self.boundary = join(self.boundary, boundary(&meaning));
         self.wrappable = meaning.wrappable && self.executed == 1;
+        // UPDATE and DELETE evaluate no default.
+        let evaluates = |kind: &StatementKind| !matches!(kind, StatementKind::Update | StatementKind::Delete);
+        let names_nextval = meaning.effects.contains(Effects::NEXTVAL);
+        self.advances_sequences |= meaning.effects.contains(Effects::OPAQUE)
+            || (names_nextval && statement.parts.iter().any(|part| evaluates(&part.kind)));
+        self.forgets_sequences |= statement.parts.iter().any(|part| forgets_sequences(&part.kind));
+        self.forgets_statements |= statement.parts.iter().any(|part| forgets_statements(&part.kind));
         self.copies_in |= statement.parts.iter().any(|part| part.kind == StatementKind::CopyFrom);
         self.is_alone = statement.parts.len() == 1 && self.executed == 1;
         self.statement = Some(Arc::clone(statement));
@@ -173,6 +193,7 @@ impl Facts {
         self.executed += 1;
         self.written.add(&Written::Anything);
         self.effects.insert(Effects::OPAQUE);
+        self.advances_sequences = true;
         self.wrappable = false;
         self.is_alone = false;
         self.meaning = None;
@@ -187,6 +208,14 @@ impl Facts {
     pub(super) fn cache_hint(&self) -> Option<CacheHint> {
         self.statement.as_ref().and_then(|statement| statement.hints.cache)
     }
+}
+
+fn forgets_sequences(kind: &StatementKind) -> bool {
+    matches!(kind, StatementKind::Discard(DiscardTarget::All | DiscardTarget::Sequences))
+}
+
+fn forgets_statements(kind: &StatementKind) -> bool {
+    matches!(kind, StatementKind::Discard(DiscardTarget::All) | StatementKind::Deallocate { name: None })
 }
 
 /// The setting that a statement brings back to its default.

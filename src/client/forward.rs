@@ -1,6 +1,6 @@
 //! Sends a request to the server that the client holds, with messages of our own where they are needed.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use super::{
     Client,
@@ -17,12 +17,12 @@ use crate::{
     insight::{CacheOutcome, Work},
     protocol::{TransactionStatus, frontend, frontend::Target},
     session::{
-        Delivery, Expected, PinSet, Reply, Sequences, Undo, is_custom, named_in,
+        Delivery, Expected, PinSet, Reply, Sequences, SessionSettings, Undo, is_custom, named_in,
         prepared::StatementId,
         replies::Capture,
         request::{Request, RequestKind},
     },
-    sql::{DiscardTarget, Statement, StatementKind},
+    sql::{Statement, StatementKind},
 };
 
 /// The portal of our own query inside a client's batch.
@@ -47,6 +47,9 @@ impl Client {
         let lock_set = self.lock_set(request.kind, &facts);
         self.account_for(request.kind, request.bytes, &facts, placement, fill);
         self.note_sequences(&facts);
+        if let Some(link) = &mut self.link {
+            link.forgets_statements = facts.forgets_statements || (link.forgets_statements && !link.is_quiet());
+        }
         if let Some(link) = &mut self.link {
             link.show(self.info.id);
         }
@@ -234,46 +237,45 @@ impl Client {
         let is_pinned = session.pins != session.pins.unobservable();
         let may_release = is_pinned && (releases || facts.boundary != Boundary::None);
         // An answer that is under way knows nothing of what is given back now.
-        let may_hold = session.is_probed || !session.settings.is_empty() || !session.suspects.is_empty();
+        let begins_with_nothing =
+            self.link.as_ref().is_none_or(|link| link.server.core().began_with == SessionSettings::default());
+        let may_hold =
+            !begins_with_nothing || session.is_probed || !session.settings.is_empty() || !session.suspects.is_empty();
         session.must_probe |= is_suspect || may_release || (releases && may_hold);
     }
 
     /// Keeps a session on the server that knows its sequences, where anybody asks for them.
-    fn note_sequences(&mut self, facts: &Facts) {
+    pub(super) fn note_sequences(&mut self, facts: &Facts) {
+        let (own, now) = (self.info.id, self.request_started);
         let asks = facts.effects.contains(Effects::SEQUENCE_STATE);
-        let advances = !facts.written.is_nothing() || facts.effects.intersects(Effects::NEXTVAL.union(Effects::OPAQUE));
-        let Some(link) = &mut self.link else { return };
-        let is_shared = self.session.is_transparent && !self.keeps_server && link.is_primary;
-        if !is_shared || !(asks || advances || self.session.pins.contains(PinSet::SEQUENCE)) {
-            return;
+        let concerns = asks || facts.advances_sequences || facts.forgets_sequences;
+        let is_shared = self.session.is_transparent && !self.keeps_server;
+        let Some(link) = self.link.as_mut().filter(|link| concerns && is_shared && link.is_primary) else { return };
+        if asks {
+            link.pool.asks_for_sequences(now);
+            // What the open transaction has called nextval() for is its own.
+            let is_fresh = !self.session.transaction.advances_sequences;
+            if is_fresh
+                && link.status != TransactionStatus::Failed
+                && link.has_foreign_sequences(&self.session, own, now)
+            {
+                link.forget_sequences();
+            }
         }
-        let server = link.server.core().info.id;
-        let asked_for = &self.session.database.real.asks_for_sequences;
-        if asks && !asked_for.swap(true, Ordering::Relaxed) {
-            tracing::info!(db = %self.session.database.name, "currval or lastval is used: clients that write keep their servers");
-        }
-        let user = link.server.core().sequences_of;
-        let is_fresh = !advances && !self.session.transaction.advances_sequences;
-        let may_tell = link.is_quiet() && link.status != TransactionStatus::Failed;
-        if asks && is_fresh && may_tell && self.session.must_forget_sequences(server, user, self.info.id) {
-            link.forget_sequences();
-        }
-        let is_idle = link.is_idle();
+        let is_asked_for = link.pool.are_sequences_asked_for(now);
         let core = link.server.core_mut();
-        if advances {
-            core.sequences_of = self.info.id;
-            self.session.sequences = self.session.sequences.advanced_on(server);
+        if facts.advances_sequences {
+            core.sequences_of = if [0, own].contains(&core.sequences_of) { own } else { Sequences::OF_SEVERAL };
+            self.session.sequences = self.session.sequences.advanced_on(core.info.id);
             self.session.transaction.advances_sequences = true;
-        }
-        let was_pinned = self.session.pins.contains(PinSet::SEQUENCE);
-        let is_used = core.sequences_of == self.info.id && asked_for.load(Ordering::Relaxed);
-        let mut is_pinned = was_pinned || is_used;
-        if facts.is_alone && is_idle && facts.statement.as_deref().is_some_and(forgets_sequences) {
+        } else if facts.forgets_sequences && core.sequences_of == own {
             core.sequences_of = 0;
             self.session.sequences = Sequences::Untouched;
-            is_pinned = false;
-        } else if is_pinned {
-            self.session.sequences = Sequences::On(server);
+        }
+        let was_pinned = self.session.pins.contains(PinSet::SEQUENCE);
+        let is_pinned = core.sequences_of == own && (was_pinned || is_asked_for);
+        if is_pinned {
+            self.session.sequences = Sequences::On(core.info.id);
         }
         if is_pinned != was_pinned {
             let others = self.session.pins.difference(PinSet::SEQUENCE);
@@ -422,6 +424,12 @@ fn merge(earlier: &mut Option<WriteUnit>, later: Option<WriteUnit>) {
     }
 }
 
+/// How a statement is called that no message of the client's has prepared: by its own name, which SQL may have given,
+/// but not by one that stands for a neighbour's.
+fn unknown(name: &[u8]) -> &[u8] {
+    if name.starts_with(StatementId::PREFIX.as_bytes()) { b"pgweir: not prepared" } else { name }
+}
+
 /// Sends one message of the client's, under the names that the server knows.
 fn send_step(link: &mut super::link::Link, step: &Step, frame: &[u8]) {
     let copy = |link: &mut super::link::Link| {
@@ -451,7 +459,10 @@ fn send_step(link: &mut super::link::Link, step: &Step, frame: &[u8]) {
             link.replies.push(Reply::forward(Expected::Bind));
         }
         Step::Bind { prepared: None, .. } => {
-            copy(link);
+            let Ok((portal, name, rest)) = frontend::bind(frame) else { return };
+            link.forget_unnamed(name);
+            let out = link.server.core_mut().endpoint.outbox.buffer();
+            frontend::put_bind(out, portal, unknown(name), rest);
             link.replies.push(Reply::forward(Expected::Bind));
         }
         Step::DescribeStatement { prepared } => {
@@ -463,7 +474,12 @@ fn send_step(link: &mut super::link::Link, step: &Step, frame: &[u8]) {
                     let out = link.server.core_mut().endpoint.outbox.buffer();
                     frontend::put_describe(out, Target::Statement, name);
                 }
-                None => copy(link),
+                None => {
+                    let Ok((_, name)) = frontend::target(frame) else { return };
+                    link.forget_unnamed(name);
+                    let out = link.server.core_mut().endpoint.outbox.buffer();
+                    frontend::put_describe(out, Target::Statement, unknown(name));
+                }
             }
             link.replies.push(Reply::forward(Expected::Describe));
         }
@@ -479,7 +495,13 @@ fn send_step(link: &mut super::link::Link, step: &Step, frame: &[u8]) {
             link.replies.push(Reply::made_up(Expected::Close).undone_by(undo.clone()));
         }
         Step::CloseOther => {
-            copy(link);
+            match frontend::target(frame) {
+                Ok((Target::Statement, name)) => {
+                    let out = link.server.core_mut().endpoint.outbox.buffer();
+                    frontend::put_close(out, Target::Statement, unknown(name));
+                }
+                _ => copy(link),
+            }
             link.replies.push(Reply::forward(Expected::Close));
         }
         Step::Sync => {
@@ -532,11 +554,4 @@ fn ask_in_batch(link: &mut super::link::Link) {
     let delivery = Delivery::Capture(Capture::LockSet);
     link.replies.push(Reply { expected: Expected::Execute, delivery, undo: Undo::Nothing });
     link.replies.push(Reply::swallow(Expected::Close));
-}
-
-/// DISCARD ALL and DISCARD SEQUENCES.
-fn forgets_sequences(statement: &Statement) -> bool {
-    let is_meant =
-        |kind: &StatementKind| matches!(kind, StatementKind::Discard(DiscardTarget::All | DiscardTarget::Sequences));
-    statement.parts.iter().all(|part| is_meant(&part.kind))
 }

@@ -29,9 +29,10 @@ impl Client {
         let covers = |name: &str| self.probe.as_ref().is_none_or(|probe| probe.covers(name));
         let core = link.server.core_mut();
         core.settings = core.settings.but_for(covers).below(&settings);
-        let settings = self.session.settings.but_for(covers).below(&settings);
+        let settings = self.session.settings.but_for(covers).below(&settings.beyond(&core.began_with));
         self.session.has_set(&settings);
-        self.is_out_of_step = !self.session.pins.is_empty() && self.session.settings != core.settings;
+        self.is_out_of_step =
+            !self.session.pins.is_empty() && *core.settings_for(&self.session.settings) != core.settings;
     }
 
     pub(super) fn set_pins(&mut self, pins: PinSet) {

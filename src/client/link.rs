@@ -33,6 +33,8 @@ pub(super) struct Link {
     is_hidden: bool,
     /// Queries that bring the server to the client's settings.
     restoring: u8,
+    /// What is under way ends every prepared statement.
+    pub forgets_statements: bool,
     /// Named statements that the server was told since the last request was counted.
     pub server_parses: u32,
 }
@@ -61,6 +63,7 @@ impl Link {
             own_query_failed: false,
             is_hidden: false,
             restoring: 0,
+            forgets_statements: false,
             server_parses: 0,
         }
     }
@@ -100,11 +103,12 @@ impl Link {
     }
 
     /// Brings the server's parameters and settings to the client's values, in the same write as what follows.
-    pub(super) fn synchronise(&mut self, session: &Session, client: u64) {
+    pub(super) fn synchronise(&mut self, session: &Session, client: u64, now: u64) {
         let core = self.server.core_mut();
         let parameters = session.parameters.synchronise(&core.parameters);
-        let settings = session.settings.restore(&core.settings);
-        if session.must_forget_sequences(core.info.id, core.sequences_of, client) {
+        let wanted = core.settings_for(&session.settings);
+        let settings = wanted.restore(&core.settings);
+        if self.has_foreign_sequences(session, client, now) {
             self.forget_sequences();
         }
         let core = self.server.core_mut();
@@ -114,7 +118,7 @@ impl Link {
         let is_recoded = session.parameters.get("client_encoding") != core.parameters.get("client_encoding");
         let mut text = parameters.unwrap_or_default();
         if let Some(change) = settings {
-            core.settings = session.settings.clone();
+            core.settings = wanted.into_owned();
             if is_recoded {
                 // What comes in one message is read in one encoding.
                 self.ask(&text, Capture::Settings);
@@ -126,6 +130,15 @@ impl Link {
         self.ask(&text, Capture::Settings);
         self.restoring += 1;
         self.hide();
+    }
+
+    /// Would the server answer a question for `currval()` or `lastval()` with a neighbour's value, and may it be asked?
+    pub(super) fn has_foreign_sequences(&self, session: &Session, client: u64, now: u64) -> bool {
+        let core = self.server.core();
+        core.sequences_of != 0
+            && session.is_transparent
+            && self.pool.are_sequences_asked_for(now)
+            && session.sequences.are_foreign(core.info.id, core.sequences_of, client)
     }
 
     /// The server forgets what `nextval()` gave to another session.
@@ -173,6 +186,15 @@ impl Link {
             let out = core.endpoint.outbox.buffer();
             frontend::put_parse(out, &prepared.server_name, &prepared.text, &prepared.types);
             self.replies.push(Reply::swallow(Expected::Parse).undone_by(Undo::Unprepare(prepared.id)));
+        }
+    }
+
+    /// The server's unnamed statement may be a neighbour's, and this client has none.
+    pub(super) fn forget_unnamed(&mut self, name: &[u8]) {
+        let core = self.server.core_mut();
+        if name.is_empty() && core.statements.unnamed.take().is_some() {
+            frontend::put_close(core.endpoint.outbox.buffer(), frontend::Target::Statement, b"");
+            self.replies.push(Reply::swallow(Expected::Close));
         }
     }
 

@@ -123,6 +123,8 @@ pub(crate) struct Client {
     waits_for_name: bool,
     /// The end of an extended request has not come for long: what there is of it goes to the server.
     gives_up_end: bool,
+    /// Bytes of an extended request that is known to lack its end.
+    unended: usize,
     /// An extended request was refused: the rest of it is not wanted.
     discards_until_sync: bool,
     /// Questions for what the session holds on to that have failed in a row.
@@ -278,6 +280,7 @@ impl Client {
             blocked: None,
             waits_for_name: false,
             gives_up_end: false,
+            unended: 0,
             discards_until_sync: false,
             is_one_too_many: false,
             server_said_farewell: false,
@@ -388,9 +391,12 @@ impl Client {
     }
 
     /// Remembers since when an extended request lacks its end.
-    fn note_unended(&self, reads_client: bool) {
-        let is_unended = self.scanned > 0 && reads_client;
-        if is_unended != self.info.holds_since().is_some() {
+    fn note_unended(&mut self, reads_client: bool) {
+        // Of a message that is still arriving, more is to come.
+        let is_unended = self.scanned > 0 && self.scanned == self.io.inbox.unread().len() && reads_client;
+        let noted = if is_unended { self.scanned } else { 0 };
+        if noted != self.unended {
+            self.unended = noted;
             self.info.hold_since(if is_unended { self.context.clock.now() } else { 0 });
         }
     }
@@ -446,7 +452,9 @@ impl Client {
                 let must_probe = self.session.is_transparent && self.session.must_probe;
                 let has_state = self.keeps_server || !self.session.pins.is_empty() || must_probe;
                 match has_state {
-                    true => link.clean(main.server_reset_query.clone()),
+                    // The file's query is for session pooling; what pins a client to its server ends for certain.
+                    true if self.keeps_server => link.clean(main.server_reset_query.clone()),
+                    true => link.clean("DISCARD ALL".to_owned()),
                     false => drop(link.give_back(self.context.clock.now())),
                 }
             }

@@ -40,6 +40,8 @@ impl Client {
             let owed = self.link.as_ref().map_or(0, |link| link.replies.len());
             let is_full = owed > MAX_OWED || self.io.outbox.unsent().len() >= HIGH_WATER_BYTES;
             if is_full || self.io.inbox.is_inside_message() {
+                // A request that waits already is looked at again; another one is given up on anew.
+                self.gives_up_end = gives_up_end && (self.blocked.is_some() || self.waits_for_name);
                 return Ok(());
             }
             let taken = match scan(self.io.inbox.unread(), &mut self.scanned)? {
@@ -98,7 +100,8 @@ impl Client {
         taken
     }
 
-    /// Does it parse a statement under a name that an earlier message, not answered yet, may have taken in vain?
+    /// Does it parse a statement under a name that an earlier message, not answered yet, may have taken in vain, or while
+    /// the server forgets all of them?
     fn has_open_name(&mut self, request: Request) -> bool {
         // The server keeps its answers to a batch until the end of it has been sent.
         if self.pending.unfinished().is_some() {
@@ -108,7 +111,8 @@ impl Client {
         let bytes = self.io.inbox.unread().get(..request.bytes).unwrap_or_default();
         frames(bytes).filter(|frame| frame.first() == Some(&tag::PARSE)).any(|frame| {
             frontend::parse(frame).is_ok_and(|(name, ..)| {
-                !name.is_empty() && self.session.names.get(name).is_some() && link.replies.is_naming(name)
+                let is_named = || self.session.names.get(name).is_some() && link.replies.is_naming(name);
+                !name.is_empty() && (link.forgets_statements || is_named())
             })
         })
     }
@@ -158,6 +162,12 @@ impl Client {
         if let Some(link) = &self.link {
             // A read behind others on a replica is placed anew: meanwhile somebody may have written.
             let joins = link.is_primary || link.is_in_transaction() || self.pending.unfinished().is_some();
+            let waits = facts.effects.contains(Effects::SEQUENCE_STATE) && link.replies.owes_client();
+            if waits && self.pending.unfinished().is_none() {
+                // What stands in front may have changed whose sequences the server knows.
+                self.blocked = Some(facts);
+                return Ok(Taken::NotYet);
+            }
             // What a READ ONLY transaction has left behind ties the client to its replica.
             if !joins && self.session.pins.is_empty() {
                 self.blocked = Some(facts);
@@ -371,8 +381,17 @@ impl Client {
         names: Option<(Vec<u8>, Vec<u8>, usize)>,
     ) {
         self.account_for(kind, header.frame_bytes, facts, placement, None);
+        self.note_sequences(facts);
         self.note_effects(facts);
+        let is_shared = self.session.is_transparent && !self.keeps_server;
         let Some(link) = &mut self.link else { return };
+        link.show(self.info.id);
+        if header.tag == tag::QUERY && is_shared {
+            // Nobody reads which settings it names, so nobody else gets the server.
+            link.server.core().info.close_needed.store(true, Ordering::Relaxed);
+        }
+        // What was let through in front of it leaves in front of what is put there now.
+        self.io.inbox.hand_over(&mut link.server.core_mut().endpoint.outbox);
         match (header.tag, names) {
             (tag::BIND, Some((portal, name, head))) => {
                 let prepared = self.session.names.get(&name).cloned();
@@ -380,7 +399,6 @@ impl Client {
                     link.prepare(prepared, name.is_empty());
                 }
                 let out = &mut link.server.core_mut().endpoint.outbox;
-                self.io.inbox.hand_over(out);
                 let server_name = match &prepared {
                     Some(prepared) if !name.is_empty() => &*prepared.server_name,
                     _ => &*name,

@@ -127,9 +127,15 @@ impl Client {
             server = Some(found);
         }
         let Some(mut server) = server else { return Ok(None) };
-        if self.session.settings.may_be_refused(&server.core().settings)
-            && let Some(change) = self.session.settings.restore(&server.core().settings)
+        let core = server.core();
+        if core.began_with != SessionSettings::default() {
+            self.session.learn_settings(core.began_with.iter().map(|(name, _)| name).filter(|name| name.contains('.')));
+        }
+        let wanted = core.settings_for(&self.session.settings);
+        if wanted.may_be_refused(&core.settings)
+            && let Some(change) = wanted.restore(&core.settings)
         {
+            let wanted = wanted.into_owned();
             let deadline = self.context.settings().config.server_connect_timeout();
             let encoding = self.session.parameters.get("client_encoding").unwrap_or_default();
             let recoding = match server.core().parameters.get("client_encoding") == Some(encoding) {
@@ -137,7 +143,7 @@ impl Client {
                 false => format!("SET client_encoding='{encoding}'"),
             };
             let changes = [recoding, change].into_iter().filter(|text| !text.is_empty()).collect();
-            server = Box::pin(restore(server, changes, self.session.settings.clone(), deadline)).await?;
+            server = Box::pin(restore(server, changes, wanted, deadline)).await?;
         }
         let now = if self.has_waited { self.context.clock.now() } else { asked };
         server.assign(self.info.id, now);
@@ -153,7 +159,10 @@ impl Client {
         }
         let mut link =
             Link::new(server, pool, member, is_primary, self.info.id, self.spare_replies.take().unwrap_or_default());
-        link.synchronise(&self.session, self.info.id);
+        if facts.effects.contains(Effects::SEQUENCE_STATE) {
+            link.pool.asks_for_sequences(now);
+        }
+        link.synchronise(&self.session, self.info.id, now);
         self.link = Some(link);
         self.transaction_started = self.request_started;
         let queued = now.saturating_sub(asked);

@@ -16,7 +16,7 @@ use crate::{
         Parameters, PinSet, Prepared, PreparedNames, Sequences, SessionSettings, Undo, is_custom, parameters::tracked,
         request::frames,
     },
-    sql::{RouteHint, Statement, StatementKind},
+    sql::{DiscardTarget, RouteHint, Statement, StatementKind},
 };
 
 /// One message of an extended request, understood.
@@ -109,6 +109,8 @@ pub(super) struct Session {
     pub is_probed: bool,
     /// How string literals are read may have changed, and the server has not said.
     pub strings_change: bool,
+    /// How literals are read when a statement is parsed may have changed, and the server has not said.
+    pub scope_changes: bool,
     /// When the server connection that it holds was opened.
     pub server_opened: u64,
     pub fence: Fence,
@@ -132,6 +134,15 @@ fn changes_strings(kind: &StatementKind) -> bool {
     match kind {
         StatementKind::Set { name, .. } => &**name == "standard_conforming_strings",
         StatementKind::Reset { name } => name.as_deref().is_none_or(|name| name == "standard_conforming_strings"),
+        _ => false,
+    }
+}
+
+/// SET or RESET of a parameter that [`Session::scope`] names.
+fn changes_scope(kind: &StatementKind) -> bool {
+    match kind {
+        StatementKind::Set { name, .. } => tracked(name).is_some(),
+        StatementKind::Reset { .. } | StatementKind::Discard(DiscardTarget::All) => true,
         _ => false,
     }
 }
@@ -172,6 +183,7 @@ impl Session {
             must_probe: false,
             is_probed: false,
             strings_change: false,
+            scope_changes: false,
             server_opened: u64::MAX,
             fence: Fence::NONE,
             transaction: TransactionWrites::default(),
@@ -233,7 +245,7 @@ impl Session {
     /// fixes parameter types and columns when it parses.
     fn has_own_meanings(&self, statement: &Statement) -> bool {
         let runs_another = statement.parts.iter().any(|part| part.kind == StatementKind::Execute);
-        runs_another || self.may_shadow() || self.has_own_names() || self.strings_change
+        runs_another || self.may_shadow() || self.has_own_names() || self.strings_change || self.scope_changes
     }
 
     /// Relations of the session's own may stand before those of the catalog.
@@ -293,6 +305,7 @@ impl Session {
         }
         let statement = self.context.analyzer.analyze(text);
         self.strings_change = statement.parts.iter().any(|part| changes_strings(&part.kind));
+        self.scope_changes |= statement.parts.iter().any(|part| changes_scope(&part.kind));
         Some(statement)
     }
 
@@ -360,13 +373,6 @@ impl Session {
             self.steps.push(Located { step, range });
         }
         Ok(facts)
-    }
-
-    /// Must a server that client `user` has used last forget what `nextval()` gave there, before this one asks?
-    pub(super) fn must_forget_sequences(&self, server: u64, user: u64, own: u64) -> bool {
-        self.is_transparent
-            && self.database.real.asks_for_sequences.load(Ordering::Relaxed)
-            && self.sequences.are_foreign(server, user, own)
     }
 
     /// Is there nothing of it that only this process, or one server connection, knows?

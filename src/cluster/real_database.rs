@@ -24,8 +24,6 @@ pub struct RealDatabase {
     pub fence: SharedFence,
     /// Names of settings that its sessions may set, as far as they must be known.
     pub custom_settings: CustomSettings,
-    /// Somebody has asked for `currval()` or `lastval()`: whoever calls `nextval()` keeps its server.
-    pub asks_for_sequences: AtomicBool,
     /// Asks for a new catalog snapshot.
     pub catalog_wanted: Notify,
     catalog_arrived: Notify,
@@ -58,7 +56,6 @@ impl RealDatabase {
             cells: Arc::new(cells),
             fence: SharedFence::new(now),
             custom_settings: CustomSettings::default(),
-            asks_for_sequences: AtomicBool::new(false),
             catalog_wanted: Notify::new(),
             catalog_arrived: Notify::new(),
             catalog: RwLock::default(),

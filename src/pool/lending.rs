@@ -28,9 +28,12 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    server::{Busy, Idle, ServerConnection, ServerInfo, reset},
+    server::{Busy, ExecuteError, Idle, ServerConnection, ServerInfo, initialise, reset},
     session::PinSet,
 };
+
+/// So long behind the last question for `currval()` or `lastval()` another one is expected.
+const SEQUENCES_MATTER_NS: u64 = 600_000_000_000;
 
 /// Names a pool.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -107,6 +110,8 @@ pub struct Pool {
     pub(super) clock: Clock,
     pub(super) ids: Arc<AtomicU64>,
     pub(super) tally: Tally,
+    /// When somebody asked last for `currval()` or `lastval()`; 0: never.
+    pub(super) sequences_asked_at: AtomicU64,
     /// Connections with a lower id are to be replaced.
     pub(super) first_wanted: AtomicU64,
 }
@@ -190,6 +195,7 @@ impl Pool {
             clock,
             ids,
             tally,
+            sequences_asked_at: AtomicU64::new(0),
             first_wanted: AtomicU64::new(0),
         });
         shares.join(number, Arc::downgrade(&pool));
@@ -206,6 +212,23 @@ impl Pool {
     #[must_use]
     pub fn now(&self) -> u64 {
         self.clock.now()
+    }
+
+    /// One of its clients asks for `currval()` or `lastval()`: for ten minutes those who call `nextval()` keep their
+    /// servers.
+    pub fn asks_for_sequences(&self, now: u64) {
+        if !self.are_sequences_asked_for(now) {
+            let PoolKey { database: db, user, .. } = &self.key;
+            tracing::info!(%db, %user, "currval or lastval is used: clients that call nextval keep their servers");
+        }
+        self.sequences_asked_at.store(now.max(1), Ordering::Relaxed);
+    }
+
+    /// Does it matter to one of its clients which server `nextval()` was called on?
+    #[must_use]
+    pub fn are_sequences_asked_for(&self, now: u64) -> bool {
+        let asked = self.sequences_asked_at.load(Ordering::Relaxed);
+        asked > 0 && now.saturating_sub(asked) < SEQUENCES_MATTER_NS
     }
 
     pub(super) fn number(&self) -> PoolNumber {
@@ -415,10 +438,23 @@ impl Pool {
 
     /// Cleans a connection that a client left behind and takes it back; closes it if that fails.
     pub async fn clean(&self, server: ServerConnection<Busy>, query: &str) {
-        let deadline = self.state().limits.connect_timeout;
-        match timeout(deadline, reset(server, query)).await {
+        let (deadline, connect_query) = {
+            let state = self.state();
+            (state.limits.connect_timeout, state.limits.connect_query.clone())
+        };
+        let user = &self.key.user;
+        let cleaning = async {
+            let server = reset(server, query).await?;
+            match connect_query {
+                Some(connect_query) => Ok(initialise(server, &connect_query, user).await?),
+                None => Ok(server),
+            }
+        };
+        match timeout(deadline, cleaning).await {
             Ok(Ok(server)) => self.check_in(server, self.clock.now()),
-            Ok(Err(error)) => tracing::info!(%error, "server connection closed because it could not be reset"),
+            Ok(Err::<_, ExecuteError>(error)) => {
+                tracing::info!(%error, "server connection closed because it could not be reset")
+            }
             Err(_) => tracing::info!("server connection closed because its reset took too long"),
         }
     }

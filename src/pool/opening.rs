@@ -122,7 +122,8 @@ impl Pool {
             match connect_query {
                 Some(query) => {
                     let io_error = |source| ConnectError::Io { address: login.address.clone(), source };
-                    Ok((initialise(server, &query).await.map_err(io_error)?, reported))
+                    let server = initialise(server, &query, &login.user).await.map_err(io_error)?;
+                    Ok((server, reported))
                 }
                 None => Ok((server, reported)),
             }

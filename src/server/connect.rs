@@ -230,6 +230,7 @@ pub async fn connect(
         statements: ServerStatements::default(),
         parameters,
         settings: SessionSettings::default(),
+        began_with: SessionSettings::default(),
         sequences_of: 0,
         info: Arc::new(info),
         worker,

@@ -16,6 +16,7 @@ mod reset;
 
 use std::{
     any::Any,
+    borrow::Cow,
     marker::PhantomData,
     net::SocketAddr,
     sync::{
@@ -100,6 +101,8 @@ pub struct Core {
     pub parameters: Parameters,
     /// What else it is set to.
     pub settings: SessionSettings,
+    /// What `connect_query` has set.
+    pub began_with: SessionSettings,
     /// The client that may have called `nextval()` on it last; 0: none has.
     pub sequences_of: u64,
     /// For the console and for cancel requests.
@@ -110,6 +113,24 @@ pub struct Core {
     pub is_tainted: bool,
     /// Given back when the connection closes: the pool's permit.
     lease: Option<Box<dyn Any + Send>>,
+}
+
+impl Core {
+    /// DISCARD ALL has ended what sessions have left on it.
+    fn forget_session(&mut self) {
+        self.settings = SessionSettings::default();
+        self.sequences_of = 0;
+        self.statements.clear();
+    }
+
+    /// What the server is to be set to for a session that has set this: `connect_query` has its say where that is silent.
+    #[must_use]
+    pub fn settings_for<'a>(&self, session: &'a SessionSettings) -> Cow<'a, SessionSettings> {
+        match self.began_with == SessionSettings::default() {
+            true => Cow::Borrowed(session),
+            false => Cow::Owned(self.began_with.below(session)),
+        }
+    }
 }
 
 /// A connection in one state.

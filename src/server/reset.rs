@@ -1,11 +1,11 @@
 //! Queries of our own on a connection that nobody uses.
 
-use std::io;
+use std::{io, sync::Arc};
 
-use super::{Busy, Idle, ServerConnection};
+use super::{Busy, Idle, ServerConnection, question::ask};
 use crate::{
     protocol::{FrameError, TransactionStatus, backend, backend::tag, error_response, frame, frontend},
-    session::SessionSettings,
+    session::{SessionSettings, named_in, pins::settings_question},
 };
 
 /// The query did not succeed; the connection is closed.
@@ -31,17 +31,15 @@ pub enum ExecuteError {
 /// # Errors
 /// See [`ExecuteError`]; the connection is closed then.
 pub async fn reset(server: ServerConnection<Busy>, query: &str) -> Result<ServerConnection<Idle>, ExecuteError> {
-    let mut server = execute(server, query).await?;
-    server.core.statements.clear();
-    server.core.settings = SessionSettings::default();
-    Ok(server)
+    execute(server, query).await
 }
 
-/// Runs `connect_query`: its errors are logged and change nothing. The caller sets the deadline.
+/// Runs `connect_query`: its errors are logged and change nothing. What it has set is what sessions on this connection
+/// begin with. The caller sets the deadline.
 ///
 /// # Errors
 /// The connection broke, or is in a transaction now; it is closed then.
-pub async fn initialise(server: ServerConnection<Idle>, query: &str) -> io::Result<ServerConnection<Idle>> {
+pub async fn initialise(server: ServerConnection<Idle>, query: &str, user: &str) -> io::Result<ServerConnection<Idle>> {
     let mut server = server.begin();
     match run(&mut server, query).await {
         Ok((Some(TransactionStatus::Idle), refusal)) => {
@@ -49,12 +47,20 @@ pub async fn initialise(server: ServerConnection<Idle>, query: &str) -> io::Resu
                 let text = error_response::field(&frame, b'M').unwrap_or_default();
                 tracing::warn!(error = %String::from_utf8_lossy(text), "connect_query failed");
             }
-            Ok(server.into_state())
         }
-        Ok(_) => Err(io::Error::other("connect_query has left a transaction open")),
-        Err(ExecuteError::Io(error)) => Err(error),
-        Err(error) => Err(io::Error::other(error)),
+        Ok(_) => return Err(io::Error::other("connect_query has left a transaction open")),
+        Err(ExecuteError::Io(error)) => return Err(error),
+        Err(error) => return Err(io::Error::other(error)),
     }
+    let names: Arc<[Box<str>]> = named_in(query).into_iter().map(String::into_boxed_str).collect();
+    let question = settings_question(user, &names);
+    let (mut server, _, row) = ask(server, &question, "").await.map_err(io::Error::other)?;
+    let found = row.and_then(|row| SessionSettings::read(row.into_iter().next().flatten().as_deref()));
+    // What cannot be read cannot be kept apart from what clients set.
+    let found = found.ok_or_else(|| io::Error::other("what connect_query has set cannot be read"))?;
+    server.core.began_with = found.clone();
+    server.core.settings = found;
+    Ok(server)
 }
 
 /// Runs a query whose rows do not matter on a connection that owes nothing; what it does to tracked parameters is
@@ -97,6 +103,11 @@ async fn run(
                     core.parameters.set(name, value);
                 }
             }
+            tag::COMMAND_COMPLETE => match backend::command_tag(message) {
+                b"DISCARD ALL" => core.forget_session(),
+                b"DEALLOCATE ALL" => core.statements.clear(),
+                _ => {}
+            },
             tag::READY_FOR_QUERY => status = Some(backend::transaction_status(message)),
             _ => {}
         }

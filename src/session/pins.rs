@@ -119,6 +119,47 @@ impl PinSet {
     }
 }
 
+/// Asks for the settings of a session of `user`, as one JSON object; its only parameter means nothing.
+#[must_use]
+pub fn settings_question(user: &str, custom: &[Box<str>]) -> String {
+    let mut text = String::from("SELECT ");
+    push_settings(&mut text, user, custom);
+    text.push_str(", $1::pg_catalog.text");
+    text
+}
+
+fn push_settings(text: &mut String, user: &str, custom: &[Box<str>]) {
+    text.push_str(
+        "(WITH known AS MATERIALIZED (SELECT name, setting, source FROM pg_catalog.pg_settings) \
+         SELECT pg_catalog.json_object_agg(name, setting) FROM (\
+         SELECT name, setting FROM known WHERE source OPERATOR(pg_catalog.=) 'session'::pg_catalog.text \
+         AND name OPERATOR(pg_catalog.<>) ALL ('{",
+    );
+    text.push_str(&TRACKED.join(","));
+    text.push_str(
+        "}'::pg_catalog.text[]) \
+         UNION ALL SELECT 'role', pg_catalog.current_setting('role') \
+         WHERE pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) 'none'::pg_catalog.text \
+         UNION ALL SELECT 'session_authorization', session_user \
+         WHERE session_user OPERATOR(pg_catalog.<>) ",
+    );
+    super::parameters::push_literal(text, user);
+    text.push_str("::pg_catalog.name");
+    if !custom.is_empty() {
+        // Letters, digits, `_`, `$` and dots: nothing to be quoted.
+        text.push_str(
+            " UNION ALL SELECT custom.name, pg_catalog.current_setting(custom.name, true) FROM pg_catalog.unnest('{",
+        );
+        text.push_str(&custom.join(","));
+        text.push_str(
+            "}'::pg_catalog.text[]) AS custom(name) \
+             WHERE pg_catalog.current_setting(custom.name, true) OPERATOR(pg_catalog.<>) ''::pg_catalog.text \
+             AND custom.name OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT known.name FROM known))",
+        );
+    }
+    text.push_str(") AS set)::pg_catalog.text");
+}
+
 /// Asks the server what the session holds on to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
@@ -153,33 +194,9 @@ impl Probe {
              EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype OPERATOR(pg_catalog.=) 'advisory'::pg_catalog.text \
              AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()), \
              EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql), \
-             EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable), \
-             (WITH known AS MATERIALIZED (SELECT name, setting, source FROM pg_catalog.pg_settings) \
-             SELECT pg_catalog.json_object_agg(name, setting) FROM (\
-             SELECT name, setting FROM known WHERE source OPERATOR(pg_catalog.=) 'session'::pg_catalog.text \
-             AND name OPERATOR(pg_catalog.<>) ALL ('{",
+             EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable), ",
         );
-        text.push_str(&TRACKED.join(","));
-        text.push_str(
-            "}'::pg_catalog.text[]) \
-             UNION ALL SELECT 'role', pg_catalog.current_setting('role') \
-             WHERE pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) 'none'::pg_catalog.text \
-             UNION ALL SELECT 'session_authorization', session_user \
-             WHERE session_user OPERATOR(pg_catalog.<>) ",
-        );
-        super::parameters::push_literal(&mut text, user);
-        text.push_str("::pg_catalog.name");
-        if !custom.is_empty() {
-            // Letters, digits, `_`, `$` and dots: nothing to be quoted.
-            text.push_str(" UNION ALL SELECT custom.name, pg_catalog.current_setting(custom.name, true) FROM pg_catalog.unnest('{");
-            text.push_str(&custom.join(","));
-            text.push_str(
-                "}'::pg_catalog.text[]) AS custom(name) \
-                 WHERE pg_catalog.current_setting(custom.name, true) OPERATOR(pg_catalog.<>) ''::pg_catalog.text \
-                 AND custom.name OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT known.name FROM known))",
-            );
-        }
-        text.push_str(") AS set)::pg_catalog.text");
+        push_settings(&mut text, user, custom);
         Self { text, custom: Arc::clone(custom) }
     }
 

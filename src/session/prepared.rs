@@ -24,10 +24,13 @@ impl StatementId {
     /// Our own question for the relations that a transaction has written.
     pub const LOCK_SET: Self = Self(0);
 
+    /// What names on servers begin with.
+    pub const PREFIX: &str = "pgweir_";
+
     /// The name that servers know.
     #[must_use]
     pub fn server_name(self) -> String {
-        format!("pgweir_{}", self.0)
+        format!("{}{}", Self::PREFIX, self.0)
     }
 }
 

@@ -19,6 +19,9 @@ pub enum Sequences {
 }
 
 impl Sequences {
+    /// In place of a client: several have called `nextval()` on a server.
+    pub const OF_SEVERAL: u64 = u64::MAX;
+
     /// It may have called `nextval()` on this server.
     #[must_use]
     pub fn advanced_on(self, server: u64) -> Self {

@@ -150,6 +150,15 @@ impl SessionSettings {
         }
     }
 
+    /// These but for what is the same in `others`.
+    #[must_use]
+    pub fn beyond(&self, others: &Self) -> Self {
+        match others.0 {
+            None => self.clone(),
+            Some(_) => Self::new(self.iter().filter(|(name, value)| others.get(name) != Some(value))),
+        }
+    }
+
     /// With another value, or none where there is nothing.
     #[must_use]
     pub fn with(&self, name: &str, value: &str) -> Self {

@@ -112,6 +112,8 @@ pub(super) const EXPRESSIONS: &str = "
     )
     SELECT adrelid, false, adbin::text FROM pg_attrdef WHERE adrelid >= 16384
     UNION ALL
+    SELECT DISTINCT attrelid, false, '{NEXTVALUEEXPR}' FROM pg_attribute WHERE attrelid >= 16384 AND attidentity <> ''
+    UNION ALL
     SELECT conrelid, false, conbin::text FROM pg_constraint WHERE conrelid >= 16384 AND conbin IS NOT NULL
     UNION ALL
     SELECT indrelid, false, concat(indexprs::text, ' ', indpred::text) FROM pg_index
