@@ -399,6 +399,9 @@ impl Client {
     /// The one call per request that counts it.
     pub(super) fn observe(&self, pending: &Pending, now: u64) {
         let Some(statement) = &pending.statement else { return };
+        if statement.hints.unknown > 0 {
+            self.context.tally.unknown_hints(statement.hints.unknown);
+        }
         let total = now.saturating_sub(pending.started);
         let nanos = std::time::Duration::from_nanos;
         self.context.insight.observe(&RequestRecord {

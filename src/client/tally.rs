@@ -1,4 +1,4 @@
-//! What becomes of clients, counted as they come and go; nothing here is touched by a request.
+//! What becomes of clients, counted as they come and go; no plain request touches anything here.
 
 use super::ClientError;
 use crate::telemetry::metrics::{Counter, LabelCounters, SharedMetrics, families};
@@ -10,6 +10,7 @@ pub struct Tally {
     ended: LabelCounters,
     wait_timeouts: Counter,
     cancels: LabelCounters,
+    unknown_hints: Counter,
 }
 
 /// What became of a cancel request.
@@ -54,6 +55,7 @@ impl Tally {
             refused: LabelCounters::new(metrics, &families::CLIENT_LOGINS_REFUSED, &[], "reason"),
             ended: LabelCounters::new(metrics, &families::CLIENT_DISCONNECTS, &[], "reason"),
             wait_timeouts: metrics.counter(&families::QUERY_WAIT_TIMEOUTS, &[]),
+            unknown_hints: metrics.counter(&families::UNKNOWN_HINTS, &[]),
             cancels: LabelCounters::new(metrics, &families::CANCEL_REQUESTS, &[], "outcome"),
         }
     }
@@ -73,6 +75,11 @@ impl Tally {
     pub(super) fn ended(&self, error: &ClientError) {
         self.ended.at(error.label()).increment();
         self.note_timeout(error);
+    }
+
+    /// A request held hints that were not understood.
+    pub(super) fn unknown_hints(&self, count: u32) {
+        self.unknown_hints.add(count.into());
     }
 
     /// A cancel request has been acted on.

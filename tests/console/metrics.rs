@@ -101,6 +101,21 @@ fn cancel_requests_are_counted_by_what_became_of_them() {
 }
 
 #[test]
+fn hints_that_are_not_understood_are_counted() {
+    let (proxy, database) = pooled(1);
+    let mut client = proxy.session(&database);
+    for (sql, unknown) in [
+        ("select 1", 0.0),
+        ("/* pgweir: primary */ select 1", 0.0),
+        ("/* pgweir: fast, primary, cheap */ select 1", 2.0),
+        ("/* pgweir: fast */ select 1", 3.0),
+    ] {
+        assert_eq!(client.value(sql), "1");
+        wait_until("it is counted", || proxy.metrics().sum("pgweir_hints_unknown_total", &[]) == unknown);
+    }
+}
+
+#[test]
 fn every_table_in_memory_is_shown_with_its_size_and_its_limit() {
     let (proxy, database) = pooled(2);
     let clients: Arc<[RawClient]> = (0..3).map(|_| proxy.session(&database)).collect();
