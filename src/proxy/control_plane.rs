@@ -244,6 +244,14 @@ impl ControlPlane {
     }
 }
 
+/// Another server is the primary, or may be: what the one before has said counts no more. The cache is closed.
+pub(super) fn forget_primary(database: &Database, now: u64) {
+    database.cells.close(Closure::Primary);
+    database.note_write(now);
+    database.real.primary_changed(now);
+    database.catalog_changed();
+}
+
 /// Where samples go.
 struct Watcher {
     database: Arc<Database>,
@@ -276,14 +284,9 @@ impl Watcher {
             return;
         }
         self.history().moves();
-        let cells = &self.database.cells;
-        cells.close(Closure::Primary);
-        let now = self.clock.now();
-        self.database.note_write(now);
-        self.database.real.primary_changed(now);
-        self.database.catalog_changed();
+        forget_primary(&self.database, self.clock.now());
         if primary.is_some() {
-            cells.reopen(Closure::Primary, crate::client::random);
+            self.database.cells.reopen(Closure::Primary, crate::client::random);
         }
     }
 

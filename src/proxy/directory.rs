@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     ProcessError,
-    control_plane::{ControlPlane, asks_otherwise},
+    control_plane::{ControlPlane, asks_otherwise, forget_primary},
     members::{address, host_in_turn, login_parameters, members, routing_members, section_named},
     served::Served,
     switches::Switches,
@@ -20,11 +20,11 @@ use super::{
 };
 use crate::{
     auth::Secret,
-    cache::{Cells, ResultCache},
+    cache::{Cells, ResultCache, invalidation::Closure},
     client::{Settings, Unserved},
     clock::{Clock, nanos},
     cluster::{Database, DatabaseSettings, RealDatabase},
-    config::{CacheMode, Config, DatabaseConfig, RoleDetection},
+    config::{CacheMode, Config, DatabaseConfig, Host, RoleDetection},
     net::{Address, SocketOptions},
     pool::{LoginSource, Pool, PoolKey, PoolLimits, Pools, Tallies, Turns},
     routing::{Limits, MemberId, PrimarySamples, Topology},
@@ -159,6 +159,30 @@ impl Installation {
             let before = section_named(old, member);
             if is_other_tls || before.is_none_or(|before| before.needs_new_connections(after)) {
                 pool.renew();
+            }
+        }
+    }
+
+    /// The name means other servers than it did: whoever watches them asks anew, and what they have said counts no more.
+    pub(super) fn moved(&self, host: &str) {
+        let _turn = self.changing();
+        let settings = self.settings();
+        let is_there = |section: &DatabaseConfig| section.hosts().any(|known| known == Host::Tcp(host));
+        for old in self.all() {
+            let leads_there = members(&old.section).into_iter().any(|(_, member)| is_there(member));
+            if !leads_there || old.control.get().is_none() {
+                continue;
+            }
+            match self.build(&old.section, database_settings(&settings.config), &settings, self.cache()) {
+                Ok(served) => {
+                    let (served, name) = (Arc::new(served), old.section.name.clone());
+                    self.databases.write().unwrap_or_else(PoisonError::into_inner).insert(name, Arc::clone(&served));
+                    served.start(&self.shared);
+                    old.stop();
+                    forget_primary(&served.database, self.shared.clock.now());
+                    served.database.cells.reopen(Closure::Primary, crate::client::random);
+                }
+                Err(error) => tracing::error!(%error, "what is known of a server that has moved stays as it is"),
             }
         }
     }

@@ -93,6 +93,8 @@ impl Upkeep {
             for pool in proxy.context.pools.all() {
                 pool.retire(|server| gone.iter().any(|gone| is_at(server, gone)));
             }
+            let names: HashSet<_> = gone.iter().map(|gone| gone.name.as_str()).collect();
+            names.into_iter().for_each(|name| proxy.installation.moved(name));
         }
         let is_busy = self.looking_up.as_ref().is_some_and(|task| !task.is_finished());
         let stale: HashSet<_> =

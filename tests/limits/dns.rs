@@ -1,7 +1,9 @@
 //! Names of servers.
 
 use crate::support::{
-    FakeServer, Proxy, RawClient, cluster, frames,
+    FakeServer, Proxy, RawClient, cluster,
+    forwarder::Forwarder,
+    frames,
     frames::query,
     names::{Meaning, NAME},
     wait_until,
@@ -94,7 +96,7 @@ fn a_connection_that_was_being_opened_when_its_address_left_is_replaced_as_well(
     other.send(&query("select 1"));
     wait_until("it logs in", || first.attempts() == 2);
     meaning.change("127.0.0.2");
-    wait_until("the address has left", || proxy.show("SERVERS").column("close_needed") == ["1"]);
+    wait_until("the address has left", || proxy.show("SERVERS").select("state", "active", "close_needed") == ["1"]);
     first.go_on();
     // It is used once.
     assert!(other.reply().error().is_none());
@@ -114,4 +116,29 @@ fn without_a_time_to_live_each_connection_asks_anew() {
     meaning.change("127.0.0.2");
     assert!(client.query("select 1").error().is_none());
     assert_eq!((first.attempts(), second.attempts()), (before + 1, 1));
+}
+
+#[test]
+fn the_proxys_own_connections_follow_a_name_as_well() {
+    let database = cluster().database();
+    let first = Forwarder::start("127.0.0.1:0", cluster().primary.port);
+    let second = Forwarder::start(&format!("127.0.0.2:{}", first.port), cluster().primary.port);
+    let meaning = Meaning::new("127.0.0.1");
+    let server = format!("host={NAME} port={} dbname={database}", first.port);
+    let mut builder = Proxy::builder().section("databases", &database, server).cached().set("dns_max_ttl", "0.5");
+    for (name, value) in meaning.environment() {
+        builder = builder.environment(name, &value);
+    }
+    let proxy = builder.start();
+    let mut client = proxy.session(&database);
+    assert_eq!(client.value("select 1"), "1");
+    let is_on = || proxy.show("CACHE").select("database", &database, "state") == ["on"];
+    wait_until("it caches", is_on);
+    assert!(first.open() > 1, "a client's and the proxy's own");
+    meaning.change("127.0.0.2");
+    wait_until("nobody is left there", || first.open() == 0);
+    wait_until("it caches again", is_on);
+    assert!(second.open() > 0);
+    assert_eq!(client.value("select 2"), "2");
+    assert_eq!(first.open(), 0);
 }

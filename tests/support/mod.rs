@@ -18,6 +18,7 @@ pub mod certificates;
 pub mod cluster;
 pub mod drivers;
 pub mod fake_server;
+pub mod forwarder;
 pub mod frames;
 pub mod names;
 pub mod programs;
