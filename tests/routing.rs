@@ -457,3 +457,39 @@ fn show_route_explains_without_running() {
     }
     assert_eq!(proxy.session(&database).value("select count(*) from t where id = 500"), "0");
 }
+
+#[test]
+fn what_only_the_catalog_tells_is_read_back_while_replicas_stand_still() {
+    let _turn = turn();
+    let (proxy, database) = routed(|builder| builder);
+    let mut session = proxy.session(&database);
+    cluster().primary.session(&database).rows("alter table t owner to app");
+    cluster().catch_up();
+    wait_until_replicas_serve(&proxy, &database);
+    for replica in replicas() {
+        replica.pause_replay();
+    }
+    for (write, read, expected) in [
+        ("comment on table t is 'commented'", "select obj_description('t'::regclass)", "commented"),
+        ("create index t_v on t (v)", "select count(*) from pg_indexes where indexname = 't_v'", "1"),
+    ] {
+        session.query(write);
+        assert_eq!(session.value(read), expected, "{write}");
+    }
+}
+
+#[test]
+fn a_write_in_front_of_a_read_only_transaction_runs_on_the_primary() {
+    let _turn = turn();
+    let (proxy, database) = routed(|builder| builder);
+    let mut session = proxy.session(&database);
+    for (string, end) in [
+        ("insert into t values (77, 1); begin read only", "rollback"),
+        ("select pg_advisory_lock(77); begin read only", "commit; select pg_advisory_unlock(77)"),
+    ] {
+        let reply = session.query(string);
+        assert!(reply.error().is_none(), "{string}: {reply:?}");
+        assert_eq!(session.value("select pg_is_in_recovery()"), "f", "{string}");
+        session.query(end);
+    }
+}

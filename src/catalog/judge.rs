@@ -25,6 +25,8 @@ pub(super) struct Verdict {
     pub(super) deferred_constraints: bool,
     /// Something beyond relations changes: a sequence, a row lock, a random state.
     pub(super) leaves_traces: bool,
+    /// No answer that is kept changes, but what a replica has not replayed yet would be missed: comments, indexes.
+    pub(super) moves_fence: bool,
 }
 
 impl Verdict {

@@ -187,7 +187,7 @@ impl Judged {
         self.wrappable = ddl.transactional;
         match ddl.kind {
             DdlKind::CreateTemporary => self.verdict.effects.insert(Effects::TEMP),
-            DdlKind::PlainIndex => {}
+            DdlKind::PlainIndex => self.verdict.moves_fence = true,
             DdlKind::Cluster => self.verdict.catalog_change = true,
             DdlKind::Drop => {
                 self.verdict.effects.insert(Effects::RELEASE);
@@ -250,6 +250,11 @@ impl Judged {
             K::Vacuum | K::Cluster | K::Reindex => {
                 self.atomic = false;
                 self.utility(AccessReason::Utility);
+                self.verdict.moves_fence = true;
+            }
+            K::Comment | K::Analyze => {
+                self.utility(AccessReason::Utility);
+                self.verdict.moves_fence = true;
             }
             _ => self.utility(AccessReason::Utility),
         }
@@ -282,7 +287,7 @@ impl Judged {
             access: if primary.is_some() { Access::Primary } else { Access::Read },
             reason: primary.unwrap_or(AccessReason::Read),
             cacheable: bypass.map_or_else(|| Ok(reads()), Err),
-            writes: writes(self.verdict.reach, self.verdict.written),
+            writes: writes(self.verdict.reach, self.verdict.written, self.verdict.moves_fence),
             catalog_change,
             effects,
             transaction: self.transaction.into_iter().collect(),
@@ -326,11 +331,11 @@ fn blind_verdict(part: &Facts) -> Verdict {
     verdict
 }
 
-fn writes(reach: Reach, written: std::collections::BTreeSet<u32>) -> Writes {
+fn writes(reach: Reach, written: std::collections::BTreeSet<u32>, moves_fence: bool) -> Writes {
     match reach {
         Reach::Database => Writes::Database,
         Reach::Locks => Writes::LockSet,
-        Reach::Nothing if written.is_empty() => Writes::None,
+        Reach::Nothing if written.is_empty() && !moves_fence => Writes::None,
         Reach::Nothing => Writes::Static(written.into_iter().map(RelationOid).collect()),
     }
 }
@@ -346,6 +351,7 @@ fn several(first: Judged, rest: impl Iterator<Item = Judged>) -> Meaning {
         whole.written.extend(part.verdict.written);
         whole.effects.insert(part.verdict.effects);
         whole.catalog_change |= part.verdict.catalog_change;
+        whole.moves_fence |= part.verdict.moves_fence;
         whole.deferred_constraints |= part.verdict.deferred_constraints;
         transaction.extend(part.transaction);
     }

@@ -1,11 +1,11 @@
 //! What a request means as a whole: the strongest of its statements decides.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     cache::CatalogEpoch,
-    catalog::{Access, Effects, Meaning, RelationOid, TransactionControl, Writes},
-    sql::{CacheHint, DiscardTarget, RouteHint, Statement, StatementKind},
+    catalog::{Access, AccessReason, Effects, Meaning, RelationOid, TransactionControl, Writes},
+    sql::{CacheHint, DiscardTarget, Hints, RouteHint, Statement, StatementKind},
 };
 
 /// What a request or a transaction may have written, as the invalidation sees it.
@@ -76,6 +76,27 @@ pub(super) enum Boundary {
     Mixed,
 }
 
+/// What hints say of the place of several statements, which stay together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Placing {
+    route: Option<RouteHint>,
+    max_staleness: Option<Duration>,
+}
+
+impl Placing {
+    /// These, and those of one more statement.
+    fn and(self, more: &Hints, is_first: bool) -> Self {
+        if is_first {
+            return Self { route: more.route, max_staleness: more.max_staleness };
+        }
+        let is_primary = [self.route, more.route].contains(&Some(RouteHint::Primary));
+        let route =
+            if is_primary { Some(RouteHint::Primary) } else { self.route.filter(|route| Some(*route) == more.route) };
+        let both = self.max_staleness.zip(more.max_staleness);
+        Self { route, max_staleness: both.map(|(one, other)| one.min(other)) }
+    }
+}
+
 /// What is known of a request before it is sent.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
@@ -111,6 +132,8 @@ pub(super) struct Facts {
     pub meaning: Option<Arc<Meaning>>,
     /// The statement that its record names.
     pub statement: Option<Arc<Statement>>,
+    /// Of all statements together.
+    pub hints: Placing,
     /// Statements executed.
     pub executed: u32,
     /// The catalog that all this was understood with.
@@ -138,6 +161,9 @@ impl Facts {
     /// The request names this statement without running it.
     pub(super) fn mention(&mut self, statement: &Arc<Statement>, meaning: &Meaning) {
         self.place(meaning);
+        if self.executed == 0 {
+            self.hints = Placing { route: statement.hints.route, max_staleness: statement.hints.max_staleness };
+        }
         if self.statement.is_none() {
             self.statement = Some(Arc::clone(statement));
         }
@@ -157,6 +183,7 @@ impl Facts {
     /// The request runs this statement.
     pub(super) fn execute(&mut self, statement: &Arc<Statement>, meaning: Arc<Meaning>) {
         self.place(&meaning);
+        self.hints = self.hints.and(&statement.hints, self.executed == 0);
         self.executed += 1;
         self.written.add(&match Written::from(&meaning.writes) {
             Written::Relations(_) if self.effects.intersects(Effects::OTHER_NAMES) => Written::AskServer,
@@ -190,6 +217,7 @@ impl Facts {
     pub(super) fn execute_unknown(&mut self) {
         self.needs_primary = true;
         self.reason = "unknown_statement";
+        self.hints = self.hints.and(&Hints::default(), self.executed == 0);
         self.executed += 1;
         self.written.add(&Written::Anything);
         self.effects.insert(Effects::OPAQUE);
@@ -199,9 +227,14 @@ impl Facts {
         self.meaning = None;
     }
 
-    /// The hint of the only statement.
+    /// Where hints send it: all of it to the primary if one statement asks for that, elsewhere only if all of them do.
     pub(super) fn route_hint(&self) -> Option<RouteHint> {
-        self.statement.as_ref().and_then(|statement| statement.hints.route)
+        self.hints.route
+    }
+
+    /// How old an answer all of its statements accept.
+    pub(super) fn max_staleness(&self) -> Option<Duration> {
+        self.hints.max_staleness
     }
 
     /// The cache hint of the only statement.
@@ -228,8 +261,9 @@ fn reset(kind: &StatementKind) -> Option<Option<Box<str>>> {
     }
 }
 
+/// Nothing but the beginning of a transaction that a hot standby can run.
 fn is_read_only_begin(meaning: &Meaning) -> bool {
-    boundary(meaning) == Boundary::Begin { read_only: true }
+    meaning.reason == AccessReason::TransactionControl && boundary(meaning) == Boundary::Begin { read_only: true }
 }
 
 fn boundary(meaning: &Meaning) -> Boundary {
@@ -321,6 +355,40 @@ mod tests {
         let mut facts = executed(&["commit"]);
         facts.execute_unknown();
         assert!(!facts.is_alone);
+    }
+
+    #[test]
+    fn a_batch_is_placed_by_hints_that_all_of_it_accepts() {
+        let primary = "select 1 /* pgweir: primary */";
+        let (replica, stale) = ("select 1 /* pgweir: replica */", "select 1 /* pgweir: max_staleness=2s */");
+        let staler = "select 1 /* pgweir: max_staleness=5s */";
+        let two = Some(Duration::from_secs(2));
+        for (texts, route, max_staleness) in [
+            (&[replica][..], Some(RouteHint::Replica), None),
+            (&[replica, replica], Some(RouteHint::Replica), None),
+            (&["select 2", replica], None, None),
+            (&[replica, "select 2"], None, None),
+            (&[primary, "select 2"], Some(RouteHint::Primary), None),
+            (&[replica, primary], Some(RouteHint::Primary), None),
+            (&[staler, stale], None, two),
+            (&[stale, "select 2"], None, None),
+        ] {
+            let facts = executed(texts);
+            assert_eq!((facts.route_hint(), facts.max_staleness()), (route, max_staleness), "{texts:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_begin_of_its_own_lets_a_hot_standby_run_a_transaction() {
+        for (texts, needs_primary) in [
+            (&["begin read only"][..], false),
+            (&["insert into t values (1); begin read only"], true),
+            (&["select pg_advisory_lock(1); begin read only"], true),
+            (&["begin read only; insert into t values (1)"], true),
+            (&["begin"], true),
+        ] {
+            assert_eq!(executed(texts).needs_primary, needs_primary, "{texts:?}");
+        }
     }
 
     #[test]

@@ -220,8 +220,7 @@ impl Client {
     /// How fresh a read must be, by its hints and the settings of the session.
     pub(super) fn freshness(&self, facts: &Facts) -> Freshness {
         let hint = facts.route_hint().or(self.session.own.route);
-        let staleness = facts.statement.as_ref().and_then(|statement| statement.hints.max_staleness);
-        let staleness = staleness.map(|bound| bound.as_nanos() as u64).or(self.session.own.max_staleness);
+        let staleness = facts.max_staleness().map(|bound| bound.as_nanos() as u64).or(self.session.own.max_staleness);
         match (hint, staleness) {
             (Some(RouteHint::Replica), _) => Freshness::Any,
             (_, Some(bound)) => Freshness::Within(bound),
