@@ -19,7 +19,7 @@ use support::{Proxy, cluster, cluster::USER, programs, proxy::Builder, scratch::
 
 /// Branches; 100,000 accounts each.
 const SCALE: &str = "10";
-/// Seconds of each run.
+/// Seconds of each run that does not say otherwise.
 const SECONDS: &str = "1";
 const SERVERS: u32 = 20;
 const MODES: [&str; 3] = ["simple", "extended", "prepared"];
@@ -140,7 +140,7 @@ fn pipelines_of_a_hundred_statements() {
     let reads = file(&pipeline("select abalance from pgbench_accounts where aid = :aid;", 100));
     for mode in ["extended", "prepared"] {
         for clients in ["1", "16", "200"] {
-            run(&proxy, mode, clients, &[&reads]);
+            run(&proxy, mode, clients, &[&reads, "--time=3"]);
         }
     }
     let writes = file(&pipeline("update pgbench_accounts set filler = 'x' where aid = :aid;", 100));

@@ -637,6 +637,24 @@ fn whoever_asks_for_a_sequences_value_keeps_the_server_that_knows_it() {
 }
 
 #[test]
+fn a_sequences_value_asked_for_where_nextval_was_called_keeps_no_server() {
+    let (proxy, database) = numbered(1);
+    let (mut client, mut neighbour) = (proxy.session(&database), proxy.session(&database));
+    let insert = "insert into numbered (a) values (1) returning id";
+    for _ in 0..3 {
+        neighbour.value(insert);
+        succeed(&mut client, "begin");
+        let number = client.value(insert);
+        assert_eq!(client.value("select lastval()"), number);
+        assert_eq!(client.extended("select currval('numbered_id_seq')", &[]).rows(), [[number]]);
+        succeed(&mut client, "commit");
+        succeed(&mut client, "begin; insert into numbered (a) values (1); select lastval(); commit");
+        succeed(&mut client, "insert into numbered (a) values (1); select lastval()");
+    }
+    assert!(proxy.show("PINS").rows.is_empty());
+}
+
+#[test]
 fn a_neighbours_sequence_values_are_never_told() {
     let ask = "select lastval()";
     for asking in [&[ask][..], &["begin", ask, "rollback"], &["begin; select 1", ask, "rollback"]] {
@@ -784,4 +802,17 @@ fn a_giant_query_of_a_pinned_client_can_be_cancelled() {
         }
     }
     assert_eq!(client.reply().sqlstate(), "57014");
+}
+
+#[test]
+fn a_neighbours_statement_timeout_ends_nobody_elses_session() {
+    let (proxy, database) = narrow_with(|builder, _| builder.set("default_pool_size", 2));
+    let (mut client, mut neighbour) = (proxy.session(&database), proxy.session(&database));
+    // Everything that is sent to the server runs into it, the RESET of it included.
+    for _ in 0..20 {
+        neighbour.query("set statement_timeout = '1ms'");
+        assert_eq!(client.value("select 7"), "7");
+        let outcome = client.query("select pg_sleep(0.02), current_setting('statement_timeout')");
+        assert_eq!(outcome.rows(), [["", "0"]]);
+    }
 }

@@ -122,6 +122,8 @@ pub(super) struct Facts {
     pub copies_in: bool,
     /// Settings that it brings back to their defaults; `None` is all.
     pub resets: Vec<Option<Box<str>>>,
+    /// It asks for `currval()` or `lastval()`, and nothing in front of that calls `nextval()`.
+    pub asks_for_sequences: bool,
     /// It may call `nextval()`.
     pub advances_sequences: bool,
     /// It ends what `nextval()` gave to the session: DISCARD ALL, DISCARD SEQUENCES.
@@ -200,6 +202,8 @@ impl Facts {
         self.atomic &= meaning.atomic;
         self.boundary = join(self.boundary, boundary(&meaning));
         self.wrappable = meaning.wrappable && self.executed == 1;
+        let asks = meaning.effects.contains(Effects::SEQUENCE_STATE);
+        self.asks_for_sequences |= asks && !self.advances_sequences && !begins_with_insert(statement);
         // UPDATE and DELETE evaluate no default.
         let evaluates = |kind: &StatementKind| !matches!(kind, StatementKind::Update | StatementKind::Delete);
         let names_nextval = meaning.effects.contains(Effects::NEXTVAL);
@@ -241,6 +245,13 @@ impl Facts {
     pub(super) fn cache_hint(&self) -> Option<CacheHint> {
         self.statement.as_ref().and_then(|statement| statement.hints.cache)
     }
+}
+
+/// A string of several statements, of which the first that does something is an INSERT.
+fn begins_with_insert(statement: &Statement) -> bool {
+    let first = statement.parts.iter().position(|part| !matches!(part.kind, StatementKind::Transaction(_)));
+    let is_insert = |at: usize| statement.parts.get(at).is_some_and(|part| part.kind == StatementKind::Insert);
+    first.is_some_and(|at| is_insert(at) && at + 1 < statement.parts.len())
 }
 
 fn forgets_sequences(kind: &StatementKind) -> bool {

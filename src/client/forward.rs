@@ -247,18 +247,14 @@ impl Client {
     /// Keeps a session on the server that knows its sequences, where anybody asks for them.
     pub(super) fn note_sequences(&mut self, facts: &Facts) {
         let (own, now) = (self.info.id, self.request_started);
-        let asks = facts.effects.contains(Effects::SEQUENCE_STATE);
+        // What the open transaction has called nextval() for is its own.
+        let asks = facts.asks_for_sequences && !self.session.transaction.advances_sequences;
         let concerns = asks || facts.advances_sequences || facts.forgets_sequences;
         let is_shared = self.session.is_transparent && !self.keeps_server;
         let Some(link) = self.link.as_mut().filter(|link| concerns && is_shared && link.is_primary) else { return };
         if asks {
             link.pool.asks_for_sequences(now);
-            // What the open transaction has called nextval() for is its own.
-            let is_fresh = !self.session.transaction.advances_sequences;
-            if is_fresh
-                && link.status != TransactionStatus::Failed
-                && link.has_foreign_sequences(&self.session, own, now)
-            {
+            if link.status != TransactionStatus::Failed && link.has_foreign_sequences(&self.session, own, now) {
                 link.forget_sequences();
             }
         }

@@ -162,7 +162,8 @@ impl Client {
         if let Some(link) = &self.link {
             // A read behind others on a replica is placed anew: meanwhile somebody may have written.
             let joins = link.is_primary || link.is_in_transaction() || self.pending.unfinished().is_some();
-            let waits = facts.effects.contains(Effects::SEQUENCE_STATE) && link.replies.owes_client();
+            let is_asked = facts.asks_for_sequences && !self.session.transaction.advances_sequences;
+            let waits = is_asked && link.replies.owes_client();
             if waits && self.pending.unfinished().is_none() {
                 // What stands in front may have changed whose sequences the server knows.
                 self.blocked = Some(facts);

@@ -13,7 +13,6 @@ use super::{
     link::Link,
 };
 use crate::{
-    catalog::Effects,
     insight::Route,
     net::poll_pump,
     pool::{Asking, CheckedOut, CheckingOut, CheckoutError, Pool},
@@ -121,29 +120,27 @@ impl Client {
         }
         if server.is_none() {
             member = primary;
-            let asks_sequence = facts.effects.contains(Effects::SEQUENCE_STATE);
-            let wanted = self.session.sequences.server().filter(|_| asks_sequence);
+            let wanted = self.session.sequences.server().filter(|_| facts.asks_for_sequences);
             let Some(found) = self.check_out(primary, since, wanted).await? else { return Ok(None) };
             server = Some(found);
         }
         let Some(mut server) = server else { return Ok(None) };
-        let core = server.core();
-        if core.began_with != SessionSettings::default() {
-            self.session.learn_settings(core.began_with.iter().map(|(name, _)| name).filter(|name| name.contains('.')));
-        }
-        let wanted = core.settings_for(&self.session.settings);
-        if wanted.may_be_refused(&core.settings)
-            && let Some(change) = wanted.restore(&core.settings)
-        {
-            let wanted = wanted.into_owned();
+        while let Some((changes, wanted)) = self.changes_for(&server) {
+            let is_as_opened = server.core().settings == server.core().began_with;
             let deadline = self.context.settings().config.server_connect_timeout();
-            let encoding = self.session.parameters.get("client_encoding").unwrap_or_default();
-            let recoding = match server.core().parameters.get("client_encoding") == Some(encoding) {
-                true => String::new(),
-                false => format!("SET client_encoding='{encoding}'"),
-            };
-            let changes = [recoding, change].into_iter().filter(|text| !text.is_empty()).collect();
-            server = Box::pin(restore(server, changes, wanted, deadline)).await?;
+            match Box::pin(restore(server, changes, wanted, deadline)).await {
+                Ok(restored) => {
+                    server = restored;
+                    break;
+                }
+                // What others have set may stand in the way, a statement_timeout say: that connection is closed.
+                Err(ClientError::SettingsLost(_)) if !is_as_opened => {
+                    (member, reason) = (primary, "settings_refused");
+                    let Some(other) = self.check_out(primary, since, None).await? else { return Ok(None) };
+                    server = other;
+                }
+                Err(error) => return Err(error),
+            }
         }
         let now = if self.has_waited { self.context.clock.now() } else { asked };
         server.assign(self.info.id, now);
@@ -159,7 +156,7 @@ impl Client {
         }
         let mut link =
             Link::new(server, pool, member, is_primary, self.info.id, self.spare_replies.take().unwrap_or_default());
-        if facts.effects.contains(Effects::SEQUENCE_STATE) {
+        if facts.asks_for_sequences {
             link.pool.asks_for_sequences(now);
         }
         link.synchronise(&self.session, self.info.id, now);
@@ -167,6 +164,23 @@ impl Client {
         self.transaction_started = self.request_started;
         let queued = now.saturating_sub(asked);
         Ok(Some(Placement { member, route: route_of(is_primary), reason, queued, is_assigned: true }))
+    }
+
+    /// What brings a server to the session's settings, where it may refuse that, and what it is set to then.
+    fn changes_for(&self, server: &ServerConnection<Idle>) -> Option<(Vec<String>, SessionSettings)> {
+        let core = server.core();
+        if core.began_with != SessionSettings::default() {
+            self.session.learn_settings(core.began_with.iter().map(|(name, _)| name).filter(|name| name.contains('.')));
+        }
+        let wanted = core.settings_for(&self.session.settings);
+        if !wanted.may_be_refused(&core.settings) {
+            return None;
+        }
+        let change = wanted.restore(&core.settings)?;
+        let encoding = self.session.parameters.get("client_encoding").unwrap_or_default();
+        let is_recoded = core.parameters.get("client_encoding") != Some(encoding);
+        let recoding = is_recoded.then(|| format!("SET client_encoding='{encoding}'"));
+        Some((recoding.into_iter().chain([change]).collect(), wanted.into_owned()))
     }
 
     /// The member, why, and what its connection must be older than.

@@ -316,7 +316,7 @@ fn of_two_that_lose_sight_of_each_other_the_old_one_goes_on_and_the_new_one_ends
     // It is handed over, and nobody confirms it.
     client.query("commit");
     assert_eq!(client.execute("p", &[]).rows(), [["7"]]);
-    assert!(old.log().contains("this one serves on"), "{}", old.last_words());
+    wait_until("the old one goes on", || old.log().contains("this one serves on"));
     let mut console = old.console();
     assert_eq!(cache_state(&mut console, &database), "off", "the other one may still write");
     new.signal(Signal::SIGCONT);
