@@ -20,7 +20,7 @@ use support::{Proxy, cluster, cluster::USER, programs, proxy::Builder, scratch::
 /// Branches; 100,000 accounts each.
 const SCALE: &str = "10";
 /// Seconds of each run that does not say otherwise.
-const SECONDS: &str = "1";
+const SECONDS: &str = "2";
 const SERVERS: u32 = 20;
 const MODES: [&str; 3] = ["simple", "extended", "prepared"];
 

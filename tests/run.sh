@@ -123,7 +123,7 @@ if [ $# -gt 0 ]; then
 else
     step format cargo fmt --check
     step lints cargo clippy --all-targets -- -D warnings
-    step build cargo build --all-targets
+    step build cargo test --no-run
     step "unit tests" cargo test --lib --bins
     step "doc tests" cargo test --doc
     step "driver installation" tests/drivers/install.sh

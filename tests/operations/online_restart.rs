@@ -313,6 +313,8 @@ fn of_two_that_lose_sight_of_each_other_the_old_one_goes_on_and_the_new_one_ends
     let mut new = old.successor();
     wait_until("the new one serves", || pid(&new) == Some(new.id()));
     new.signal(Signal::SIGSTOP);
+    // Another of its threads may still run meanwhile, and take the client.
+    wait_until("it stands still", || new.is_stopped());
     // It is handed over, and nobody confirms it.
     client.query("commit");
     assert_eq!(client.execute("p", &[]).rows(), [["7"]]);

@@ -362,6 +362,13 @@ impl Proxy {
         self.process.signal(signal);
     }
 
+    /// Whether SIGSTOP has stopped all of it.
+    pub fn is_stopped(&self) -> bool {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap();
+        let stat = |task: fs::DirEntry| fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        tasks.flatten().all(|task| stat(task).rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
+    }
+
     /// Whether the process runs.
     pub fn is_alive(&mut self) -> bool {
         self.process.ended().is_none()
