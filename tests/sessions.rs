@@ -805,10 +805,10 @@ fn a_giant_query_of_a_pinned_client_can_be_cancelled() {
 }
 
 #[test]
-fn a_neighbours_statement_timeout_ends_nobody_elses_session() {
+fn a_session_goes_on_beside_one_whose_own_statements_time_out() {
     let (proxy, database) = narrow_with(|builder, _| builder.set("default_pool_size", 2));
     let (mut client, mut neighbour) = (proxy.session(&database), proxy.session(&database));
-    // Everything that is sent to the server runs into it, the RESET of it included.
+    // What is sent to that server runs into it, often the question for its settings included: then it stays pinned.
     for _ in 0..20 {
         neighbour.query("set statement_timeout = '1ms'");
         assert_eq!(client.value("select 7"), "7");

@@ -169,8 +169,10 @@ impl Client {
     /// What brings a server to the session's settings, where it may refuse that, and what it is set to then.
     fn changes_for(&self, server: &ServerConnection<Idle>) -> Option<(Vec<String>, SessionSettings)> {
         let core = server.core();
-        if core.began_with != SessionSettings::default() {
-            self.session.learn_settings(core.began_with.iter().map(|(name, _)| name).filter(|name| name.contains('.')));
+        let is_custom = |name: &&str| name.contains('.');
+        // Learning takes a lock.
+        if core.began_with.iter().map(|(name, _)| name).any(|name| is_custom(&name)) {
+            self.session.learn_settings(core.began_with.iter().map(|(name, _)| name).filter(is_custom));
         }
         let wanted = core.settings_for(&self.session.settings);
         if !wanted.may_be_refused(&core.settings) {
