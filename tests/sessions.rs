@@ -167,8 +167,10 @@ fn a_start_up_parameter_that_the_server_does_not_take_fails_the_login() {
 
 #[test]
 fn settings_are_restored_in_the_same_round_trip_as_the_query() {
-    let (proxy, database) = narrow();
-    cluster().log_statements(&database);
+    let (proxy, database) = narrow_with(|builder, database| {
+        cluster().log_statements(database);
+        builder
+    });
     let (mut client, mut neighbour) = (proxy.session(&database), proxy.session(&database));
     succeed(&mut client, "set work_mem = '5MB'");
     neighbour.rows("select 1");
