@@ -189,7 +189,7 @@ fn choose_replica() -> Box<dyn FnMut(usize)> {
     topology.set_primary(Some(PRIMARY));
     topology.note_primary_sample(PRIMARY, Sample { sent_at: 2 * SECOND, lsn: Lsn::new(1 << 24) });
     for replica in [MemberId(1), MemberId(2)] {
-        topology.note_replica_sample(replica, 2 * SECOND + 1, Lsn::new(1 << 24));
+        topology.note_replica_sample(replica, 2 * SECOND + 1, 2 * SECOND + 1, Lsn::new(1 << 24));
     }
     let (demand, now) = (Demand::fenced(Fence::after(SECOND)), 3 * SECOND);
     assert_eq!(topology.choose(&demand, now).reason, RouteReason::Replica);

@@ -157,7 +157,7 @@ pub struct Context {
     /// Where clients go when another process takes over.
     pub hand_over: HandOver,
     /// Every logged-in client.
-    pub clients: DashMap<u64, Arc<ClientInfo>, foldhash::fast::RandomState>,
+    pub clients: Arc<Clients>,
     /// Everybody else who is connected.
     pub visitors: DashMap<u64, Arc<Visiting>, foldhash::fast::RandomState>,
     /// The admin console.
@@ -177,12 +177,17 @@ pub struct Context {
     settings: RwLock<Arc<Settings>>,
 }
 
+/// Logged-in clients by their numbers.
+pub type Clients = DashMap<u64, Arc<ClientInfo>, foldhash::fast::RandomState>;
+
 /// The parts that a context is made of.
 pub struct Parts {
     /// See [`Context::directory`].
     pub directory: Arc<dyn Directory>,
     /// See [`Context::pools`].
     pub pools: Arc<Pools>,
+    /// See [`Context::clients`].
+    pub clients: Arc<Clients>,
     /// See [`Context::insight`].
     pub insight: Arc<Insight>,
     /// See [`Context::tally`].
@@ -217,7 +222,7 @@ impl Context {
             cancel_keys: CancelKeys::default(),
             peers: Peers::default(),
             hand_over: HandOver::default(),
-            clients: DashMap::default(),
+            clients: parts.clients,
             visitors: DashMap::default(),
             console: parts.console,
             ids: parts.ids,

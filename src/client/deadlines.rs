@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Client, ClientError, ClientInfo};
+use super::{Client, ClientError, ClientInfo, link::Link};
 use crate::{
     config::{Config, PoolMode},
     pool::CheckoutError,
@@ -185,6 +185,9 @@ impl Client {
     pub(super) fn check_deadlines(&mut self) -> Result<(), ClientError> {
         if !self.info.take_nudge() {
             return Ok(());
+        }
+        if self.link.as_ref().is_some_and(Link::is_deposed) {
+            return Err(ClientError::Deposed);
         }
         let now = self.context.clock.now();
         self.gives_up_end |= is_given_up(self.info.holds_since(), now);

@@ -105,6 +105,9 @@ pub enum ClientError {
     /// DISABLE.
     #[error("database \"{0}\" is disabled")]
     DatabaseDisabled(String),
+    /// The server that it holds is the primary no longer.
+    #[error("the primary has changed")]
+    Deposed,
     /// The descriptor could not be used.
     #[error(transparent)]
     Socket(std::io::Error),
@@ -170,6 +173,7 @@ impl ClientError {
             Self::Checkout(CheckoutError::Connect(_)) => "server_connect",
             Self::Checkout(CheckoutError::LoginFailing(_)) => "server_login_retry",
             Self::Checkout(CheckoutError::Closed) | Self::ShuttingDown => "shutting_down",
+            Self::Checkout(CheckoutError::Moved) => "primary_changed",
             Self::Handshake(_) | Self::Encryption(_) => "tls",
             Self::Authentication(_) | Self::Scram(_) => "authentication",
             Self::NoRandom => "no_random_numbers",
@@ -191,6 +195,7 @@ impl ClientError {
             Self::Disconnected => "kill_client",
             Self::DatabaseRemoved => "database_removed",
             Self::DatabaseDisabled(_) => "database_disabled",
+            Self::Deposed => "primary_changed",
             Self::Socket(_) => "socket",
         }
     }
@@ -249,6 +254,10 @@ impl ClientError {
             Self::SuspendTimeout => (SqlState::ADMIN_SHUTDOWN, self.to_string()),
             Self::Disconnected => (SqlState::ADMIN_SHUTDOWN, "admin forced disconnect".to_owned()),
             Self::DatabaseRemoved => (SqlState::ADMIN_SHUTDOWN, "database removed".to_owned()),
+            Self::Deposed => (
+                SqlState::ADMIN_SHUTDOWN,
+                "terminating connection because another server is the primary now".to_owned(),
+            ),
             Self::DatabaseDisabled(name) => (SqlState::PROTOCOL_VIOLATION, format!("database \"{name}\" is disabled")),
             Self::TooMany | Self::TooManyDatabases | Self::Crowded(_) => {
                 (SqlState::TOO_MANY_CONNECTIONS, self.to_string())

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     net::{Endpoint, Peer, Stream},
-    routing::Fence,
+    routing::{Fence, MemberId},
     session::{Parameters, SessionSettings},
 };
 
@@ -238,7 +238,9 @@ async fn guest(io: &Endpoint, luggage: &Luggage, context: &Arc<Context>) -> Resu
     let section = settings.config.database(&luggage.database).ok_or_else(unknown)?;
     let database = context.directory.database(&luggage.database).map_err(|_| unknown())?;
     let server_user: Arc<str> = section.user.as_deref().unwrap_or(&luggage.user).into();
-    let pool = context.directory.pool(&database, &server_user, database.primary()).ok_or_else(unknown)?;
+    // It has no use for a server yet: any member's will do while there is no primary.
+    let member = database.primary().unwrap_or(MemberId(0));
+    let pool = context.directory.pool(&database, &server_user, member).ok_or_else(unknown)?;
     if context.directory.logged_in(&database, &server_user) {
         database.wait_for_catalog(FIRST_CATALOG).await;
     }

@@ -198,6 +198,11 @@ impl ClientInfo {
         self.set_activity(Activity::Waiting);
     }
 
+    /// Since when it waits for a server, or waited last.
+    pub(super) fn waits_since(&self) -> u64 {
+        self.waiting_since.load(Ordering::Relaxed)
+    }
+
     /// The server works for it since then; 0: no longer.
     pub(super) fn run_since(&self, since: u64) {
         self.running_since.store(since, Ordering::Relaxed);
@@ -269,7 +274,7 @@ impl ClientInfo {
     }
 
     /// It shall see whether it is late.
-    pub(super) fn nudge(&self) {
+    pub fn nudge(&self) {
         self.must_look.store(true, Ordering::Release);
         self.woken.notify_one();
     }

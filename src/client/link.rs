@@ -68,6 +68,11 @@ impl Link {
         }
     }
 
+    /// It leads to what is the primary no longer: nothing more is sent there.
+    pub(super) fn is_deposed(&self) -> bool {
+        self.is_primary && self.pool.is_deposed(&self.server.core().info)
+    }
+
     /// Nothing is outstanding.
     pub(super) fn is_quiet(&self) -> bool {
         self.replies.is_empty()

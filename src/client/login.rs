@@ -19,6 +19,7 @@ use super::{
     encryption::first_packet,
     hand_over::OPTION,
     replication::{self, Replica, Replication},
+    route,
     session::OwnSettings,
     startup_parameters::{Rules, choose_values, own_settings},
     visiting::Visiting,
@@ -310,23 +311,23 @@ async fn welcome(
     let admission = admit(context, settings, &section, &database.name, &user)?;
     let request = request.named_by(settings, visitor.peer);
     let server_user: Arc<str> = section.user.as_deref().unwrap_or(&request.user).into();
-    let pool = context.directory.pool(&database, &server_user, database.primary()).ok_or_else(unknown)?;
     let query_wait = settings.config.query_wait_timeout(&section, &request.user).unwrap_or_default();
 
     waits_for_server.store(true, Ordering::Relaxed);
+    let wish = Wish { context, database: &database, user: &server_user, worker, wait: query_wait };
     if let Some(replication) = request.replication {
-        let asking = Asking { worker, wait: query_wait, wanted: None, is_persistent: true };
+        let (pool, asking) = wish.pool_of_primary().await?;
         let (client, from, wants) = ((context, visitor), (&pool, asking), (&request, replication));
         let replica = Box::pin(replication::open(io, client, from, wants, admission)).await?;
         return Ok(Welcome::Replica(Box::new(replica)));
     }
-    let greeting = greet(context, &database, &pool, worker, query_wait).await?;
+    let (pool, asking, greeting) = wish.greeting().await?;
     waits_for_server.store(false, Ordering::Relaxed);
     if context.directory.logged_in(&database, &server_user) {
         database.wait_for_catalog(FIRST_CATALOG).await;
     }
     let asked = &request.parameters;
-    let (parameters, began_with) = choose_values(&pool, &greeting.parameters, asked, worker, query_wait).await?;
+    let (parameters, began_with) = choose_values(&pool, &greeting.parameters, asked, asking).await?;
 
     let own = own_settings(asked)?;
     let info = Arc::new(ClientInfo::new(
@@ -442,19 +443,61 @@ impl Request {
     }
 }
 
+/// What a login wants of a database.
+struct Wish<'a> {
+    context: &'a Context,
+    database: &'a Arc<Database>,
+    /// Who logs in to the server.
+    user: &'a Arc<str>,
+    worker: usize,
+    /// `query_wait_timeout`; zero: for ever.
+    wait: Duration,
+}
+
+impl Wish<'_> {
+    /// The pool of the member that is primary, once there is one, and how it is asked for a connection.
+    async fn pool_of_primary(&self) -> Result<(Arc<Pool>, Asking), ClientError> {
+        let Self { context, database, user, worker, wait } = *self;
+        let known = database.primary_known();
+        let primary = match wait.is_zero() {
+            true => known.await,
+            false => tokio::time::timeout(wait, known).await.map_err(|_| {
+                let pins = "no member takes writes".to_owned();
+                ClientError::Checkout(CheckoutError::WaitTimeout { waited: wait, pins })
+            })?,
+        };
+        // Others are served under its name since a RELOAD: the driver tries again.
+        let primary = primary.ok_or(ClientError::Checkout(CheckoutError::Moved))?;
+        let pool = context.directory.pool(database, user, primary);
+        let pool = pool.ok_or_else(|| ClientError::NoSuchDatabase(database.name.to_string()))?;
+        Ok((pool, Asking { worker, wait, wanted: None, patience: route::patience(database, primary) }))
+    }
+
+    /// What the primary's server says at a login.
+    async fn greeting(&self) -> Result<(Arc<Pool>, Asking, Arc<Greeting>), ClientError> {
+        loop {
+            let (pool, asking) = self.pool_of_primary().await?;
+            match greet(self.context, self.database, &pool, asking).await {
+                // Another member is the primary.
+                Err(ClientError::Checkout(CheckoutError::Moved)) if !self.database.is_retired() => {}
+                greeted => return Ok((pool, asking, greeted?)),
+            }
+        }
+    }
+}
+
 /// What servers of the pool report; the first client of a pool waits until one has been logged in to. Where it would
 /// wait for other pools to give a connection back, what they have heard will do.
 async fn greet(
     context: &Context,
     database: &Arc<Database>,
     pool: &Arc<Pool>,
-    worker: usize,
-    wait: Duration,
+    asking: Asking,
 ) -> Result<Arc<Greeting>, ClientError> {
     if let Some(greeting) = pool.greeting() {
         return Ok(greeting);
     }
-    let checking_out = pool.check_out(Asking { worker, wait, wanted: None, is_persistent: true })?;
+    let checking_out = pool.check_out(asking)?;
     if pool.is_crowded_out()
         && let Some(greeting) = context.directory.greeting_of_others(database, pool)
     {

@@ -44,7 +44,7 @@ use std::{
 pub use admission::Admissions;
 pub use cancel_key::OwnKey;
 pub use context::{
-    AuthQueryError, Context, Directory, Finding, FoundUser, KeyOwner, Lookup, Parts, Settings, Unserved,
+    AuthQueryError, Clients, Context, Directory, Finding, FoundUser, KeyOwner, Lookup, Parts, Settings, Unserved,
 };
 pub use deadlines::{Overdue, enforce};
 pub use error::ClientError;

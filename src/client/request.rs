@@ -160,6 +160,9 @@ impl Client {
             }
         }
         if let Some(link) = &self.link {
+            if link.is_deposed() {
+                return Err(ClientError::Deposed);
+            }
             // A read behind others on a replica is placed anew: meanwhile somebody may have written.
             let joins = link.is_primary || link.is_in_transaction() || self.pending.unfinished().is_some();
             let is_asked = facts.asks_for_sequences && !self.session.transaction.advances_sequences;

@@ -1,6 +1,11 @@
 //! Finds a server for a request.
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::timeout;
 
@@ -13,9 +18,10 @@ use super::{
     link::Link,
 };
 use crate::{
+    cluster::Database,
     insight::Route,
     net::poll_pump,
-    pool::{Asking, CheckedOut, CheckingOut, CheckoutError, Pool},
+    pool::{Asking, CheckedOut, CheckoutError, Patience, Pool},
     routing::{Freshness, MemberId, RouteReason},
     server::{ExecuteError, Idle, ServerConnection, execute},
     session::{
@@ -59,12 +65,21 @@ impl Client {
         facts: &Facts,
         fill: &FillPlan,
     ) -> Result<Option<Placement>, ClientError> {
-        match self.link_up_here(kind, facts, fill).await {
-            // Another pool has taken its place.
-            Err(ClientError::Checkout(CheckoutError::Closed)) if self.rejoin() => {
-                self.link_up_here(kind, facts, fill).await
+        self.has_waited = false;
+        let mut may_rejoin = true;
+        loop {
+            let placed = self.link_up_here(kind, facts, fill).await;
+            let Err(ClientError::Checkout(error)) = &placed else { return placed };
+            let goes_on = match error {
+                // Another pool has taken its place.
+                CheckoutError::Closed => std::mem::take(&mut may_rejoin) && self.rejoin(),
+                // Another member is the primary, or what is known of that is elsewhere now: it is placed anew.
+                CheckoutError::Moved => !self.session.database.is_retired() || self.rejoin(),
+                _ => false,
+            };
+            if !goes_on {
+                return placed;
             }
-            placed => placed,
         }
     }
 
@@ -87,20 +102,23 @@ impl Client {
         fill: &FillPlan,
     ) -> Result<Option<Placement>, ClientError> {
         let asked = self.request_started;
-        self.has_waited = false;
-        let (mut member, mut reason, opened_before) = self.place(kind, facts, fill, asked);
-        let (primary, since) = (self.session.database.primary(), self.session.database.real.defaults_since());
+        let (mut replica, mut reason, opened_before) = self.place(kind, facts, fill, asked);
         let mut settled = 0;
-        if member != primary && self.freshness(facts) != Freshness::Any {
-            match self.session.database.topology.member(member).and_then(|replica| replica.state.settled_at(since)) {
+        if let Some(member) = replica
+            && self.freshness(facts) != Freshness::Any
+        {
+            let since = self.session.database.real.defaults_since();
+            match self.session.database.topology.member(member).and_then(|found| found.state.settled_at(since)) {
                 Some(at) => settled = at,
-                None => (member, reason) = (primary, "settings_not_replayed"),
+                None => (replica, reason) = (None, "settings_not_replayed"),
             }
         }
-        let mut server = None;
-        if member != primary {
+        let mut found_on = None;
+        if let Some(member) = replica {
             match self.check_out(member, settled, None).await {
-                Ok(Some(found)) if found.core().info.connected_at < opened_before => server = Some(found),
+                Ok(Some(found)) if found.core().info.connected_at < opened_before => {
+                    found_on = Some((member, found));
+                }
                 // The sample says nothing about a server that may have restarted since.
                 Ok(Some(young)) => {
                     self.give_back_unused(member, young);
@@ -118,13 +136,16 @@ impl Client {
                 Err(error) => return Err(error),
             }
         }
-        if server.is_none() {
-            member = primary;
-            let wanted = self.session.sequences.server().filter(|_| facts.asks_for_sequences);
-            let Some(found) = self.check_out(primary, since, wanted).await? else { return Ok(None) };
-            server = Some(found);
-        }
-        let Some(mut server) = server else { return Ok(None) };
+        let is_primary = found_on.is_none();
+        let (member, mut server) = match found_on {
+            Some(found) => found,
+            None => {
+                let wanted = self.session.sequences.server().filter(|_| facts.asks_for_sequences);
+                let Some(found) = self.check_out_primary(wanted).await? else { return Ok(None) };
+                found
+            }
+        };
+        let (mut member, mut is_primary) = (member, is_primary);
         while let Some((changes, wanted)) = self.changes_for(&server) {
             let is_as_opened = server.core().settings == server.core().began_with;
             let deadline = self.context.settings().config.server_connect_timeout();
@@ -135,12 +156,17 @@ impl Client {
                 }
                 // What others have set may stand in the way, a statement_timeout say: that connection is closed.
                 Err(ClientError::SettingsLost(_)) if !is_as_opened => {
-                    (member, reason) = (primary, "settings_refused");
-                    let Some(other) = self.check_out(primary, since, None).await? else { return Ok(None) };
-                    server = other;
+                    (is_primary, reason) = (true, "settings_refused");
+                    let Some(other) = self.check_out_primary(None).await? else { return Ok(None) };
+                    (member, server) = other;
                 }
                 Err(error) => return Err(error),
             }
+        }
+        // While it waited, another may have taken the primary's place. No await follows.
+        if is_primary && !self.is_primary(member) {
+            self.give_back_unused(member, server);
+            return Err(ClientError::Checkout(CheckoutError::Moved));
         }
         let now = if self.has_waited { self.context.clock.now() } else { asked };
         server.assign(self.info.id, now);
@@ -150,7 +176,6 @@ impl Client {
         self.info.set_server(&server.core().info);
         self.info.set_activity(Activity::Active);
         self.session.server_opened = server.core().info.connected_at;
-        let is_primary = member == primary;
         if let Some(member) = self.session.database.topology.member(member) {
             member.state.started();
         }
@@ -185,11 +210,37 @@ impl Client {
         Some((recoding.into_iter().chain([change]).collect(), wanted.into_owned()))
     }
 
-    /// The member, why, and what its connection must be older than.
-    fn place(&self, kind: RequestKind, facts: &Facts, fill: &FillPlan, now: u64) -> (MemberId, &'static str, u64) {
+    fn is_primary(&self, member: MemberId) -> bool {
         let database = &self.session.database;
-        let primary = database.primary();
-        let on_primary = |reason| (primary, reason, u64::MAX);
+        database.primary() == Some(member) && !database.is_retired()
+    }
+
+    /// A connection to the primary, once there is one.
+    async fn check_out_primary(
+        &mut self,
+        wanted: Option<u64>,
+    ) -> Result<Option<(MemberId, ServerConnection<Idle>)>, ClientError> {
+        let primary = match self.session.database.primary() {
+            Some(primary) => primary,
+            None => match Box::pin(self.wait_for_primary()).await? {
+                Some(primary) => primary,
+                None => return Ok(None),
+            },
+        };
+        let since = self.session.database.real.defaults_since();
+        Ok(self.check_out(primary, since, wanted).await?.map(|server| (primary, server)))
+    }
+
+    /// The replica that it runs on, or none: on the primary; why, and what the connection must be older than.
+    fn place(
+        &self,
+        kind: RequestKind,
+        facts: &Facts,
+        fill: &FillPlan,
+        now: u64,
+    ) -> (Option<MemberId>, &'static str, u64) {
+        let database = &self.session.database;
+        let on_primary = |reason| (None, reason, u64::MAX);
         if !database.settings.splits_reads {
             return on_primary("split_off");
         }
@@ -222,12 +273,8 @@ impl Client {
         }
         let choice = database.route(fence, freshness, now);
         match choice.member {
-            Some(member) if choice.reason == RouteReason::Replica && member != primary => {
-                let opened_before = match freshness {
-                    Freshness::Fenced => choice.valid_for_connections_opened_before,
-                    _ => u64::MAX,
-                };
-                (member, facts.reason, opened_before)
+            Some(member) if choice.reason == RouteReason::Replica => {
+                (Some(member), facts.reason, choice.valid_for_connections_opened_before)
             }
             _ => on_primary(choice.reason.label()),
         }
@@ -288,29 +335,46 @@ impl Client {
         let Some(pool) = self.pool(member) else {
             return Err(ClientError::Checkout(CheckoutError::Closed));
         };
-        let is_persistent = member == self.session.database.primary();
         // Patience ends by a nudge, not by a timer.
-        let asking = Asking { worker: self.worker, wait: Duration::ZERO, wanted, is_persistent };
+        let patience = patience(&self.session.database, member);
+        let asking = Asking { worker: self.worker, wait: Duration::ZERO, wanted, patience };
         match pool.check_out(asking)? {
             CheckedOut::Now(server) => Ok(Some(server)),
             // An idle client pays for what a waiting one keeps, unless that is kept apart.
-            CheckedOut::Later(server) => Box::pin(self.wait_for(&pool, server)).await,
+            CheckedOut::Later(server) => match Box::pin(self.wait_for(server)).await {
+                Err(ClientError::Checkout(CheckoutError::WaitTimeout { waited, .. })) => {
+                    Err(pool.wait_timeout(waited).into())
+                }
+                waited => waited,
+            },
         }
     }
 
-    /// Waits for a connection and watches the client meanwhile; `None` if it cancelled its request.
-    async fn wait_for(
+    /// `None` if the client cancelled its request while it waited.
+    async fn wait_for_primary(&mut self) -> Result<Option<MemberId>, ClientError> {
+        let database = Arc::clone(&self.session.database);
+        tracing::debug!(client = self.info.id, db = %database.name, "no member is primary: the request waits for one");
+        let known = async move { database.primary_known().await.ok_or(CheckoutError::Moved) };
+        match self.wait_for(Box::pin(known)).await {
+            Err(ClientError::Checkout(CheckoutError::WaitTimeout { waited, .. })) => {
+                Err(CheckoutError::WaitTimeout { waited, pins: "no member takes writes".to_owned() }.into())
+            }
+            waited => waited,
+        }
+    }
+
+    /// Waits for something and watches the client meanwhile; `None` if it cancelled its request.
+    async fn wait_for<T>(
         &mut self,
-        pool: &Arc<Pool>,
-        checking_out: CheckingOut,
-    ) -> Result<Option<ServerConnection<Idle>>, ClientError> {
-        let mut checking_out = checking_out;
+        wanted: Pin<Box<dyn Future<Output = Result<T, CheckoutError>> + Send>>,
+    ) -> Result<Option<T>, ClientError> {
+        let mut wanted = wanted;
         let info = Arc::clone(&self.info);
         // An older wish to be woken would be served first.
         self.signalled = None;
         // A wish that came as the last wait ended was for the request before.
         info.take_cancel();
-        let since = self.context.clock.now();
+        let since = if self.has_waited { info.waits_since() } else { self.context.clock.now() };
         info.wait_since(since);
         self.has_waited = true;
         let mut is_notified = false;
@@ -323,9 +387,6 @@ impl Client {
                         deadlines::put_queued(self.io.outbox.buffer());
                     }
                     Ok(false) => {}
-                    Err(ClientError::Checkout(CheckoutError::WaitTimeout { waited, .. })) => {
-                        break Err(pool.wait_timeout(waited).into());
-                    }
                     Err(late) => break Err(late),
                 }
             }
@@ -333,7 +394,7 @@ impl Client {
             // Each branch is cancel safe: a checkout stays pinned, a read loses nothing, a signal stays set.
             tokio::select! {
                 biased;
-                server = &mut checking_out => break server.map(Some).map_err(ClientError::from),
+                waited = &mut wanted => break waited.map(Some).map_err(ClientError::from),
                 () = info.signalled() => match info.signal() {
                     Signal::CancelWait => {
                         info.take_cancel();
@@ -359,6 +420,15 @@ impl Client {
         if let Some(member) = self.session.database.topology.member(member) {
             member.state.finished();
         }
+    }
+}
+
+/// How long one waits for a member that cannot be reached.
+pub(super) fn patience(database: &Database, member: MemberId) -> Patience {
+    match database.primary() == Some(member) {
+        true if database.may_fail_over() => Patience::ForFailover,
+        true => Patience::UntilHopeless,
+        false => Patience::None,
     }
 }
 

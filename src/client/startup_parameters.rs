@@ -2,7 +2,7 @@
 //!
 //! <https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-OPTIONS>
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use super::{ClientError, session::OwnSettings};
 use crate::{
@@ -108,8 +108,7 @@ pub(super) async fn choose_values(
     pool: &Arc<Pool>,
     greeting: &Parameters,
     asked: &[(String, String)],
-    worker: usize,
-    wait: Duration,
+    asking: Asking,
 ) -> Result<(Parameters, SessionSettings), ClientError> {
     let mut parameters = greeting.clone();
     let mut began_with: Vec<(&str, Box<str>)> = Vec::new();
@@ -119,7 +118,7 @@ pub(super) async fn choose_values(
         let is_known = name == "application_name" || parameters.get(name) == Some(typed.as_str());
         let value = match is_known.then(|| typed.as_str().into()).or_else(|| pool.spelling(name, typed)) {
             Some(known) => known,
-            None => try_value(pool, name, typed, tracked.is_some(), worker, wait).await?,
+            None => try_value(pool, name, typed, tracked.is_some(), asking).await?,
         };
         parameters.set(name, &value);
         began_with.push((name, value));
@@ -132,10 +131,9 @@ async fn try_value(
     name: &str,
     typed: &str,
     is_tracked: bool,
-    worker: usize,
-    wait: Duration,
+    asking: Asking,
 ) -> Result<Box<str>, ClientError> {
-    let server = pool.check_out(Asking { worker, wait, wanted: None, is_persistent: true })?.ready().await?;
+    let server = pool.check_out(asking)?.ready().await?;
     let mut text = String::new();
     if is_tracked {
         // The server reports what has become of it.

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::Notify;
+
 use super::RealDatabase;
 use crate::{
     cache::{CatalogEpoch, Cells, ResultCache},
@@ -24,6 +26,8 @@ pub struct DatabaseSettings {
     pub splits_reads: bool,
     /// Whose writes a read must see.
     pub read_your_writes: ReadYourWrites,
+    /// The members are asked who is primary; else it is the first.
+    pub follows_primary: bool,
     /// Whether answers are cached.
     pub cache: CacheMode,
     /// Upper bound of an answer's age in nanoseconds; `None`: until it is void.
@@ -61,6 +65,7 @@ pub struct Database {
     /// Stamps of its relations.
     pub cells: Arc<Cells>,
     is_retired: AtomicBool,
+    primary_changed: Notify,
 }
 
 impl std::fmt::Debug for Database {
@@ -93,12 +98,14 @@ impl Database {
             cells: Arc::clone(&real.cells),
             real,
             is_retired: AtomicBool::new(false),
+            primary_changed: Notify::new(),
         }
     }
 
     /// The configuration has changed: another one is served under its name, and nobody watches this one any more.
     pub fn retire(&self) {
         self.is_retired.store(true, Ordering::Release);
+        self.primary_changed.notify_waiters();
     }
 
     /// Is another one served under its name?
@@ -134,10 +141,43 @@ impl Database {
         }
     }
 
-    /// The member that takes writes; the configured one while nobody has been asked.
+    /// The member that takes writes; `None` while there is none, or nobody knows. Where there is one member only, it
+    /// takes whatever comes.
     #[must_use]
-    pub fn primary(&self) -> MemberId {
-        self.topology.primary().unwrap_or(MemberId(0))
+    pub fn primary(&self) -> Option<MemberId> {
+        self.topology.primary().or_else(|| self.topology.members().len().eq(&1).then_some(MemberId(0)))
+    }
+
+    /// Names the primary and wakes those who wait for one. Returns whether it was another.
+    pub fn set_primary(&self, primary: Option<MemberId>) -> bool {
+        let has_changed = self.topology.set_primary(primary);
+        if has_changed {
+            self.primary_changed.notify_waiters();
+        }
+        has_changed
+    }
+
+    /// Waits for a primary; `None` if another database has taken this one's place meanwhile. Cancel safe.
+    pub async fn primary_known(&self) -> Option<MemberId> {
+        loop {
+            let changed = self.primary_changed.notified();
+            tokio::pin!(changed);
+            // From now on a change is not missed.
+            changed.as_mut().enable();
+            if let Some(primary) = self.primary() {
+                return Some(primary);
+            }
+            if self.is_retired() {
+                return None;
+            }
+            changed.await;
+        }
+    }
+
+    /// May another member become the primary, so that it is worth while to wait when this one cannot be reached?
+    #[must_use]
+    pub fn may_fail_over(&self) -> bool {
+        self.settings.follows_primary && self.topology.members().len() > 1
     }
 
     /// A member's name.

@@ -290,7 +290,7 @@ impl Work {
 
     /// Makes sure that the connection listens on `channel`.
     async fn begin(&mut self, channel: &str) -> Result<(), ControlError> {
-        let primary = self.database.primary();
+        let primary = self.database.primary().ok_or(ControlError::Closed)?;
         if self.session.as_ref().is_some_and(|open| open.member != primary) {
             self.lose();
         }
@@ -348,7 +348,7 @@ impl Work {
     /// A connection that has broken, or that is no longer the primary's, hears nothing.
     fn look_after_session(&mut self) {
         let Some(open) = &self.session else { return };
-        if open.session.client().is_closed() || open.member != self.database.primary() {
+        if open.session.client().is_closed() || Some(open.member) != self.database.primary() {
             self.lose();
         }
     }

@@ -3,7 +3,7 @@
 
 use super::{
     health::{Health, State, Thresholds, Transition},
-    roles::{self, Reason, Said, Verdict},
+    roles::{self, Known, Lineage, Reason, Report, Said, Verdict},
 };
 use crate::{control::FailureKind, routing::MemberId};
 
@@ -30,46 +30,52 @@ pub struct Change {
 pub struct Members {
     members: Vec<Member>,
     detection: RoleDetection,
-    known: MemberId,
+    known: Known,
     verdict: Verdict,
 }
 
 #[derive(Clone, Debug)]
 struct Member {
-    id: MemberId,
     health: Health,
-    said: Said,
+    report: Report,
 }
 
 impl Members {
-    /// `ids` in configured order; `primary` is the configured one, or the one that is known already.
+    /// `ids` in configured order; `known` is what is remembered of the primary, or the configured one where that is
+    /// believed.
     pub fn new(
         ids: impl IntoIterator<Item = MemberId>,
-        primary: MemberId,
+        known: Known,
         detection: RoleDetection,
         thresholds: Thresholds,
     ) -> Self {
-        let member = |id| Member { id, health: Health::new(thresholds), said: Said::Nothing };
+        let member = |member| Member {
+            health: Health::new(thresholds),
+            report: Report { member, said: Said::Unasked, lineage: Lineage::default() },
+        };
         let members = ids.into_iter().map(member).collect();
-        let verdict = Verdict { primary: Some(primary), reason: Reason::KnownSilent };
-        Self { members, detection, known: primary, verdict }
+        let reason = if known.primary.is_some() { Reason::KnownSilent } else { Reason::Asking };
+        let verdict = Verdict { primary: known.primary, reason, has_rivals: false };
+        Self { members, detection, known, verdict }
     }
 
     /// `id` answered a probe.
-    pub fn sampled(&mut self, id: MemberId, in_recovery: bool) -> Change {
+    pub fn sampled(&mut self, id: MemberId, in_recovery: bool, lineage: Lineage) -> Change {
         let said = if in_recovery { Said::Replica } else { Said::Primary };
         self.update(id, |member| {
-            member.said = said;
+            member.report = Report { said, lineage, ..member.report };
             member.health.succeeded()
         })
     }
 
-    /// A probe of `id`, or a login there for a client, failed.
+    /// A probe of `id` failed.
     pub fn failed(&mut self, id: MemberId, kind: FailureKind) -> Change {
         self.update(id, |member| {
             let transition = member.health.failed(kind);
-            if matches!(member.health.state(), State::Down(_)) {
-                member.said = Said::Nothing;
+            let is_down = matches!(member.health.state(), State::Down(_));
+            // Nobody waits for the first word of one that cannot be asked.
+            if is_down || member.report.said == Said::Unasked {
+                member.report.said = Said::Silent;
             }
             transition
         })
@@ -90,12 +96,17 @@ impl Members {
         self.verdict
     }
 
+    /// What is to be remembered when somebody else asks the members.
+    pub fn known(&self) -> Known {
+        self.known
+    }
+
     fn member(&self, id: MemberId) -> Option<&Member> {
-        self.members.iter().find(|member| member.id == id)
+        self.members.iter().find(|member| member.report.member == id)
     }
 
     fn update(&mut self, id: MemberId, change: impl FnOnce(&mut Member) -> Option<Transition>) -> Change {
-        let Some(member) = self.members.iter_mut().find(|member| member.id == id) else {
+        let Some(member) = self.members.iter_mut().find(|member| member.report.member == id) else {
             return Change::default();
         };
         Change { health: change(member), roles: self.judge() }
@@ -105,11 +116,10 @@ impl Members {
         if self.detection == RoleDetection::Configured {
             return None;
         }
-        let said: Vec<_> = self.members.iter().map(|member| (member.id, member.said)).collect();
-        let verdict = roles::primary(&said, self.known);
-        self.known = verdict.primary.unwrap_or(self.known);
-        let is_news = verdict.primary != self.verdict.primary
-            || verdict.reason.is_conflict() != self.verdict.reason.is_conflict();
+        let reports: Vec<_> = self.members.iter().map(|member| member.report).collect();
+        let verdict = roles::primary(&reports, self.known);
+        self.known = roles::remember(self.known, &reports, verdict);
+        let is_news = verdict.primary != self.verdict.primary || verdict.has_rivals != self.verdict.has_rivals;
         self.verdict = verdict;
         is_news.then_some(verdict)
     }
@@ -122,18 +132,31 @@ mod tests {
     const A: MemberId = MemberId(0);
     const B: MemberId = MemberId(1);
 
+    fn on(timeline: u32) -> Lineage {
+        Lineage { system_identifier: Some(7), timeline: Some(timeline) }
+    }
+
+    fn began_with(primary: Option<MemberId>, detection: RoleDetection) -> Members {
+        let known = Known { primary, lineage: Lineage::default() };
+        Members::new([A, B], known, detection, Thresholds { rise: 1, fall: 2 })
+    }
+
     fn members(detection: RoleDetection) -> Members {
-        let mut members = Members::new([A, B], A, detection, Thresholds { rise: 1, fall: 2 });
-        members.sampled(A, false);
-        members.sampled(B, true);
+        let mut members = began_with(Some(A), detection);
+        members.sampled(A, false, on(1));
+        members.sampled(B, true, on(1));
         members
+    }
+
+    fn verdict(primary: Option<MemberId>, reason: Reason, has_rivals: bool) -> Option<Verdict> {
+        Some(Verdict { primary, reason, has_rivals })
     }
 
     #[test]
     fn a_quiet_cluster_reports_no_change() {
         let mut members = members(RoleDetection::Auto);
-        assert_eq!(members.sampled(A, false), Change::default());
-        assert_eq!(members.sampled(B, true), Change::default());
+        assert_eq!(members.sampled(A, false, on(1)), Change::default());
+        assert_eq!(members.sampled(B, true, on(1)), Change::default());
         assert!(members.serves(A) && members.serves(B));
     }
 
@@ -142,19 +165,35 @@ mod tests {
         let mut members = members(RoleDetection::Auto);
         assert_eq!(members.failed(A, FailureKind::Refused).roles, None);
         assert_eq!(members.verdict().primary, Some(A));
-        let promoted = members.sampled(B, false).roles;
-        assert_eq!(promoted, Some(Verdict { primary: Some(B), reason: Reason::OnlyOne }));
-        let split = members.sampled(A, false).roles;
-        assert_eq!(split, Some(Verdict { primary: Some(B), reason: Reason::KnownAmongSeveral }));
-        let healed = members.sampled(A, true).roles;
-        assert_eq!(healed, Some(Verdict { primary: Some(B), reason: Reason::OnlyOne }));
+        assert_eq!(members.sampled(B, false, on(2)).roles, verdict(Some(B), Reason::OnlyOne, false));
+        assert_eq!(members.sampled(A, false, on(1)).roles, verdict(Some(B), Reason::OnlyOne, true));
+        assert_eq!(members.failed(B, FailureKind::Refused).roles, None, "nor while the new one is silent");
+        assert_eq!(Some(members.verdict()), verdict(Some(B), Reason::KnownSilent, true));
+        assert_eq!(members.sampled(A, true, on(2)).roles, verdict(Some(B), Reason::KnownSilent, false));
+    }
+
+    #[test]
+    fn what_is_remembered_outlives_those_who_ask() {
+        let mut before = members(RoleDetection::Auto);
+        before.sampled(B, false, on(2));
+        let mut members = Members::new([A, B], before.known(), RoleDetection::Auto, Thresholds::default());
+        assert_eq!(members.verdict().primary, Some(B));
+        assert_eq!(members.sampled(A, false, on(1)).roles, verdict(Some(B), Reason::KnownSilent, true));
+    }
+
+    #[test]
+    fn who_begins_to_ask_believes_nobody_before_all_have_been_heard() {
+        let mut members = began_with(None, RoleDetection::Auto);
+        assert_eq!(members.sampled(A, false, on(1)).roles, None);
+        assert_eq!(members.failed(B, FailureKind::Timeout).roles, verdict(Some(A), Reason::OnlyOne, false));
     }
 
     #[test]
     fn while_nobody_takes_writes_there_is_no_primary() {
         let mut members = members(RoleDetection::Auto);
-        let demoted = members.sampled(A, true).roles;
-        assert_eq!(demoted, Some(Verdict { primary: None, reason: Reason::NoPrimary }));
+        assert_eq!(members.sampled(A, true, on(1)).roles, verdict(None, Reason::NoPrimary, false));
+        assert_eq!(members.failed(A, FailureKind::Refused).roles, None);
+        assert_eq!(members.verdict().primary, None);
     }
 
     #[test]
@@ -167,13 +206,13 @@ mod tests {
     #[test]
     fn a_configured_primary_stays_whatever_the_members_say() {
         let mut members = members(RoleDetection::Configured);
-        assert_eq!(members.sampled(B, false).roles, None);
+        assert_eq!(members.sampled(B, false, on(2)).roles, None);
         assert_eq!(members.verdict().primary, Some(A));
     }
 
     #[test]
     fn a_stranger_changes_nothing() {
         let mut members = members(RoleDetection::Auto);
-        assert_eq!(members.sampled(MemberId(7), false), Change::default());
+        assert_eq!(members.sampled(MemberId(7), false, on(1)), Change::default());
     }
 }

@@ -5,12 +5,34 @@ use crate::routing::MemberId;
 /// What a member last said of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
-    /// It does not answer, or has not been asked.
-    Nothing,
+    /// It has not been asked.
+    Unasked,
+    /// It does not answer.
+    Silent,
     /// It takes writes.
     Primary,
     /// It is in recovery.
     Replica,
+}
+
+/// What is known of one member's part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Who.
+    pub member: MemberId,
+    /// Its last word.
+    pub said: Said,
+    /// Whose history it writes or replays.
+    pub lineage: Lineage,
+}
+
+/// What is remembered of primaries, whoever asks the members.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The last one; `None` before the first and once it has said that it is a replica.
+    pub primary: Option<MemberId>,
+    /// Its cluster, and the highest timeline that a primary of it has shown.
+    pub lineage: Lineage,
 }
 
 /// Why the verdict is what it is: the `reason` label of role metrics.
@@ -18,14 +40,20 @@ pub enum Said {
 pub enum Reason {
     /// One member says it is primary.
     OnlyOne,
-    /// Several say so, and one of them is the one we knew.
+    /// Several say so, and one of them has been promoted after the others.
+    NewestTimeline,
+    /// Several say so on one timeline, and one of them is the one we knew.
     KnownAmongSeveral,
-    /// Several say so, and none of them is the one we knew: the first configured.
+    /// Several say so on one timeline, and none of them is the one we knew: the first configured.
     FirstOfSeveral,
-    /// Nobody says so, and the known one is silent: nothing better is known.
+    /// The known one says so, of another cluster or of a timeline before: it was restored or upgraded in its place.
+    Replaced,
+    /// Nobody may be primary who says so, and the known one is silent: nothing better is known.
     KnownSilent,
-    /// Nobody says so, and the known one says it is a replica.
+    /// Nobody may be primary who says so, and none is known.
     NoPrimary,
+    /// None is known yet, and not all members have been asked.
+    Asking,
 }
 
 impl Reason {
@@ -33,16 +61,14 @@ impl Reason {
     pub fn label(self) -> &'static str {
         match self {
             Self::OnlyOne => "only_one",
+            Self::NewestTimeline => "newest_timeline",
             Self::KnownAmongSeveral => "known_among_several",
             Self::FirstOfSeveral => "first_of_several",
+            Self::Replaced => "replaced",
             Self::KnownSilent => "known_silent",
             Self::NoPrimary => "no_primary",
+            Self::Asking => "asking",
         }
-    }
-
-    /// Two members take writes: the operator must act.
-    pub fn is_conflict(self) -> bool {
-        matches!(self, Self::KnownAmongSeveral | Self::FirstOfSeveral)
     }
 }
 
@@ -53,22 +79,61 @@ pub struct Verdict {
     pub primary: Option<MemberId>,
     /// Why.
     pub reason: Reason,
+    /// Another member takes writes, too: the operator must act.
+    pub has_rivals: bool,
 }
 
-/// Decides from what each member said; `members` is in configured order, `known` is the last primary (at first the
-/// configured one).
-pub fn primary(members: &[(MemberId, Said)], known: MemberId) -> Verdict {
-    let says = |wanted| members.iter().filter(move |(_, said)| *said == wanted).map(|(id, _)| *id);
-    let is_known = |id: &MemberId| *id == known;
-    let mut primaries = says(Said::Primary);
-    let (primary, reason) = match (primaries.next(), primaries.next()) {
-        (Some(only), None) => (Some(only), Reason::OnlyOne),
-        (Some(_), Some(_)) if says(Said::Primary).any(|id| is_known(&id)) => (Some(known), Reason::KnownAmongSeveral),
-        (Some(first), Some(_)) => (Some(first), Reason::FirstOfSeveral),
-        (None, _) if says(Said::Replica).any(|id| is_known(&id)) => (None, Reason::NoPrimary),
-        (None, _) => (Some(known), Reason::KnownSilent),
+/// Decides from what each member reports; `reports` is in configured order.
+///
+/// A member that takes writes is primary only if it may continue the history that the known primary has written: one of
+/// another cluster, or of a timeline before that of a promotion that was seen, never is. Of several the one that was
+/// promoted last is, because a promotion is somebody's decision; and the known one of those that are equal.
+pub fn primary(reports: &[Report], known: Known) -> Verdict {
+    let claims = || reports.iter().filter(|report| report.said == Said::Primary);
+    let of_known = reports.iter().find(|report| Some(report.member) == known.primary);
+    let continues = |report: &&Report| !is_of_the_past(known.lineage, report.lineage);
+    let newest = claims().filter(continues).map(|report| report.lineage.timeline).max();
+    let equals = || claims().filter(continues).filter(|report| Some(report.lineage.timeline) == newest);
+    let (primary, reason) = if known.primary.is_none() && reports.iter().any(|report| report.said == Said::Unasked) {
+        (None, Reason::Asking)
+    } else if let Some(first) = equals().next() {
+        let chosen = equals().find(|report| Some(report.member) == known.primary).unwrap_or(first);
+        let reason = match (claims().filter(continues).count(), equals().count()) {
+            (1, _) => Reason::OnlyOne,
+            (_, 1) => Reason::NewestTimeline,
+            _ if Some(chosen.member) == known.primary => Reason::KnownAmongSeveral,
+            _ => Reason::FirstOfSeveral,
+        };
+        (Some(chosen.member), reason)
+    } else {
+        match of_known.map(|report| report.said) {
+            Some(Said::Primary) => (known.primary, Reason::Replaced),
+            Some(Said::Silent | Said::Unasked) => (known.primary, Reason::KnownSilent),
+            Some(Said::Replica) | None => (None, Reason::NoPrimary),
+        }
     };
-    Verdict { primary, reason }
+    let is_rival = |report: &Report| Some(report.member) != primary;
+    Verdict { primary, reason, has_rivals: reason != Reason::Asking && claims().any(is_rival) }
+}
+
+/// What is remembered once `verdict` has been reached from `reports`.
+pub fn remember(known: Known, reports: &[Report], verdict: Verdict) -> Known {
+    let chosen = reports.iter().find(|report| Some(report.member) == verdict.primary && report.said == Said::Primary);
+    let lineage = match (chosen, verdict.reason) {
+        (None, _) => known.lineage,
+        (Some(chosen), Reason::Replaced) => chosen.lineage,
+        (Some(chosen), _) => Lineage {
+            system_identifier: chosen.lineage.system_identifier.or(known.lineage.system_identifier),
+            timeline: chosen.lineage.timeline.max(known.lineage.timeline),
+        },
+    };
+    Known { primary: verdict.primary, lineage }
+}
+
+/// May who shows `lineage` not continue what a primary of `known` has written?
+fn is_of_the_past(known: Lineage, lineage: Lineage) -> bool {
+    let is_stranger = differ(known.system_identifier, lineage.system_identifier);
+    is_stranger || known.timeline.zip(lineage.timeline).is_some_and(|(known, own)| own < known)
 }
 
 /// Which history of which cluster a member's positions belong to, as far as it says.
@@ -118,43 +183,115 @@ fn differ<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Said::{Nothing, Primary, Replica};
+    use Said::{Primary, Replica, Silent, Unasked};
 
-    const KNOWN: MemberId = MemberId(0);
+    fn of(system_identifier: u64, timeline: u32) -> Lineage {
+        Lineage { system_identifier: Some(system_identifier), timeline: Some(timeline) }
+    }
+
+    fn reports(said: &[(Said, Lineage)]) -> Vec<Report> {
+        let report = |((said, lineage), id): (&(Said, Lineage), u16)| Report {
+            member: MemberId(id),
+            said: *said,
+            lineage: *lineage,
+        };
+        said.iter().zip(0..).map(report).collect()
+    }
+
+    fn known(primary: Option<u16>, lineage: Lineage) -> Known {
+        Known { primary: primary.map(MemberId), lineage }
+    }
 
     #[track_caller]
-    fn check(said: &[Said], expected: Option<u16>, reason: Reason) {
-        let members: Vec<_> = said.iter().zip(0..).map(|(said, id)| (MemberId(id), *said)).collect();
-        assert_eq!(primary(&members, KNOWN), Verdict { primary: expected.map(MemberId), reason });
+    fn check(known: Known, said: &[(Said, Lineage)], primary: Option<u16>, reason: Reason, has_rivals: bool) {
+        let expected = Verdict { primary: primary.map(MemberId), reason, has_rivals };
+        assert_eq!(super::primary(&reports(said), known), expected);
+    }
+
+    /// Members of one cluster on one timeline; the first is the known primary.
+    #[track_caller]
+    fn check_alike(said: &[Said], primary: Option<u16>, reason: Reason, has_rivals: bool) {
+        let said: Vec<_> = said.iter().map(|said| (*said, of(7, 1))).collect();
+        check(known(Some(0), of(7, 1)), &said, primary, reason, has_rivals);
     }
 
     #[test]
     fn the_only_member_out_of_recovery_is_the_primary() {
-        check(&[Primary, Replica, Replica], Some(0), Reason::OnlyOne);
-        check(&[Replica, Primary, Replica], Some(1), Reason::OnlyOne);
-        check(&[Nothing, Nothing, Primary], Some(2), Reason::OnlyOne);
+        check_alike(&[Primary, Replica, Replica], Some(0), Reason::OnlyOne, false);
+        check_alike(&[Replica, Primary, Replica], Some(1), Reason::OnlyOne, false);
+        check_alike(&[Silent, Silent, Primary], Some(2), Reason::OnlyOne, false);
     }
 
     #[test]
-    fn of_two_primaries_the_known_one_stays() {
-        check(&[Primary, Primary], Some(0), Reason::KnownAmongSeveral);
-        assert!(Reason::KnownAmongSeveral.is_conflict());
+    fn of_primaries_on_one_timeline_the_known_one_stays_or_the_first_configured_is_taken() {
+        check_alike(&[Primary, Primary], Some(0), Reason::KnownAmongSeveral, true);
+        check_alike(&[Silent, Primary, Primary], Some(1), Reason::FirstOfSeveral, true);
     }
 
     #[test]
-    fn of_two_unknown_primaries_the_first_configured_is_taken() {
-        check(&[Nothing, Primary, Primary], Some(1), Reason::FirstOfSeveral);
+    fn who_was_promoted_last_is_the_primary() {
+        let both = [(Primary, of(7, 1)), (Primary, of(7, 2))];
+        check(known(Some(0), of(7, 1)), &both, Some(1), Reason::NewestTimeline, true);
+        check(known(None, Lineage::default()), &both, Some(1), Reason::NewestTimeline, true);
+    }
+
+    #[test]
+    fn a_primary_of_the_past_takes_no_writes_though_the_new_one_is_silent() {
+        let members = [(Primary, of(7, 1)), (Silent, of(7, 2))];
+        check(known(Some(1), of(7, 2)), &members, Some(1), Reason::KnownSilent, true);
+        check(known(None, of(7, 2)), &members, None, Reason::NoPrimary, true);
+        check(known(Some(1), of(7, 2)), &[(Primary, of(7, 1)), (Primary, of(7, 2))], Some(1), Reason::OnlyOne, true);
+    }
+
+    #[test]
+    fn a_server_of_another_cluster_never_takes_the_primarys_place() {
+        let members = [(Silent, of(7, 1)), (Primary, of(8, 3))];
+        check(known(Some(0), of(7, 1)), &members, Some(0), Reason::KnownSilent, true);
+    }
+
+    #[test]
+    fn a_cluster_that_is_restored_or_upgraded_in_place_stays_where_it_was() {
+        for lineage in [of(8, 1), of(7, 1)] {
+            let members = [(Primary, lineage), (Silent, of(7, 2))];
+            check(known(Some(0), of(7, 2)), &members, Some(0), Reason::Replaced, false);
+            let verdict = super::primary(&reports(&members), known(Some(0), of(7, 2)));
+            let next = remember(known(Some(0), of(7, 2)), &reports(&members), verdict);
+            assert_eq!(next, known(Some(0), lineage));
+        }
+        let promoted = [(Primary, of(8, 1)), (Primary, of(7, 3))];
+        check(known(Some(0), of(7, 2)), &promoted, Some(1), Reason::OnlyOne, true);
     }
 
     #[test]
     fn a_silent_primary_stays_primary_until_another_speaks_up() {
-        check(&[Nothing, Replica, Replica], Some(0), Reason::KnownSilent);
-        check(&[Nothing, Nothing], Some(0), Reason::KnownSilent);
+        check_alike(&[Silent, Replica, Replica], Some(0), Reason::KnownSilent, false);
+        check_alike(&[Silent, Silent], Some(0), Reason::KnownSilent, false);
+        check_alike(&[Unasked, Replica], Some(0), Reason::KnownSilent, false);
     }
 
     #[test]
-    fn a_primary_that_became_a_replica_takes_no_writes() {
-        check(&[Replica, Replica], None, Reason::NoPrimary);
+    fn a_primary_that_became_a_replica_takes_no_writes_though_it_is_silent_then() {
+        check_alike(&[Replica, Replica], None, Reason::NoPrimary, false);
+        let members = reports(&[(Replica, of(7, 1)), (Replica, of(7, 1))]);
+        let before = known(Some(0), of(7, 1));
+        let next = remember(before, &members, super::primary(&members, before));
+        assert_eq!(next, known(None, of(7, 1)));
+        check(next, &[(Silent, of(7, 1)), (Replica, of(7, 1))], None, Reason::NoPrimary, false);
+    }
+
+    #[test]
+    fn at_first_every_member_is_heard_before_one_is_believed() {
+        let nobody = Known::default();
+        check(nobody, &[(Primary, of(7, 1)), (Unasked, Lineage::default())], None, Reason::Asking, false);
+        check(nobody, &[(Primary, of(7, 1)), (Silent, Lineage::default())], Some(0), Reason::OnlyOne, false);
+        check(nobody, &[(Silent, Lineage::default()), (Silent, Lineage::default())], None, Reason::NoPrimary, false);
+    }
+
+    #[test]
+    fn without_lineages_members_are_believed() {
+        let nothing = Lineage::default();
+        check(known(Some(0), nothing), &[(Silent, nothing), (Primary, nothing)], Some(1), Reason::OnlyOne, false);
+        check(known(Some(0), of(7, 2)), &[(Silent, of(7, 2)), (Primary, nothing)], Some(1), Reason::OnlyOne, false);
     }
 
     #[test]

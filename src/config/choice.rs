@@ -198,7 +198,7 @@ choice! {
 choice! {
     /// What an entry of `[replicas]` may turn out to be.
     pub enum ReplicaRole {
-        /// A replica; it gets nothing while it is not in recovery.
+        /// A replica; promoted, it is the primary.
         Replica = "replica",
         /// Whatever it says it is: it may become the primary.
         Any = "any",

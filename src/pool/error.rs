@@ -28,6 +28,9 @@ pub enum CheckoutError {
     /// The pool is going away.
     #[error("the pool is closed")]
     Closed,
+    /// Another member is the primary now.
+    #[error("another member is the primary")]
+    Moved,
 }
 
 impl CheckoutError {
@@ -55,6 +58,7 @@ impl CheckoutError {
             Self::Connect(error) => login_failing(&failure(error)),
             Self::LoginFailing(failure) => login_failing(failure),
             Self::Closed => ErrorResponse::fatal(SqlState::ADMIN_SHUTDOWN, "server shutting down"),
+            Self::Moved => ErrorResponse::fatal(SqlState::CANNOT_CONNECT_NOW, "another server is the primary now"),
         }
     }
 }

@@ -53,14 +53,16 @@ pub(super) enum Told {
     Granted(Grant<Rested>),
     /// The server refuses everybody.
     Refused(Refusal),
+    /// See [`Pool::depose`].
+    Moved,
 }
 
 /// How a waiter is reached.
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub told: oneshot::Sender<Told>,
-    /// See [`Asking::is_persistent`].
-    pub is_persistent: bool,
+    /// See [`Asking::patience`].
+    pub patience: Patience,
 }
 
 #[derive(Debug)]
@@ -77,6 +79,8 @@ pub(super) struct State {
     pub last_lifetime_close: u64,
     /// Since when it has had no connection and nobody asked for one.
     pub empty_since: Option<u64>,
+    /// How often it was deposed.
+    pub depositions: u64,
 }
 
 /// An idle connection.
@@ -114,6 +118,8 @@ pub struct Pool {
     pub(super) sequences_asked_at: AtomicU64,
     /// Connections with a lower id are to be replaced.
     pub(super) first_wanted: AtomicU64,
+    /// Connections with a lower id lead to what is the primary no longer.
+    pub(super) first_legitimate: AtomicU64,
 }
 
 impl std::fmt::Debug for Pool {
@@ -131,8 +137,19 @@ pub struct Asking {
     pub wait: Duration,
     /// Rather this one than another, if it is idle.
     pub wanted: Option<u64>,
-    /// It goes on waiting while the server cannot be reached; else it is told at once.
-    pub is_persistent: bool,
+    /// Whether it goes on waiting while the server cannot be reached.
+    pub patience: Patience,
+}
+
+/// How long one waits for a server that cannot be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// It is told at once: another member serves it.
+    None,
+    /// It waits, unless it is known already that no login succeeds.
+    UntilHopeless,
+    /// It waits in any case: another member may take this one's place.
+    ForFailover,
 }
 
 /// A place in the queue, given up when the client stops waiting.
@@ -175,6 +192,7 @@ impl Pool {
             blocked: None,
             last_lifetime_close: 0,
             empty_since: None,
+            depositions: 0,
         };
         let number = shares.next_number();
         let pool = Arc::new(Self {
@@ -197,6 +215,7 @@ impl Pool {
             tally,
             sequences_asked_at: AtomicU64::new(0),
             first_wanted: AtomicU64::new(0),
+            first_legitimate: AtomicU64::new(0),
         });
         shares.join(number, Arc::downgrade(&pool));
         pool
@@ -252,13 +271,15 @@ impl Pool {
     pub fn check_out(self: &Arc<Self>, asking: Asking) -> Result<CheckedOut, CheckoutError> {
         loop {
             match self.ask(asking, None)? {
-                Answer::Granted(Grant::Server(rested)) if !rested.must_check => {
+                (Answer::Granted(Grant::Server(rested)), _) if !rested.must_check => {
                     if let Some(server) = self.wake(rested, asking.worker) {
                         return Ok(CheckedOut::Now(server));
                     }
                 }
                 // What takes its time is kept apart: nearly every request needs none of it.
-                answer => return Ok(CheckedOut::Later(Box::pin(Arc::clone(self).obtain(answer, asking)))),
+                (answer, depositions) => {
+                    return Ok(CheckedOut::Later(Box::pin(Arc::clone(self).obtain(answer, asking, depositions))));
+                }
             }
         }
     }
@@ -286,6 +307,7 @@ impl Pool {
         self: Arc<Self>,
         mut answer: Answer,
         asking: Asking,
+        depositions: u64,
     ) -> Result<ServerConnection<Idle>, CheckoutError> {
         let since = self.clock.now();
         loop {
@@ -300,7 +322,9 @@ impl Pool {
                     }
                     match self.open(asking.worker).await {
                         Ok(server) => return Ok(server),
-                        Err(tried) if tried.is_final || !asking.is_persistent => return Err(tried.error.into()),
+                        Err(tried) if tried.is_final || asking.patience == Patience::None => {
+                            return Err(tried.error.into());
+                        }
                         Err(_) => {}
                     }
                 }
@@ -316,15 +340,19 @@ impl Pool {
                     }
                 }
             }
-            answer = self.ask(asking, Some(since))?;
+            (answer, _) = self.ask(asking, Some(Again { since, depositions }))?;
         }
     }
 
-    /// One who asks `again` waits since then, and keeps the place.
-    fn ask(self: &Arc<Self>, asking: Asking, again: Option<u64>) -> Result<Answer, CheckoutError> {
+    /// Also says how often the pool had been deposed by then.
+    fn ask(self: &Arc<Self>, asking: Asking, again: Option<Again>) -> Result<(Answer, u64), CheckoutError> {
         let mut state = self.state();
         if state.is_closed {
             return Err(CheckoutError::Closed);
+        }
+        let depositions = state.depositions;
+        if again.is_some_and(|again| again.depositions != depositions) {
+            return Err(CheckoutError::Moved);
         }
         let is_near = |rested: &Rested| match asking.wanted {
             Some(id) => rested.server.core().info.id == id,
@@ -333,12 +361,13 @@ impl Pool {
         if again.is_none()
             && let Some(rested) = state.queue.take_rested(is_near)
         {
-            return Ok(Answer::Granted(Grant::Server(rested)));
+            return Ok((Answer::Granted(Grant::Server(rested)), depositions));
         }
         let now = self.clock.now();
         state.queue.tick(now);
         let (living, opening) = (state.queue.open() - state.queue.opening(), state.queue.opening());
         if again.is_none()
+            && asking.patience != Patience::ForFailover
             && state.retry.prospect(now, living, opening) == Prospect::Hopeless
             && let Some(failure) = state.retry.last()
         {
@@ -346,13 +375,13 @@ impl Pool {
         }
         let answer = {
             let State { queue, blocked, .. } = &mut *state;
-            queue.enlist(again.unwrap_or(now), |since| self.take(since, blocked))
+            queue.enlist(again.map_or(now, |again| again.since), |since| self.take(since, blocked))
         };
-        Ok(match answer {
+        let answer = match answer {
             CheckOut::Granted(grant) => Answer::Granted(grant),
             CheckOut::Wait(ticket) => {
                 let (told, granted) = oneshot::channel();
-                state.waiters.insert(ticket, Waiter { told, is_persistent: asking.is_persistent });
+                state.waiters.insert(ticket, Waiter { told, patience: asking.patience });
                 let full = state.blocked;
                 drop(state);
                 if let Some(full) = full {
@@ -361,7 +390,8 @@ impl Pool {
                 }
                 Answer::Wait(Place { pool: Arc::clone(self), ticket, granted })
             }
-        })
+        };
+        Ok((answer, depositions))
     }
 
     /// Asks the limits that pools share for one more.
@@ -384,6 +414,7 @@ impl Pool {
         match told {
             Ok(Told::Granted(grant)) => Ok(grant),
             Ok(Told::Refused(refusal)) => Err(refusal.into()),
+            Ok(Told::Moved) => Err(CheckoutError::Moved),
             Err(_) => Err(CheckoutError::Closed),
         }
     }
@@ -537,7 +568,7 @@ impl Pool {
                     state.queue.open_failed();
                     self.shares.give_back(&self.claim);
                 }
-                Some(Told::Refused(_)) | None => {}
+                Some(Told::Refused(_) | Told::Moved) | None => {}
             }
         }
         state.queue.check_invariants();
@@ -592,4 +623,12 @@ impl CheckedOut {
 enum Answer {
     Granted(Grant<Rested>),
     Wait(Place),
+}
+
+/// One who has asked before waits since then, and keeps the place.
+#[derive(Clone, Copy)]
+struct Again {
+    since: u64,
+    /// How often the pool had been deposed when it asked first.
+    depositions: u64,
 }

@@ -16,7 +16,7 @@ mod wear;
 
 pub use error::CheckoutError;
 pub use figures::{Greeting, PoolCounts};
-pub use lending::{Asking, CheckedOut, CheckingOut, Pool, PoolKey};
+pub use lending::{Asking, CheckedOut, CheckingOut, Patience, Pool, PoolKey};
 pub use opening::{LoginSource, Turns};
 pub use registry::Pools;
 pub use retry::Failure;

@@ -8,7 +8,7 @@ use super::{
     CheckoutError, Pool,
     error::failure,
     figures::Greeting,
-    lending::{State, Told, Waiter},
+    lending::{Patience, State, Told, Waiter},
     states::Shown,
     wait_queue::WaitQueue,
     wear::Worn,
@@ -271,7 +271,7 @@ impl Pool {
 /// Those who would rather be told at once than wait for a server that cannot be reached: they wait no longer.
 fn impatient(state: &mut State) -> Vec<Waiter> {
     let State { queue, waiters, .. } = state;
-    let impatient = waiters.extract_if(|_, waiter| !waiter.is_persistent);
+    let impatient = waiters.extract_if(|_, waiter| waiter.patience == Patience::None);
     let told = impatient.map(|(ticket, waiter)| {
         queue.withdraw(ticket);
         waiter

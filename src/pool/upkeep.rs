@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Pool,
-    lending::{Rested, State},
+    lending::{Rested, State, Told},
     wait_queue::Shape,
     wear::{Life, Worn},
 };
@@ -152,6 +152,34 @@ impl Pool {
     pub fn renew(&self) {
         self.first_wanted.store(self.ids.load(Ordering::Relaxed), Ordering::Relaxed);
         self.retire(|_| true);
+    }
+
+    /// Its member is the primary no longer: whoever waits is told so ([`super::CheckoutError::Moved`]), and connections
+    /// that there are or that are being opened are not used any more. Returns the clients that hold one.
+    pub fn depose(&self) -> Vec<u64> {
+        self.first_legitimate.store(self.ids.load(Ordering::Relaxed), Ordering::Release);
+        let waiters = {
+            let mut state = self.state();
+            state.depositions += 1;
+            state.blocked = None;
+            state.queue.clear_waiting();
+            std::mem::take(&mut state.waiters)
+        };
+        self.shares.forget(self.number);
+        for waiter in waiters.into_values() {
+            // One that has left needs to know nothing.
+            drop(waiter.told.send(Told::Moved));
+        }
+        self.renew();
+        self.shares.wake();
+        let holders = self.servers.iter().map(|server| server.client.load(Ordering::Relaxed));
+        holders.filter(|client| *client != 0).collect()
+    }
+
+    /// Does it lead to what is the primary no longer?
+    #[must_use]
+    pub fn is_deposed(&self, server: &ServerInfo) -> bool {
+        server.id < self.first_legitimate.load(Ordering::Acquire)
     }
 
     /// Is it to be closed instead of lent again? (`close_needed`)

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     cache::invalidation::Closure,
     catalog::Snapshot,
-    client::Settings,
+    client::{Clients, Settings},
     clock::Clock,
     cluster::{
         Database, Listener, LoadedCatalog,
@@ -28,11 +28,12 @@ use crate::{
         in_doubt::{Backend, InDoubt},
         members::{Change, Members, RoleDetection},
         monitor::{self, Sample, SampleSink, Watched},
-        roles::History,
+        roles::{History, Known},
     },
     config::{self, DatabaseConfig},
     control::{Control, ControlError, Deadlines, FailureKind, Lease, Target},
     net::Address,
+    pool::{Pool, Pools},
     routing::{self, Health, MemberId},
     telemetry::metrics::{SharedMetrics, families},
 };
@@ -41,6 +42,28 @@ use crate::{
 const CATALOG_DEADLINE: Duration = Duration::from_secs(10);
 /// How often commits in doubt are collected.
 const COLLECT: Duration = Duration::from_millis(50);
+
+/// What the members have shown, for those who watch them after a RELOAD.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Memory {
+    known: Known,
+    history: History,
+}
+
+impl Memory {
+    /// Of members that nobody has asked.
+    pub(super) fn of_configured(primary: Option<MemberId>) -> Self {
+        Self { known: Known { primary, ..Known::default() }, history: History::default() }
+    }
+
+    /// With the primary's number after the RELOAD; nothing is remembered where that one is not a member any more.
+    pub(super) fn renumbered(self, primary: Option<MemberId>) -> Self {
+        match primary {
+            Some(_) => Self { known: Known { primary, ..self.known }, ..self },
+            None => Self::default(),
+        }
+    }
+}
 
 /// The control plane of one database.
 pub(super) struct ControlPlane {
@@ -124,6 +147,7 @@ impl ControlPlane {
         settings: &Settings,
         shared: &Shared,
         guest: Option<&str>,
+        memory: Memory,
     ) -> Result<Arc<Self>, ProcessError> {
         let targets = targets(section, settings, &database.name, guest)?;
         let ids: Vec<_> = targets.iter().map(|watched| watched.member).collect();
@@ -134,26 +158,34 @@ impl ControlPlane {
         let servers: Vec<_> = targets.iter().map(|watched| watched.target.clone()).collect();
         let control = Control::new(&servers, Deadlines::default())
             .map_err(|source| ProcessError::Control { database: database.name.to_string(), source })?;
-        let primary = database.primary();
-        database.topology.set_primary(Some(primary));
+        let watches_members = database.caches() || !section.replicas.is_empty();
+        let known = match detection {
+            RoleDetection::Auto if watches_members => memory.known,
+            _ => Known { primary: Some(MemberId(0)), ..Known::default() },
+        };
+        database.set_primary(known.primary);
         if database.caches() && database.catalog().is_none() {
             database.cells.close(Closure::Catalog);
         }
-        let members = Members::new(ids, primary, detection, Thresholds::default());
+        let members = Members::new(ids, known, detection, Thresholds::default());
+        let in_doubt = Arc::new(InDoubt::default());
         Ok(Arc::new(Self {
             watcher: Arc::new(Watcher {
                 database: Arc::clone(database),
                 members: Mutex::new(members),
-                history: Mutex::default(),
+                history: Mutex::new(memory.history),
+                in_doubt: Arc::clone(&in_doubt),
+                pools: Arc::clone(&shared.pools),
+                clients: Arc::clone(&shared.clients),
                 clock: shared.clock,
                 metrics: SharedMetrics::clone(&shared.metrics),
             }),
             database: Arc::clone(database),
             control: Arc::new(control),
             targets,
-            in_doubt: Arc::new(InDoubt::default()),
+            in_doubt,
             listener: OnceLock::new(),
-            watches_members: database.caches() || !section.replicas.is_empty(),
+            watches_members,
             is_started: AtomicBool::new(false),
             guest: guest.map(str::to_owned),
             stop: shared.stop.child_token(),
@@ -198,6 +230,11 @@ impl ControlPlane {
     /// See [`Self::new`].
     pub(super) fn guest(&self) -> Option<&str> {
         self.guest.as_deref()
+    }
+
+    /// What is to be remembered when others watch the members.
+    pub(super) fn memory(&self) -> Memory {
+        Memory { known: self.watcher.members().known(), history: *self.watcher.history() }
     }
 
     /// Are its members sampled?
@@ -257,37 +294,69 @@ struct Watcher {
     database: Arc<Database>,
     members: Mutex<Members>,
     history: Mutex<History>,
+    in_doubt: Arc<InDoubt>,
+    pools: Arc<Pools>,
+    clients: Arc<Clients>,
     clock: Clock,
     metrics: SharedMetrics,
 }
 
 impl Watcher {
-    fn apply(&self, member: MemberId, change: Change, serves: bool) {
-        let topology = &self.database.topology;
-        if let Some(found) = topology.member(member) {
-            found.state.set_health(if serves { Health::Up } else { Health::Down });
+    fn apply(&self, member: MemberId, change: Change, health: Health) {
+        if let Some(found) = self.database.topology.member(member) {
+            found.state.set_health(health);
         }
         let name = self.database.member_name(member);
         if let Some(transition) = change.health {
             tracing::warn!(?name, from = transition.from.label(), to = transition.to.label(), "member changed");
         }
         if let Some(verdict) = change.roles {
-            self.metrics.counter(&families::ROLE_CHANGES, &[("database", &*self.database.name)]).increment();
-            tracing::warn!(primary = ?verdict.primary, reason = verdict.reason.label(), "primary changed");
-            self.follow(verdict.primary);
+            let primary = verdict.primary.and_then(|primary| self.database.member_name(primary));
+            let reason = verdict.reason.label();
+            if verdict.has_rivals {
+                tracing::error!(?primary, reason, "another member takes writes as well: it is given none");
+            }
+            if self.follow(verdict.primary) {
+                self.metrics.counter(&families::ROLE_CHANGES, &[("database", &*self.database.name)]).increment();
+                tracing::warn!(?primary, reason, "primary changed");
+            }
         }
     }
 
-    /// Another primary: nothing that was known of the old one counts any more.
-    fn follow(&self, primary: Option<MemberId>) {
-        if !self.database.topology.set_primary(primary) {
-            return;
+    /// Another primary: nothing that was known of the old one counts any more, and nobody goes on with it. Returns
+    /// whether it is another.
+    fn follow(&self, primary: Option<MemberId>) -> bool {
+        let before = self.database.topology.primary();
+        if !self.database.set_primary(primary) {
+            return false;
         }
         self.history().moves();
         forget_primary(&self.database, self.clock.now());
         if primary.is_some() {
             self.database.cells.reopen(Closure::Primary, crate::client::random);
         }
+        if let Some(before) = before {
+            self.depose(before);
+            self.in_doubt.abandon(before);
+        }
+        true
+    }
+
+    /// Whoever holds a connection to `member`, or waits for one, learns that it is the primary no longer.
+    fn depose(&self, member: MemberId) {
+        let Some(name) = self.database.member_name(member) else { return };
+        let is_its = |pool: &Arc<Pool>| pool.key().database == self.database.name && pool.key().member == *name;
+        for pool in self.pools.all().iter().filter(|pool| is_its(pool)) {
+            for holder in pool.depose() {
+                if let Some(client) = self.clients.get(&holder) {
+                    client.nudge();
+                }
+            }
+        }
+    }
+
+    fn members(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn history(&self) -> MutexGuard<'_, History> {
@@ -297,24 +366,32 @@ impl Watcher {
 
 impl SampleSink for Watcher {
     fn sampled(&self, member: MemberId, sample: Sample) {
-        let (change, serves) = {
-            let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-            (members.sampled(member, sample.in_recovery), members.serves(member))
-        };
         let topology = &self.database.topology;
         if let Some(found) = topology.member(member) {
             found.state.set_in_recovery(sample.in_recovery);
         }
-        self.apply(member, change, serves);
+        let (change, serves, verdict) = {
+            let mut members = self.members();
+            let change = members.sampled(member, sample.in_recovery, sample.lineage());
+            (change, members.serves(member), members.verdict())
+        };
+        let is_split_off = match sample.in_recovery {
+            true => self.history().leaves_out(sample.lineage()),
+            false => verdict.has_rivals && verdict.primary != Some(member),
+        };
+        let health = match (is_split_off, serves) {
+            (true, _) => Health::SplitOff,
+            (false, true) => Health::Up,
+            (false, false) => Health::Down,
+        };
+        self.apply(member, change, health);
+        if is_split_off {
+            return;
+        }
         let sent_at = self.clock.at(sample.sent_at).max(1);
         if sample.in_recovery {
-            if self.history().leaves_out(sample.lineage()) {
-                if let Some(found) = topology.member(member) {
-                    found.state.set_health(Health::SplitOff);
-                }
-                return;
-            }
-            topology.note_replica_sample(member, sent_at, sample.lsn);
+            let answered_at = self.clock.at(sample.received_at);
+            topology.note_replica_sample(member, sent_at, answered_at, sample.lsn);
             if let Some(found) = topology.member(member) {
                 found.state.note_settled(self.database.real.defaults_since(), self.clock.now());
             }
@@ -334,10 +411,10 @@ impl SampleSink for Watcher {
         let labels = [("database", &*self.database.name), ("member", name)];
         self.metrics.counter(&families::PROBE_ERRORS, &labels).increment();
         let (change, serves) = {
-            let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut members = self.members();
             (members.failed(member, kind), members.serves(member))
         };
-        self.apply(member, change, serves);
+        self.apply(member, change, if serves { Health::Up } else { Health::Down });
     }
 }
 
@@ -350,7 +427,8 @@ struct Catalog {
 
 impl Catalog {
     async fn read(&self) -> Result<(Lease, Snapshot), CatalogError> {
-        let lease = self.plane.control.lease(self.plane.database.primary().0).await?;
+        let primary = self.plane.database.primary().ok_or(CatalogError::NoPrimary)?;
+        let lease = self.plane.control.lease(primary.0).await?;
         let snapshot = lease.within(CATALOG_DEADLINE, catalog_loader::load(lease.client()?)).await??;
         Ok((lease, snapshot))
     }
@@ -359,6 +437,8 @@ impl Catalog {
 /// Why the catalog is not known.
 #[derive(Debug, thiserror::Error)]
 enum CatalogError {
+    #[error("no member is primary")]
+    NoPrimary,
     #[error(transparent)]
     Control(#[from] ControlError),
     #[error(transparent)]
@@ -370,8 +450,8 @@ impl CatalogSource for Catalog {
     type Failure = CatalogError;
 
     async fn fingerprint(&self) -> Result<u64, CatalogError> {
-        let primary = self.plane.database.primary().0;
-        let lease = self.plane.control.lease(primary).await?;
+        let primary = self.plane.database.primary().ok_or(CatalogError::NoPrimary)?;
+        let lease = self.plane.control.lease(primary.0).await?;
         Ok(lease.within(CATALOG_DEADLINE, catalog_loader::fingerprint(lease.client()?)).await??)
     }
 

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     auth::Secret,
     cache::{Cells, ResultCache, invalidation::Closure},
-    client::{Settings, Unserved},
+    client::{Clients, Settings, Unserved},
     clock::{Clock, nanos},
     cluster::{Database, DatabaseSettings, RealDatabase},
     config::{CacheMode, Config, DatabaseConfig, Host, RoleDetection},
@@ -45,6 +45,7 @@ pub(super) struct Shared {
     pub clock: Clock,
     pub ids: Arc<AtomicU64>,
     pub pools: Arc<Pools>,
+    pub clients: Arc<Clients>,
     pub resolver: Arc<Resolver>,
     pub tallies: Tallies,
     pub metrics: SharedMetrics,
@@ -241,12 +242,7 @@ impl Installation {
         let members = routing_members(section, |member| before.as_deref()?.state_of(section, member));
         let topology = Topology::new(members, limits, PrimarySamples::new(SAMPLES));
         let needs_control = cache.is_some() || (wanted.splits_reads && !section.replicas.is_empty());
-        let follows = settings.config.routing.role_detection == RoleDetection::Auto;
-        let known =
-            before.as_deref().filter(|_| follows && needs_control).and_then(|before| before.primary_of(section));
-        if known.is_some() || !needs_control {
-            topology.set_primary(known.or(Some(MemberId(0))));
-        }
+        topology.set_primary((!needs_control).then_some(MemberId(0)));
         let mut database =
             Database::new(section.name.as_str().into(), wanted, topology, names, cache, Arc::clone(&real));
         if let Some(before) = before.as_deref().filter(|before| before.has_members_of(section)) {
@@ -255,7 +251,8 @@ impl Installation {
         let database = Arc::new(database);
         let control = OnceLock::new();
         let guest = before.as_ref().and_then(|before| before.control.get()?.guest());
-        match ControlPlane::new(&database, section, settings, &self.shared, guest) {
+        let memory = before.as_deref().map(|before| before.memory_for(section)).unwrap_or_default();
+        match ControlPlane::new(&database, section, settings, &self.shared, guest, memory) {
             Ok(plane) => _ = control.set(plane),
             Err(error) if needs_control => return Err(error),
             Err(error) => tracing::debug!(%error, "the first user who logs in will be asked as"),
@@ -528,6 +525,7 @@ fn database_settings(config: &Config) -> DatabaseSettings {
     DatabaseSettings {
         splits_reads: config.routing.read_write_split,
         read_your_writes: config.read_your_writes(),
+        follows_primary: config.routing.role_detection == RoleDetection::Auto,
         cache: config.cache.enabled,
         cache_ttl: Some(nanos(config.cache.ttl)).filter(|ttl| *ttl > 0),
     }

@@ -84,10 +84,11 @@ impl HttpState for Pages {
         };
         let is_reachable = |served: &Arc<super::served::Served>| {
             let database = &served.database;
-            let primary = database.topology.member(database.primary());
+            let Some(primary) = database.primary() else { return false };
+            let member = database.topology.member(primary);
             let is_watched = served.control.get().is_some_and(|control| control.watches_members());
-            let probed = !is_watched || primary.is_some_and(|member| member.state.health() == Health::Up);
-            let name = database.member_name(database.primary()).unwrap_or(&database.name);
+            let probed = !is_watched || member.is_some_and(|member| member.state.health() == Health::Up);
+            let name = database.member_name(primary).unwrap_or(&database.name);
             let pools = figures::member_pools(&proxy, &database.name, name);
             probed && (is_watched || pools.is_empty() || pools.iter().any(|pool| !pool.servers().is_empty()))
         };

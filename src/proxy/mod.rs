@@ -45,7 +45,7 @@ use self::{
 };
 use crate::{
     admin::Console,
-    client::{ClientInfo, Context, OwnKey, Parts, Settings, Signal, Tally, hand_over::Leaving},
+    client::{ClientInfo, Clients, Context, OwnKey, Parts, Settings, Signal, Tally, hand_over::Leaving},
     clock::Clock,
     config::{CacheMode, Config, LogFormat},
     insight::{Insight, InsightSettings},
@@ -271,6 +271,7 @@ fn build(
         Insight::new(&insight_settings(&settings.config), &metrics, Instant::now()).map_err(ProcessError::SlowLog)?;
     let ids = Arc::new(AtomicU64::new(1));
     let pools = Arc::new(Pools::default());
+    let clients = Arc::new(Clients::default());
     let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
     let settings = Arc::new(settings);
     let installation = Installation::new(
@@ -279,6 +280,7 @@ fn build(
             clock,
             ids: Arc::clone(&ids),
             pools: Arc::clone(&pools),
+            clients: Arc::clone(&clients),
             tallies: Tallies::new(&metrics),
             metrics: SharedMetrics::clone(&metrics),
             resolver: Arc::new(Resolver::new(clock, Duration::from_secs(15), Duration::from_secs(15))),
@@ -297,6 +299,7 @@ fn build(
         let context = Context::new(Parts {
             directory,
             pools,
+            clients,
             insight: Arc::new(insight),
             tally: Tally::new(&metrics),
             console,

@@ -92,7 +92,7 @@ fn member(served: &Served, member: &Member, clock: Clock) -> Vec<Sample> {
     if is_watched {
         let is_up = member.state.health() == Health::Up && !member.state.is_banned(now);
         samples.push(sample(&families::REPLICA_UP, f64::from(u8::from(is_up))));
-        if database.primary() != member.id {
+        if database.primary() != Some(member.id) {
             let lag = database.topology.lag(member.id, now).map_or(f64::NAN, |nanos| nanos as f64 / 1e9);
             samples.push(sample(&families::REPLICA_LAG, lag));
         }

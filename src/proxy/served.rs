@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::{
-    control_plane::ControlPlane,
+    control_plane::{ControlPlane, Memory},
     directory::Shared,
     members::{members, section_named},
 };
@@ -51,9 +51,17 @@ impl Served {
         self.database.topology.member(id).map(|member| &*member.state)
     }
 
+    /// What those who watch its members then shall know of them.
+    pub(super) fn memory_for(&self, next: &DatabaseConfig) -> Memory {
+        let primary = self.primary_of(next);
+        let configured = || Memory::of_configured(primary);
+        let of_plane = |plane: &Arc<ControlPlane>| plane.memory().renumbered(primary);
+        self.control.get().filter(|plane| plane.watches_members()).map_or_else(configured, of_plane)
+    }
+
     /// The primary's number there, if it will be the same server.
-    pub(super) fn primary_of(&self, next: &DatabaseConfig) -> Option<MemberId> {
-        let primary = self.database.member_name(self.database.topology.primary()?)?;
+    fn primary_of(&self, next: &DatabaseConfig) -> Option<MemberId> {
+        let primary = self.database.member_name(self.database.primary()?)?;
         self.state_of(next, primary)?;
         let index = members(next).iter().position(|(name, _)| **name == **primary)?;
         Some(MemberId(index as u16))

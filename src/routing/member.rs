@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 
 use crate::lsn::Lsn;
@@ -14,7 +14,7 @@ pub struct MemberId(pub u16);
 /// Which part a member may play.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It serves reads while it is in recovery, and nothing otherwise.
+    /// It serves reads while it is in recovery; promoted, it is the primary.
     Replica,
     /// It is the primary when it is not in recovery, a replica when it is.
     Any,
@@ -86,6 +86,8 @@ pub struct MemberState {
     errors: AtomicU64,
     banned_until: AtomicU64,
     settled_at: AtomicU64,
+    answered_at: AtomicU64,
+    is_ahead: AtomicBool,
 }
 
 impl Default for MemberState {
@@ -102,6 +104,8 @@ impl Default for MemberState {
             errors: AtomicU64::new(0),
             banned_until: AtomicU64::new(0),
             settled_at: AtomicU64::new(0),
+            answered_at: AtomicU64::new(0),
+            is_ahead: AtomicBool::new(false),
         }
     }
 }
@@ -215,6 +219,24 @@ impl MemberState {
         }
     }
 
+    /// What was committed on the primary longer ago is visible there; `None`: not known.
+    pub fn age(&self, now: u64) -> Option<u64> {
+        Some(self.covers()).filter(|covers| *covers != 0).map(|covers| now.saturating_sub(covers))
+    }
+
+    /// Has it shown a position that the primary had not reached later? Then it replays another history.
+    pub fn is_ahead(&self) -> bool {
+        self.is_ahead.load(Ordering::Acquire)
+    }
+
+    /// The primary answered a question sent at `sent_at` with `position`.
+    pub(super) fn note_primary_at(&self, sent_at: u64, position: Lsn) {
+        let answered_at = self.answered_at.load(Ordering::Acquire);
+        if answered_at != 0 && answered_at < sent_at {
+            self.is_ahead.store(self.replayed() > position, Ordering::Release);
+        }
+    }
+
     /// Statements running on it.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
@@ -240,8 +262,9 @@ impl MemberState {
         self.banned_until.store(until, Ordering::Release);
     }
 
-    pub(super) fn note_replayed(&self, replayed: Lsn) {
+    pub(super) fn note_replayed(&self, replayed: Lsn, answered_at: u64) {
         self.replayed.store(replayed.get(), Ordering::Release);
+        self.answered_at.store(answered_at, Ordering::Release);
     }
 
     /// `sampled_at` last: see [`Self::sampled_at`].
@@ -252,6 +275,13 @@ impl MemberState {
     }
 
     /// Nothing that was compared with the former primary holds for the next one.
+    pub(super) fn forget_history(&self) {
+        self.answered_at.store(0, Ordering::Release);
+        self.is_ahead.store(false, Ordering::Release);
+        self.forget_freshness();
+    }
+
+    /// How far it has replayed says nothing.
     pub(super) fn forget_freshness(&self) {
         self.covers.store(0, Ordering::Release);
         self.behind_since.store(UNKNOWN, Ordering::Release);

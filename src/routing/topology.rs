@@ -108,6 +108,7 @@ impl Topology {
         }
         let is_in_order = ring.push(sample);
         for member in &self.members {
+            member.state.note_primary_at(sample.sent_at, sample.lsn);
             if member.state.sampled_at() != 0 {
                 compare(&ring, &member.state, member.state.sampled_at());
             }
@@ -115,11 +116,11 @@ impl Topology {
         is_in_order
     }
 
-    /// A replica answered a query sent at `sent_at` with the position it has replayed.
-    pub fn note_replica_sample(&self, id: MemberId, sent_at: u64, replayed: Lsn) {
+    /// A replica answered at `answered_at` a query sent at `sent_at` with the position it has replayed.
+    pub fn note_replica_sample(&self, id: MemberId, sent_at: u64, answered_at: u64, replayed: Lsn) {
         let ring = self.samples.write();
         if let Some(member) = self.member(id) {
-            member.state.note_replayed(replayed);
+            member.state.note_replayed(replayed, answered_at);
             compare(&ring, &member.state, sent_at);
         }
     }
@@ -150,11 +151,11 @@ impl Topology {
         if candidates == 0 {
             return self.choose_primary(nearest);
         }
-        let pick = self.pick(candidates, behind, demand);
+        let pick = self.pick(candidates, behind, demand, now);
         pick.unwrap_or_else(|| self.choose_primary(RouteReason::NotReplayed))
     }
 
-    fn pick(&self, candidates: u128, behind: u128, demand: &Demand) -> Option<Choice> {
+    fn pick(&self, candidates: u128, behind: u128, demand: &Demand, now: u64) -> Option<Choice> {
         let of = |(index, member): (usize, &Member)| Candidate {
             index,
             weight: member.weight,
@@ -163,19 +164,20 @@ impl Topology {
         };
         let is_candidate = |(index, _): &(usize, &Member)| (candidates | behind) >> index & 1 == 1;
         if (candidates | behind).is_power_of_two() {
-            return self.still_fit(self.members.get(candidates.trailing_zeros() as usize)?, demand);
+            return self.still_fit(self.members.get(candidates.trailing_zeros() as usize)?, demand, now);
         }
         let members = self.members.iter().enumerate().take(MAX_MEMBERS);
         let member = self.members.get(self.wheel.pick(members.filter(is_candidate).map(of))?)?;
-        self.still_fit(member, demand)
+        self.still_fit(member, demand, now)
     }
 
     /// The age of a sample that a choice may rest on is read before what the sample says.
-    fn still_fit(&self, member: &Member, demand: &Demand) -> Option<Choice> {
+    fn still_fit(&self, member: &Member, demand: &Demand, now: u64) -> Option<Choice> {
         let sampled_at = member.state.sampled_at();
         let is_fresh = match demand.freshness {
             Freshness::Fenced => covers(&member.state, demand),
-            Freshness::Within(_) | Freshness::Any => true,
+            Freshness::Within(staleness) => is_within(&member.state, staleness, now),
+            Freshness::Any => true,
         };
         is_fresh.then_some(Choice {
             member: Some(member.id),
@@ -207,22 +209,25 @@ impl Topology {
     }
 
     fn freshness(&self, member: &Member, demand: &Demand, sample_age: u64, now: u64) -> RouteReason {
-        let (max_lag, max_age) = match demand.freshness {
+        let state = &member.state;
+        let max_lag = match demand.freshness {
             Freshness::Any => return RouteReason::Replica,
-            Freshness::Within(staleness) => (staleness, staleness),
-            Freshness::Fenced => (member.max_lag.unwrap_or(self.limits.max_lag), self.oldest_usable_sample()),
+            Freshness::Within(staleness) if is_within(state, staleness, now) => return RouteReason::Replica,
+            Freshness::Within(_) if state.lag(now).is_none() => return RouteReason::LagUnknown,
+            Freshness::Within(_) => return RouteReason::ReplicaLagging,
+            Freshness::Fenced => member.max_lag.unwrap_or(self.limits.max_lag),
         };
-        let Some(lag) = member.state.lag(now).filter(|_| sample_age <= max_age) else {
-            return RouteReason::LagUnknown;
+        // While the primary is silent nobody knows what it has written meanwhile: then as much is missing as may be.
+        let lag = match sample_age <= self.oldest_usable_sample() {
+            true => state.lag(now),
+            false => state.age(now).filter(|age| *age <= max_lag),
         };
-        if lag > max_lag {
-            RouteReason::ReplicaLagging
-        } else if demand.freshness != Freshness::Fenced || covers(&member.state, demand) {
-            RouteReason::Replica
-        } else if self.samples.newest_sent_at() > Some(demand.fence.written_at()) {
-            RouteReason::NotReplayed
-        } else {
-            RouteReason::FenceUnresolved
+        match lag {
+            None => RouteReason::LagUnknown,
+            Some(lag) if lag > max_lag => RouteReason::ReplicaLagging,
+            Some(_) if covers(state, demand) => RouteReason::Replica,
+            Some(_) if self.samples.newest_sent_at() > Some(demand.fence.written_at()) => RouteReason::NotReplayed,
+            Some(_) => RouteReason::FenceUnresolved,
         }
     }
 
@@ -238,7 +243,7 @@ impl Topology {
     fn forget(&self, ring: &mut RingGuard<'_>) {
         ring.clear();
         for member in &self.members {
-            member.state.forget_freshness();
+            member.state.forget_history();
         }
     }
 }
@@ -247,8 +252,17 @@ fn covers(state: &MemberState, demand: &Demand) -> bool {
     demand.fence.is_none() || state.covers() > demand.fence.written_at()
 }
 
+/// Is nothing missing on it that was committed longer ago?
+fn is_within(state: &MemberState, staleness: u64, now: u64) -> bool {
+    state.age(now).is_some_and(|age| age <= staleness)
+}
+
 /// Derives a member's freshness from the ring, which the caller holds still.
 fn compare(ring: &RingGuard<'_>, state: &MemberState, sampled_at: u64) {
+    if state.is_ahead() {
+        // It replays another history, whatever it says: its position means nothing here.
+        return state.forget_freshness();
+    }
     let (covered, missing) = ring.around(state.replayed());
     let covers = covered.map_or(0, |sample| sample.sent_at);
     state.note_freshness(covers, missing.map(|sample| sample.sent_at), sampled_at);

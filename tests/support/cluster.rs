@@ -8,6 +8,10 @@ use std::{
     thread,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tokio_postgres::Config;
 
 use super::{
@@ -200,6 +204,28 @@ impl Member {
         assert!(stop.status().unwrap().success(), "{}", self.log());
     }
 
+    /// Makes a primary of a replica and waits until it takes writes.
+    pub fn promote(&self) {
+        assert_eq!(self.session("postgres").value("select pg_promote(true, 60)"), "t", "{}", self.log());
+    }
+
+    /// From now on this replica streams from there, as `name` to those who wait for it.
+    pub fn follow(&self, primary: &Self, name: &str) {
+        let primary = format!("host=127.0.0.1 port={} user={SUPERUSER} application_name={name}", primary.port);
+        self.configure("primary_conninfo", &primary);
+    }
+
+    /// Every process of the server stands still, as on a machine that has lost its network, until this is dropped.
+    pub fn freeze(&self) -> Frozen {
+        let file = fs::read_to_string(self.data.join("postmaster.pid")).unwrap();
+        let postmaster: i32 = file.lines().next().unwrap().parse().unwrap();
+        let mut frozen = Frozen { processes: Vec::new() };
+        // The postmaster first: it starts nobody then.
+        frozen.stop(postmaster);
+        children_of(postmaster).into_iter().for_each(|child| frozen.stop(child));
+        frozen
+    }
+
     fn log_file(&self) -> PathBuf {
         self.data.with_extension("log")
     }
@@ -265,4 +291,36 @@ impl Member {
         session.rows("select pg_reload_conf()");
         wait_until("the configuration is loaded", || session.value("select pg_conf_load_time()") != loaded);
     }
+}
+
+/// A server that stands still.
+pub struct Frozen {
+    processes: Vec<i32>,
+}
+
+impl Frozen {
+    fn stop(&mut self, process: i32) {
+        // One that has ended meanwhile needs no stop.
+        _ = kill(Pid::from_raw(process), Signal::SIGSTOP);
+        self.processes.push(process);
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for process in &self.processes {
+            _ = kill(Pid::from_raw(*process), Signal::SIGCONT);
+        }
+    }
+}
+
+fn children_of(parent: i32) -> Vec<i32> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let is_child = |process: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        // Behind the name, which may hold anything: the state and the parent.
+        stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)) == Some(&*parent.to_string())
+    };
+    ids.filter(is_child).collect()
 }

@@ -58,17 +58,18 @@ fn place(
 ) -> (&'static str, Option<String>, &'static str) {
     let name = |member| database.member_name(member).map(|name| name.to_string());
     let primary = database.primary();
+    let on_primary = |reason| ("primary", primary.and_then(name), reason);
     if !database.settings.splits_reads {
-        return ("primary", name(primary), "split_off");
+        return on_primary("split_off");
     }
     if meaning.access == crate::catalog::Access::Primary {
-        return ("primary", name(primary), meaning.reason.label());
+        return on_primary(meaning.reason.label());
     }
     let relations = meaning.cacheable.as_deref().ok();
     let fence = database.read_fence(Fence::NONE, relations);
     let choice = database.route(fence, Freshness::Fenced, proxy.context.clock.now());
     match choice.member {
         Some(member) if choice.reason == RouteReason::Replica => ("replica", name(member), meaning.reason.label()),
-        _ => ("primary", name(primary), choice.reason.label()),
+        _ => on_primary(choice.reason.label()),
     }
 }

@@ -209,7 +209,7 @@ pub(super) fn replica_row(proxy: &Proxy, served: &Served, id: MemberId) -> Optio
     let address = members::address(section, &proxy.context.settings().config);
     let (host, port) = figures::peer(&address);
     let now = proxy.context.clock.now();
-    let is_primary = database.primary() == id;
+    let is_primary = database.primary() == Some(id);
     let lag = database.topology.lag(id, now);
     let lsn = match is_primary {
         true => database.topology.samples().newest().map(|sample| sample.lsn),

@@ -10,7 +10,7 @@ use crate::{
     config::DatabaseConfig,
     pool::{Greeting, Pool, PoolKey},
     proxy::{
-        control_plane::ControlPlane,
+        control_plane::{ControlPlane, Memory},
         members::{login_parameters, section_named},
         served::Served,
     },
@@ -26,7 +26,14 @@ impl Directory for Installation {
         let Some(served) = self.find(&database.name).filter(|served| served.control.get().is_none()) else {
             return false;
         };
-        match ControlPlane::new(&served.database, &served.section, &self.settings(), &self.shared, Some(user)) {
+        match ControlPlane::new(
+            &served.database,
+            &served.section,
+            &self.settings(),
+            &self.shared,
+            Some(user),
+            Memory::default(),
+        ) {
             Ok(plane) => {
                 let _turn = self.changing();
                 served.watch(plane, &self.shared)

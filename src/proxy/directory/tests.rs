@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     auth::{HbaRules, UserList},
     client::Directory,
+    proxy::control_plane::Memory,
 };
 
 /// Nobody listens there.
@@ -29,6 +30,7 @@ fn installation(text: &str) -> Arc<Installation> {
         clock,
         ids: Arc::default(),
         pools: Arc::default(),
+        clients: Arc::default(),
         resolver: Arc::new(Resolver::new(clock, ttl, ttl)),
         tallies: Tallies::new(&metrics),
         metrics,
@@ -118,7 +120,8 @@ async fn the_first_users_who_log_in_at_the_same_time_are_asked_as_once_and_never
     wait_until_tasks_are(one, &installation).await;
     // One who has found the database before that and comes late.
     let plane = |served: &Served| {
-        ControlPlane::new(&served.database, &served.section, &installation.settings(), &installation.shared, Some("x"))
+        let (settings, memory) = (installation.settings(), Memory::default());
+        ControlPlane::new(&served.database, &served.section, &settings, &installation.shared, Some("x"), memory)
     };
     let late =
         Served { database: Arc::clone(&before.database), section: before.section.clone(), control: OnceLock::new() };
@@ -171,7 +174,7 @@ async fn what_is_in_doubt_finds_its_server_again_as_long_as_members_keep_their_n
     installation.install(text("pool_size=3")).unwrap();
     assert!(!Arc::ptr_eq(&before, &now()));
     assert_eq!(now().database.entry, before.database.entry);
-    assert_eq!(now().database.topology.primary(), Some(MemberId(0)));
+    assert_eq!(now().database.primary(), None, "nobody has answered");
     // As after a failover.
     now().database.topology.set_primary(Some(MemberId(1)));
     installation.install(text("pool_size=4")).unwrap();
@@ -183,7 +186,7 @@ async fn what_is_in_doubt_finds_its_server_again_as_long_as_members_keep_their_n
     assert_eq!(now().database.topology.primary(), Some(MemberId(2)));
     let other = more.replace("port=2", "port=4");
     installation.install(settings(&other)).unwrap();
-    assert_eq!(now().database.topology.primary(), Some(MemberId(0)));
+    assert_eq!(now().database.primary(), None, "another server bears its name");
 }
 
 #[tokio::test]

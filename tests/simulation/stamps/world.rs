@@ -148,7 +148,7 @@ impl World {
             let lsn = position(self.server.wal.len());
             self.topology.note_primary_sample(PRIMARY, Sample { sent_at: self.now, lsn });
         } else {
-            self.topology.note_replica_sample(REPLICA, self.now, position(self.server.replayed));
+            self.topology.note_replica_sample(REPLICA, self.now, self.now, position(self.server.replayed));
         }
     }
 
