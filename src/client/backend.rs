@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::{
     Client, ClientError,
+    again::Again,
     pending::{Outcome, Pending},
 };
 use crate::{
@@ -37,6 +38,9 @@ impl Client {
                 break;
             };
             let arrived = unread.len();
+            if self.again != Again::Never && self.waits_for_answer() {
+                break;
+            }
             if self.pass_plain() {
                 self.make_up_replies();
                 continue;
@@ -284,7 +288,7 @@ impl Client {
     /// Replies that were never sent for, in their place.
     pub(super) fn make_up_replies(&mut self) {
         let Some(link) = &mut self.link else { return };
-        if link.replies.has_made_up() {
+        if link.replies.has_made_up() && !matches!(self.again, Again::Kept { .. }) {
             link.server.core_mut().endpoint.inbox.hand_over(&mut self.io.outbox);
             let out = self.io.outbox.buffer();
             link.replies.make_up(|reply| out.extend_from_slice(reply));

@@ -231,6 +231,14 @@ impl Facts {
         self.meaning = None;
     }
 
+    /// A replica has refused it, or would.
+    pub(super) fn may_write(&mut self, reason: &'static str) {
+        if !self.needs_primary {
+            (self.needs_primary, self.reason) = (true, reason);
+        }
+        self.written.add(&Written::Anything);
+    }
+
     /// Where hints send it: all of it to the primary if one statement asks for that, elsewhere only if all of them do.
     pub(super) fn route_hint(&self) -> Option<RouteHint> {
         self.hints.route

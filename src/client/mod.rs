@@ -1,6 +1,7 @@
 //! One accepted client, first byte to close.
 
 mod admission;
+mod again;
 mod authenticate;
 mod backend;
 mod cached;
@@ -55,8 +56,8 @@ use tokio::sync::{Notify, futures::OwnedNotified};
 pub use visiting::{Cancelling, Visiting};
 
 use self::{
-    admission::Admission, error::LastWords, facts::Facts, link::Link, pending::PendingRequests, rules::Rules,
-    session::Session,
+    admission::Admission, again::Again, error::LastWords, facts::Facts, link::Link, pending::PendingRequests,
+    rules::Rules, session::Session,
 };
 use crate::{
     config::PoolMode,
@@ -115,6 +116,8 @@ pub(crate) struct Client {
     session: Session,
     link: Option<Link>,
     pending: PendingRequests,
+    /// What becomes of its request if nothing comes back.
+    again: Again,
     /// How far the inbox has been looked at for a request.
     scanned: usize,
     /// A request that has been understood and waits for its turn.
@@ -276,6 +279,7 @@ impl Client {
             account,
             link: None,
             pending: PendingRequests::default(),
+            again: Again::Never,
             scanned: 0,
             blocked: None,
             waits_for_name: false,
@@ -318,6 +322,9 @@ impl Client {
     async fn run(&mut self) -> Result<(), ClientError> {
         loop {
             self.take_server_messages()?;
+            if matches!(self.again, Again::Due { .. }) {
+                Box::pin(self.run_again()).await?;
+            }
             if self.listening.is_some() {
                 Box::pin(self.hear_itself()).await?;
             }
@@ -325,7 +332,9 @@ impl Client {
             self.forbid_transactions()?;
             self.forbid_pins()?;
             self.take_mail()?;
-            self.wait().await?;
+            if let Err(end) = self.wait().await {
+                self.survive(end)?;
+            }
         }
     }
 

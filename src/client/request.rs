@@ -2,7 +2,13 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Client, ClientError, facts::Facts, link::Link, session::Step};
+use super::{
+    Client, ClientError,
+    again::{Again, Second},
+    facts::Facts,
+    link::Link,
+    session::Step,
+};
 use crate::{
     catalog::Effects,
     net::HIGH_WATER_BYTES,
@@ -124,14 +130,19 @@ impl Client {
         self.info.requested_at.store(self.request_started, Ordering::Relaxed);
         let Self { io, session, .. } = self;
         let bytes = io.inbox.unread().get(..request.bytes).unwrap_or_default();
-        Ok(match request.kind {
+        let mut facts = match request.kind {
             RequestKind::Simple => {
                 session.steps.clear();
                 session.read_query(frontend::query(bytes)?)
             }
             RequestKind::FunctionCall => Facts::opaque("function_call"),
             _ => session.read_extended(bytes)?,
-        })
+        };
+        let is_refused = matches!(self.again, Again::Second(Second { may_write: true, .. }));
+        if is_refused || self.session.has_learned_write(&facts) {
+            facts.may_write("learned_write");
+        }
+        Ok(facts)
     }
 
     fn follow_reload(&mut self) {
@@ -188,7 +199,10 @@ impl Client {
             super::cached::Asked::Fill(fill) => fill,
         };
         match self.link_up(request.kind, &facts, &fill).await? {
-            Some(placement) => self.forward(request, facts, placement, Some(fill)),
+            Some(placement) => {
+                self.keep_for_again(request, &facts, &placement);
+                self.forward(request, facts, placement, Some(fill));
+            }
             None => {
                 self.take_back_names(request);
                 self.reject(request, &cancelled());
@@ -198,7 +212,7 @@ impl Client {
     }
 
     /// An extended request that was read is refused: its names are as before.
-    fn take_back_names(&mut self, request: Request) {
+    pub(super) fn take_back_names(&mut self, request: Request) {
         if matches!(request.kind, RequestKind::Simple | RequestKind::FunctionCall) {
             return;
         }

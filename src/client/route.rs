@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::{
     Client, ClientError,
+    again::Again,
     cached::FillPlan,
     deadlines,
     facts::{Boundary, Facts},
@@ -22,7 +23,7 @@ use crate::{
     insight::Route,
     net::poll_pump,
     pool::{Asking, CheckedOut, CheckoutError, Patience, Pool},
-    routing::{Freshness, MemberId, RouteReason},
+    routing::{Demand, Freshness, MemberId, RouteReason},
     server::{ExecuteError, Idle, ServerConnection, execute},
     session::{
         SessionSettings,
@@ -271,7 +272,11 @@ impl Client {
         if let Some(filling) = fill.fence() {
             fence = fence.and(filling);
         }
-        let choice = database.route(fence, freshness, now);
+        let avoid = match self.again {
+            Again::Second(second) => Some(second.avoid),
+            _ => None,
+        };
+        let choice = database.route(&Demand { fence, freshness, avoid }, now);
         match choice.member {
             Some(member) if choice.reason == RouteReason::Replica => {
                 (Some(member), facts.reason, choice.valid_for_connections_opened_before)

@@ -286,6 +286,20 @@ impl Session {
         }
     }
 
+    /// Does it run a statement that looks like a read and is known to write?
+    pub(super) fn has_learned_write(&self, facts: &Facts) -> bool {
+        let learned = &self.database.real.learned_writes;
+        if learned.is_empty() {
+            return false;
+        }
+        let is_learned = |statement: &Statement| learned.contains(statement.fingerprint);
+        let binds_one = self.steps.iter().any(|located| match &located.step {
+            Step::Bind { prepared: Some(prepared), .. } => is_learned(&prepared.statement),
+            _ => false,
+        });
+        binds_one || facts.statement.as_deref().is_some_and(is_learned)
+    }
+
     /// As [`Self::meaning`], asked for the same statement again and again within one request.
     fn meaning_once(&mut self, statement: &Arc<Statement>) -> Arc<Meaning> {
         if let Some((last, meaning)) = &self.last_meaning

@@ -11,6 +11,7 @@ pub struct Tally {
     wait_timeouts: Counter,
     cancels: LabelCounters,
     unknown_hints: Counter,
+    healed: LabelCounters,
 }
 
 /// What became of a cancel request.
@@ -55,6 +56,7 @@ impl Tally {
             refused: LabelCounters::new(metrics, &families::CLIENT_LOGINS_REFUSED, &[], "reason"),
             ended: LabelCounters::new(metrics, &families::CLIENT_DISCONNECTS, &[], "reason"),
             wait_timeouts: metrics.counter(&families::QUERY_WAIT_TIMEOUTS, &[]),
+            healed: LabelCounters::new(metrics, &families::SELF_HEALS, &[], "reason"),
             unknown_hints: metrics.counter(&families::UNKNOWN_HINTS, &[]),
             cancels: LabelCounters::new(metrics, &families::CANCEL_REQUESTS, &[], "outcome"),
         }
@@ -80,6 +82,11 @@ impl Tally {
     /// A request held hints that were not understood.
     pub(super) fn unknown_hints(&self, count: u32) {
         self.unknown_hints.add(count.into());
+    }
+
+    /// A read runs once more.
+    pub(super) fn healed(&self, reason: &str) {
+        self.healed.at(reason).increment();
     }
 
     /// A cancel request has been acted on.

@@ -15,7 +15,7 @@ use crate::{
     cache::{CatalogEpoch, Cells, ResultCache},
     catalog::{self, Meaning, RelationOid},
     config::{CacheMode, ReadYourWrites},
-    routing::{Demand, Fence, Freshness, MemberId, Topology},
+    routing::{Demand, Fence, MemberId, Topology},
     sql::Statement,
 };
 
@@ -222,7 +222,7 @@ impl Database {
 
     /// Where a read goes.
     #[must_use]
-    pub fn route(&self, fence: Fence, freshness: Freshness, now: u64) -> crate::routing::Choice {
-        self.topology.choose(&Demand { fence, freshness, avoid: None }, now)
+    pub fn route(&self, demand: &Demand, now: u64) -> crate::routing::Choice {
+        self.topology.choose(demand, now)
     }
 }

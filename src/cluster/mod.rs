@@ -12,6 +12,7 @@ pub mod catalog_watch;
 mod database;
 pub mod health;
 pub mod in_doubt;
+mod learned_writes;
 pub mod listener;
 pub mod members;
 pub mod monitor;
@@ -20,5 +21,6 @@ mod real_database;
 pub mod roles;
 
 pub use database::{Database, DatabaseSettings, LoadedCatalog};
+pub use learned_writes::LearnedWrites;
 pub use listener::{Listener, MailError, Mailbox};
 pub use real_database::RealDatabase;

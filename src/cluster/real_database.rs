@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::LoadedCatalog;
+use super::{LearnedWrites, LoadedCatalog};
 use crate::{cache::Cells, routing::SharedFence, session::CustomSettings};
 
 /// What is true of the data itself: its stamps, its catalog, when it was last written.
@@ -24,6 +24,8 @@ pub struct RealDatabase {
     pub fence: SharedFence,
     /// Names of settings that its sessions may set, as far as they must be known.
     pub custom_settings: CustomSettings,
+    /// What the catalog takes for reads and replicas for writes.
+    pub learned_writes: LearnedWrites,
     /// Asks for a new catalog snapshot.
     pub catalog_wanted: Notify,
     catalog_arrived: Notify,
@@ -56,6 +58,7 @@ impl RealDatabase {
             cells: Arc::new(cells),
             fence: SharedFence::new(now),
             custom_settings: CustomSettings::default(),
+            learned_writes: LearnedWrites::default(),
             catalog_wanted: Notify::new(),
             catalog_arrived: Notify::new(),
             catalog: RwLock::default(),
@@ -126,6 +129,7 @@ impl RealDatabase {
             }
         }
         known.catalog = catalog;
+        self.learned_writes.forget();
         self.catalog_version.fetch_add(1, Ordering::Release);
         self.catalog_arrived.notify_waiters();
     }

@@ -50,6 +50,8 @@ pub struct Inbox {
     passing: usize,
     /// Bytes of a message, not arrived yet, that will be dropped as they come.
     skipping: usize,
+    /// Where bytes begin that stay although they have left: they may be wanted again.
+    kept: Option<usize>,
 }
 
 /// Positions in the buffer of what has arrived from one peer, and what waits for that peer; in bytes.
@@ -94,13 +96,39 @@ impl Inbox {
     /// The first bytes have left, or are not wanted.
     fn advance(&mut self, bytes: usize) {
         self.gone += bytes;
-        if self.gone >= self.bytes.len() {
+        if self.gone >= self.bytes.len() && self.kept.is_none() {
             self.gone = 0;
             if self.bytes.capacity() > KEPT_BYTES {
                 self.bytes = Vec::new();
             } else {
                 self.bytes.clear();
             }
+        }
+    }
+
+    /// What is unread now stays when it has left, until [`Self::let_go`].
+    pub fn keep(&mut self) {
+        self.kept = Some(self.gone + self.approved);
+    }
+
+    /// What was kept is not wanted any more.
+    pub fn let_go(&mut self) {
+        if self.kept.take().is_some() {
+            self.advance(0);
+        }
+    }
+
+    /// Would [`Self::put_back`] bring back so many bytes, and nothing that came behind them?
+    #[must_use]
+    pub fn has_kept(&self, bytes: usize) -> bool {
+        self.kept.is_some_and(|kept| self.gone + self.approved == kept + bytes && self.passing + self.skipping == 0)
+    }
+
+    /// What was kept is unread again, whether it had left or not.
+    pub fn put_back(&mut self) {
+        if let Some(kept) = self.kept.take() {
+            self.gone = kept;
+            self.approved = 0;
         }
     }
 
@@ -111,7 +139,7 @@ impl Inbox {
         }
         if self.bytes.capacity() - self.bytes.len() < READ_BYTES / 4 {
             // As much goes as is moved, at least: a byte is moved once, on the average.
-            if self.gone >= self.len() {
+            if self.gone >= self.len() && self.kept.is_none() {
                 self.bytes.drain(..self.gone);
                 self.gone = 0;
             }
@@ -489,6 +517,43 @@ fn to_client(client: &Endpoint, server: Option<&Endpoint>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_comes_back_whether_it_has_left_or_not() {
+        for (sent, later) in [(0, 0), (3, 0), (7, 0), (7, 100), (7, 100_000)] {
+            let mut inbox = Inbox::default();
+            inbox.preload(b"before");
+            inbox.pass(6);
+            inbox.sent(6);
+            inbox.preload(b"request");
+            inbox.keep();
+            inbox.pass(7);
+            inbox.sent(sent);
+            assert!(inbox.has_kept(7) && !inbox.has_kept(6));
+            inbox.make_room();
+            inbox.preload(&vec![b'.'; later]);
+            inbox.put_back();
+            assert_eq!(inbox.unread().get(..7), Some(&b"request"[..]));
+            assert_eq!(inbox.len(), 7 + later);
+        }
+    }
+
+    #[test]
+    fn what_is_let_go_is_gone() {
+        let mut inbox = Inbox::default();
+        inbox.preload(b"request");
+        inbox.keep();
+        inbox.skip(7, &mut Outbox::default());
+        assert!(inbox.is_empty() && inbox.has_kept(7) && !inbox.bytes.is_empty());
+        inbox.preload(b"next");
+        inbox.pass(4);
+        assert!(!inbox.has_kept(7), "something behind it is on its way");
+        inbox.sent(4);
+        inbox.let_go();
+        assert!(inbox.is_empty() && inbox.bytes.is_empty());
+        inbox.put_back();
+        assert!(inbox.unread().is_empty());
+    }
 
     #[test]
     fn an_outbox_that_is_never_empty_does_not_grow() {

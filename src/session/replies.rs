@@ -214,6 +214,24 @@ impl Replies {
         self.queue.front().is_some_and(|reply| reply.delivery == Delivery::Forward)
     }
 
+    /// Belongs what the server says next, errors and notices apart, to a message of the client's?
+    #[must_use]
+    pub fn is_clients_turn(&self) -> bool {
+        let is_clients = |reply: &Reply| matches!(reply.delivery, Delivery::Forward | Delivery::MadeUp);
+        self.queue.front().is_some_and(is_clients)
+    }
+
+    /// What has to be taken back of the client's names if nothing of what is owed counts, latest first.
+    #[must_use]
+    pub fn names_given(&self) -> Vec<Undo> {
+        let of_names = |reply: &Reply| match &reply.undo {
+            Undo::Nothing | Undo::Unprepare(_) => None,
+            Undo::UnnameAndUnprepare(name, _) => Some(Undo::Unname(name.clone())),
+            undo => Some(undo.clone()),
+        };
+        self.queue.iter().rev().filter_map(of_names).collect()
+    }
+
     /// What has to be taken back since the last call, latest first.
     pub fn take_undone(&mut self) -> impl Iterator<Item = Undo> {
         self.undone.drain(..).rev()

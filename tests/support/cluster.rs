@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    net::TcpStream,
     path::{Path, PathBuf},
     sync::OnceLock,
     thread,
@@ -199,8 +200,17 @@ impl Member {
 
     /// Stops the server at once, as a crash would.
     pub fn stop(&self) {
+        self.stop_by("immediate");
+    }
+
+    /// Stops the server, which tells its clients so.
+    pub fn stop_fast(&self) {
+        self.stop_by("fast");
+    }
+
+    fn stop_by(&self, mode: &str) {
         let mut stop = programs::command(&programs::postgres_program("pg_ctl"));
-        stop.args(["stop", "-w", "-s", "-m", "immediate", "-D"]).arg(&self.data);
+        stop.args(["stop", "-w", "-s", "-m", mode, "-D"]).arg(&self.data);
         assert!(stop.status().unwrap().success(), "{}", self.log());
     }
 
@@ -224,6 +234,30 @@ impl Member {
         frozen.stop(postmaster);
         children_of(postmaster).into_iter().for_each(|child| frozen.stop(child));
         frozen
+    }
+
+    /// Ends all its processes without a chance to say anything.
+    pub fn kill(&self) {
+        let file = fs::read_to_string(self.data.join("postmaster.pid")).unwrap();
+        let postmaster: i32 = file.lines().next().unwrap().parse().unwrap();
+        let processes = [vec![postmaster], children_of(postmaster)].concat();
+        for process in &processes {
+            // One that has ended meanwhile needs no signal.
+            _ = kill(Pid::from_raw(*process), Signal::SIGKILL);
+        }
+        // Nobody may wait for those that have ended.
+        let is_gone = |process: &i32| {
+            let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+            stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('Z'))
+        };
+        wait_until("they are gone", || processes.iter().all(is_gone));
+        // Whoever starts it again would take one that nobody has waited for to be alive.
+        fs::remove_file(self.data.join("postmaster.pid")).unwrap();
+    }
+
+    /// Does nobody listen?
+    pub fn is_gone(&self) -> bool {
+        TcpStream::connect(("127.0.0.1", self.port)).is_err()
     }
 
     fn log_file(&self) -> PathBuf {

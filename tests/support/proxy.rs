@@ -429,6 +429,11 @@ impl Table {
 pub struct Metrics(pub String);
 
 impl Metrics {
+    /// The lines of a family.
+    pub fn lines(&self, family: &str) -> impl Iterator<Item = &str> {
+        self.0.lines().filter(move |line| line.starts_with(family))
+    }
+
     /// The sum of a family over all series whose labels hold every one of these fragments,
     /// such as `reason="listen"`.
     pub fn sum(&self, family: &str, fragments: &[&str]) -> f64 {

@@ -6,7 +6,7 @@ use crate::{
     admin::rows::RouteRow,
     cluster::Database,
     proxy::Proxy,
-    routing::{Fence, Freshness, RouteReason},
+    routing::{Demand, Fence, RouteReason},
 };
 
 pub(super) fn route_rows(proxy: &Proxy, database: &Arc<Database>, user: &str, sql: &str) -> Vec<RouteRow> {
@@ -67,7 +67,7 @@ fn place(
     }
     let relations = meaning.cacheable.as_deref().ok();
     let fence = database.read_fence(Fence::NONE, relations);
-    let choice = database.route(fence, Freshness::Fenced, proxy.context.clock.now());
+    let choice = database.route(&Demand::fenced(fence), proxy.context.clock.now());
     match choice.member {
         Some(member) if choice.reason == RouteReason::Replica => ("replica", name(member), meaning.reason.label()),
         _ => on_primary(choice.reason.label()),
