@@ -125,6 +125,7 @@ fn snapshot() -> Snapshot {
         row_security: false,
         generated_columns: false,
         unstable_columns: false,
+        row_type: 0,
     };
     Snapshot::new(SnapshotRows {
         database_oid: 5,

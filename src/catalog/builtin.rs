@@ -83,6 +83,13 @@ const HARMLESS_EXTENSION: &[&str] = &[
     "uuid_generate_v7", "uuidv7",
 ];
 
+/// Volatile, but neither refused by a standby nor of any consequence there.
+#[rustfmt::skip]
+const ONLY_VARIES: &[&str] = &[
+    "clock_timestamp", "gen_random_uuid", "pg_sleep", "pg_sleep_for", "pg_sleep_until", "random", "random_normal",
+    "timeofday", "uuidv4", "uuidv7",
+];
+
 /// How a function of `pg_catalog` behaves beyond its volatility.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stable {
@@ -106,6 +113,10 @@ pub(super) fn stable(name: &str, arguments: u16) -> Stable {
 
 pub(super) fn runs_queries(name: &str) -> bool {
     listed(RUNS_QUERIES, name)
+}
+
+pub(super) fn only_varies(name: &str) -> bool {
+    listed(ONLY_VARIES, name)
 }
 
 pub(super) fn harmless_extension(name: &str) -> bool {
@@ -173,6 +184,6 @@ fn listed(list: &[&str], name: &str) -> bool {
 }
 
 #[cfg(test)]
-pub(super) fn lists() -> [&'static [&'static str]; 5] {
-    [CACHEABLE_STABLE, CLOCK, SAME_EVERYWHERE, RUNS_QUERIES, HARMLESS_EXTENSION]
+pub(super) fn lists() -> [&'static [&'static str]; 6] {
+    [CACHEABLE_STABLE, CLOCK, SAME_EVERYWHERE, RUNS_QUERIES, HARMLESS_EXTENSION, ONLY_VARIES]
 }

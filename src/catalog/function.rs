@@ -5,6 +5,8 @@ use std::collections::{HashMap, HashSet};
 use super::{
     AccessReason, Bypass, Effects,
     builtin::{self, FIRST_USER_OID, Stable},
+    mentions::{Source, Sources},
+    names::Names,
     rows::{FunctionRow, SnapshotRows},
     source::{Body, judge},
     tree::TreeUses,
@@ -34,6 +36,8 @@ pub(super) struct Conduct {
     pub(super) catalog_change: bool,
     /// What its body reads, where that is known exactly.
     pub(super) body: Vec<TreeUses>,
+    /// Functions whose label is to be tried by what their bodies name.
+    pub(super) labelled: Vec<u32>,
 }
 
 impl Conduct {
@@ -59,6 +63,7 @@ impl Conduct {
         self.effects.insert(other.effects);
         self.catalog_change |= other.catalog_change;
         self.body.extend(other.body);
+        self.labelled.extend(other.labelled);
     }
 }
 
@@ -68,14 +73,22 @@ pub(super) struct Functions {
     catalog_schema: Option<u32>,
     /// What the bodies of volatile PL/pgSQL functions can do.
     bodies: HashMap<u32, (Body, Effects)>,
+    /// What the bodies of all others name.
+    sources: Sources,
     /// Some trigger of the database may do anything, and so may what writes to its table.
     opaque_triggers: bool,
 }
 
 impl Functions {
-    pub(super) fn new(rows: &SnapshotRows, catalog_schema: Option<u32>) -> Self {
+    pub(super) fn new(rows: &SnapshotRows, names: &Names) -> Self {
         let by_oid: HashMap<u32, FunctionRow> = rows.functions.iter().map(|row| (row.oid, row.clone())).collect();
-        let mut functions = Self { by_oid, catalog_schema, bodies: HashMap::new(), opaque_triggers: false };
+        let mut functions = Self {
+            by_oid,
+            catalog_schema: names.schema_oid("pg_catalog"),
+            bodies: HashMap::new(),
+            sources: Sources::new(rows, names),
+            opaque_triggers: false,
+        };
         let is_volatile =
             |oid: u32| oid >= FIRST_USER_OID && functions.get(oid).is_none_or(|row| row.volatility == 'v');
         // An operator has no word.
@@ -110,6 +123,10 @@ impl Functions {
             effects.insert(Effects::OPAQUE);
         }
         (body, effects)
+    }
+
+    pub(super) fn source(&self, oid: u32) -> Option<&Source> {
+        self.sources.get(oid)
     }
 
     pub(super) fn get(&self, oid: u32) -> Option<&FunctionRow> {
@@ -156,14 +173,7 @@ impl Functions {
 
     fn user_function(&self, row: &FunctionRow, seen: &mut HashSet<u32>) -> Conduct {
         match row.volatility {
-            'i' => match row.language.as_str() {
-                "internal" | "c" | "sql" => Conduct::default(),
-                _ => Conduct::uncached(Bypass::UserFunction),
-            },
-            's' => match &row.body {
-                Some(body) if row.oid >= FIRST_USER_OID => self.sql_body(body, seen),
-                _ => Conduct::uncached(Bypass::StableFunction),
-            },
+            'i' | 's' => self.labelled(row, seen),
             _ if row.language == "c" && builtin::harmless_extension(&row.name) => {
                 Conduct { primary: Some(AccessReason::VolatileFunction), ..Conduct::uncached(Bypass::VolatileFunction) }
             }
@@ -172,6 +182,22 @@ impl Functions {
             }
             _ => self.volatile(row),
         }
+    }
+
+    /// A function that promises to change nothing.
+    fn labelled(&self, row: &FunctionRow, seen: &mut HashSet<u32>) -> Conduct {
+        if let Some(body) = row.body.as_ref().filter(|_| row.oid >= FIRST_USER_OID) {
+            return self.sql_body(body, seen);
+        }
+        let mut conduct = match (row.volatility, row.language.as_str()) {
+            ('i', "internal" | "c" | "sql") => Conduct::default(),
+            ('i', _) => Conduct::uncached(Bypass::UserFunction),
+            _ => Conduct::uncached(Bypass::StableFunction),
+        };
+        if self.sources.get(row.oid).is_some() {
+            conduct.labelled.push(row.oid);
+        }
+        conduct
     }
 
     fn volatile(&self, row: &FunctionRow) -> Conduct {
@@ -208,7 +234,7 @@ fn bodies(rows: &[FunctionRow]) -> HashMap<u32, (Body, Effects)> {
     let opaque = |row: &&FunctionRow| row.volatility == 'v' || row.kind == 'a';
     let suspicious: HashSet<&str> = users().filter(opaque).map(|row| row.name.as_str()).collect();
     let judged = |row: &FunctionRow| {
-        let source = row.source.as_deref().filter(|_| row.volatility == 'v')?;
+        let source = row.source.as_deref().filter(|_| row.volatility == 'v' && row.language == "plpgsql")?;
         Some((row.oid, judge(source, |word| suspicious.contains(word))))
     };
     users().filter_map(judged).collect()

@@ -19,6 +19,8 @@ pub(super) struct Verdict {
     pub(super) reads: BTreeSet<u32>,
     /// Relations written, where they are known.
     pub(super) written: BTreeSet<u32>,
+    /// All relations read, named or written.
+    pub(super) touched: BTreeSet<u32>,
     pub(super) reach: Reach,
     pub(super) effects: Effects,
     pub(super) catalog_change: bool,
@@ -51,8 +53,10 @@ impl Verdict {
 /// Resolves the facts of one statement along one search path.
 pub(super) struct Judge<'s> {
     pub(super) snapshot: &'s Snapshot,
-    path: &'s Path,
+    pub(super) path: &'s Path,
     pub(super) verdict: Verdict,
+    /// It looks into a body for whether a label lies, and for nothing else.
+    pub(super) is_probe: bool,
     /// Relations and functions looked at: definitions may be shared.
     pub(super) seen_relations: HashSet<u32>,
     seen_functions: HashSet<u32>,
@@ -64,8 +68,19 @@ impl<'s> Judge<'s> {
             snapshot,
             path,
             verdict: Verdict::default(),
+            is_probe: false,
             seen_relations: HashSet::new(),
             seen_functions: HashSet::new(),
+        }
+    }
+
+    /// One that knows what was looked at here already.
+    pub(super) fn probe(&self, path: &'s Path) -> Self {
+        Self {
+            is_probe: true,
+            seen_relations: self.seen_relations.clone(),
+            seen_functions: self.seen_functions.clone(),
+            ..Self::new(self.snapshot, path)
         }
     }
 
@@ -80,9 +95,7 @@ impl<'s> Judge<'s> {
         facts.operators.iter().for_each(|name| self.operator(name));
         facts.types.iter().for_each(|name| self.named_type(name));
         facts.fields.iter().for_each(|field| self.field(field));
-        if self.snapshot.unseen_code {
-            self.verdict.bypass(Bypass::UserOperator);
-        }
+        self.computes();
     }
 
     fn read_named(&mut self, name: &Name) {
@@ -133,8 +146,11 @@ impl<'s> Judge<'s> {
 
     pub(super) fn function(&mut self, oid: u32) {
         if self.seen_functions.insert(oid) {
-            let conduct = self.snapshot.functions.conduct(oid);
-            self.behaves(conduct);
+            let functions = &self.snapshot.functions;
+            if let Some(row) = functions.get(oid) {
+                row.types.iter().for_each(|oid| self.holds(*oid));
+            }
+            self.behaves(functions.conduct(oid));
         }
     }
 
@@ -152,9 +168,12 @@ impl<'s> Judge<'s> {
         for body in &conduct.body {
             self.uses(body);
         }
+        for function in &conduct.labelled {
+            self.look_into(*function);
+        }
     }
 
-    fn operator(&mut self, name: &Name) {
+    pub(super) fn operator(&mut self, name: &Name) {
         let functions = self.snapshot.names.operators(name, self.path);
         let users = functions.into_iter().filter(|oid| Snapshot::is_user_function(*oid));
         users.for_each(|oid| self.function(oid));
@@ -175,6 +194,7 @@ impl<'s> Judge<'s> {
     }
 
     pub(super) fn uses_type(&mut self, oid: u32) {
+        self.holds(oid);
         let Some(row) = self.snapshot.type_row(oid) else {
             return;
         };
@@ -200,7 +220,7 @@ impl<'s> Judge<'s> {
     }
 
     /// `x.field` is a function call where `x` has no such column.
-    fn field(&mut self, field: &str) {
+    pub(super) fn field(&mut self, field: &str) {
         let functions = &self.snapshot.functions;
         let candidates: Vec<u32> = self
             .snapshot
@@ -219,7 +239,10 @@ impl<'s> Judge<'s> {
         let mut closure = Closure::new(self.snapshot);
         for target in targets {
             match self.snapshot.names.relation(&target.name, self.path) {
-                Found::One(oid) => closure.write(oid, target),
+                Found::One(oid) => {
+                    self.verdict.touched.insert(oid);
+                    closure.write(oid, target);
+                }
                 // Of tables with the same name in many schemas one is meant, and its lock will tell.
                 Found::Several(oids) => match *oids {
                     [oid] => closure.write(oid, target),
@@ -229,12 +252,17 @@ impl<'s> Judge<'s> {
             }
         }
         let Closure { written, reach, functions, effects, deferred_constraints, catalog_change, .. } = closure;
+        self.verdict.touched.extend(&written);
         self.verdict.written.extend(written);
         self.verdict.reaches(reach);
         self.verdict.effects.insert(effects);
         self.verdict.deferred_constraints |= deferred_constraints;
         self.verdict.catalog_change |= catalog_change;
         functions.into_iter().for_each(|oid| self.function(oid));
+        let written: Vec<u32> = self.verdict.written.iter().copied().collect();
+        for relation in written.iter().filter_map(|oid| self.snapshot.relation(*oid)) {
+            self.holds(relation.row_type);
+        }
         if targets.iter().any(|target| target.action == Action::Refresh) {
             self.refreshed();
         }

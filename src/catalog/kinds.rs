@@ -77,7 +77,11 @@ impl Judged {
                 self.wrappable = true;
                 self.verdict.catalog_change = true;
             }
-            _ => self.session(kind),
+            _ => {
+                self.session(kind);
+                // What it names is there to be shown; it does not run now.
+                self.verdict.touched = verdict(part, catalog).touched;
+            }
         }
     }
 
@@ -109,8 +113,8 @@ impl Judged {
         self.kind(inner, part, catalog);
         self.verdict.bypass = Some(Bypass::NotARead);
         if !analyze {
-            let Verdict { primary, bypass, .. } = std::mem::take(&mut self.verdict);
-            self.verdict = Verdict { primary, bypass, ..Verdict::default() };
+            let Verdict { primary, bypass, touched, .. } = std::mem::take(&mut self.verdict);
+            self.verdict = Verdict { primary, bypass, touched, ..Verdict::default() };
             self.transaction = None;
             self.atomic = true;
             self.is_query_only = true;
@@ -281,12 +285,14 @@ impl Judged {
     }
 
     fn into_meaning(self) -> Meaning {
-        let Verdict { primary, bypass, reads, effects, catalog_change, deferred_constraints, .. } = self.verdict;
+        let Verdict { primary, bypass, reads, touched, effects, catalog_change, deferred_constraints, .. } =
+            self.verdict;
         let reads = || reads.into_iter().map(RelationOid).collect();
         Meaning {
             access: if primary.is_some() { Access::Primary } else { Access::Read },
             reason: primary.unwrap_or(AccessReason::Read),
             cacheable: bypass.map_or_else(|| Ok(reads()), Err),
+            relations: touched.into_iter().map(RelationOid).collect(),
             writes: writes(self.verdict.reach, self.verdict.written, self.verdict.moves_fence),
             catalog_change,
             effects,
@@ -349,6 +355,9 @@ fn several(first: Judged, rest: impl Iterator<Item = Judged>) -> Meaning {
         atomic &= part.atomic;
         whole.reaches(part.verdict.reach);
         whole.written.extend(part.verdict.written);
+        if !whole.effects.intersects(Effects::OTHER_NAMES) {
+            whole.touched.extend(part.verdict.touched);
+        }
         whole.effects.insert(part.verdict.effects);
         whole.catalog_change |= part.verdict.catalog_change;
         whole.moves_fence |= part.verdict.moves_fence;

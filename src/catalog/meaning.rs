@@ -24,6 +24,12 @@ pub enum AccessReason {
     Write,
     /// It calls a volatile function.
     VolatileFunction,
+    /// It calls a function labelled STABLE or IMMUTABLE whose body names what is not.
+    MislabelledFunction,
+    /// It calls a function that runs text it puts together, or whose language is not understood.
+    OpaqueFunction,
+    /// Volatile code of a cast or an operator class may run without being written.
+    UnseenCode,
     /// It asks for the state of the server it runs on.
     ServerState,
     /// It locks rows or tables.
@@ -57,6 +63,9 @@ impl AccessReason {
             Self::Read => "read",
             Self::Write => "write",
             Self::VolatileFunction => "volatile_function",
+            Self::MislabelledFunction => "mislabelled_function",
+            Self::OpaqueFunction => "opaque_function",
+            Self::UnseenCode => "unseen_code",
             Self::ServerState => "server_state",
             Self::RowLock => "row_lock",
             Self::Utility => "utility",
@@ -171,6 +180,9 @@ pub struct Meaning {
     pub reason: AccessReason,
     /// The relations whose change voids its answer, or why the answer is not kept.
     pub cacheable: Result<Box<[RelationOid]>, Bypass>,
+    /// Every relation that it is known to touch: named or behind a view, read or written, of the server's own as well.
+    /// What triggers and functions touch is left out, but for bodies that PostgreSQL stores resolved.
+    pub relations: Box<[RelationOid]>,
     /// What it changes.
     pub writes: Writes,
     /// Definitions or privileges change.

@@ -12,6 +12,7 @@ mod function;
 mod judge;
 mod kinds;
 mod meaning;
+mod mentions;
 mod names;
 mod read;
 mod relation;
@@ -21,13 +22,14 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod unseen;
 
 pub use effects::Effects;
 pub use kinds::meaning_without_catalog;
 pub use meaning::{Access, AccessReason, Bypass, Meaning, RelationOid, Writes};
 pub use rows::{
     ExpressionRow, ExpressionUse, ForeignKeyRow, FunctionRow, OperatorRow, RelationRow, RuleRow, SchemaRow,
-    SnapshotRows, TriggerRow, TypeRow,
+    SnapshotRows, TriggerRow, TypeRow, UnseenRow,
 };
 pub use snapshot::{PathNumber, Snapshot};
 

@@ -2,7 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::rows::SnapshotRows;
+use super::{
+    rows::{OperatorRow, SnapshotRows},
+    unseen::is_noticed_by_type,
+};
 use crate::sql::Name;
 
 /// The name space of one schema.
@@ -10,7 +13,7 @@ use crate::sql::Name;
 pub(super) struct Schema {
     pub(super) relations: HashMap<Box<str>, u32>,
     pub(super) functions: HashMap<Box<str>, Vec<u32>>,
-    /// Functions behind operators of that name.
+    /// Functions behind operators of that name, but for those whose operands tell of them.
     pub(super) operators: HashMap<Box<str>, Vec<u32>>,
     pub(super) types: HashMap<Box<str>, u32>,
 }
@@ -53,7 +56,8 @@ impl Names {
             let functions = &mut schemas.entry(row.schema).or_default().functions;
             functions.entry(row.name.as_str().into()).or_default().push(row.oid);
         }
-        for row in &rows.operators {
+        let is_told = |row: &&OperatorRow| !is_noticed_by_type(&row.name, &row.types);
+        for row in rows.operators.iter().filter(is_told) {
             let operators = &mut schemas.entry(row.schema).or_default().operators;
             operators.entry(row.name.as_str().into()).or_default().push(row.function);
         }
@@ -213,6 +217,14 @@ fn path(setting: Option<&str>, role: Option<&str>, denied: &HashSet<u32>, names:
         oids.insert(0, catalog);
     }
     Path::Known(oids)
+}
+
+/// The schemas of a `search_path` that does not hang on who is asking.
+pub(super) fn fixed_path(setting: &str, names: &Names) -> Path {
+    match identifiers(setting).iter().any(|item| item == "$user") {
+        true => Path::Anywhere,
+        false => path(Some(setting), None, &HashSet::new(), names),
+    }
 }
 
 /// Splits a list of identifiers as `SplitIdentifierString` does.

@@ -16,10 +16,12 @@ impl Judge<'_> {
         let Some(relation) = self.snapshot.relation(oid) else {
             return self.opaque(AccessReason::Unresolved, Bypass::Unresolved);
         };
+        self.verdict.touched.insert(oid);
         if relation.system {
             return self.verdict.refuse(AccessReason::SystemRelation, Bypass::SystemRelation);
         }
         self.verdict.reads.insert(oid);
+        self.holds(relation.row_type);
         match relation.kind {
             RelationKind::Table | RelationKind::Partitioned => self.read_table(relation),
             RelationKind::MaterializedView => self.read_stored(relation),

@@ -42,6 +42,7 @@ pub(super) struct Relation {
     pub(super) row_security: bool,
     pub(super) generated_columns: bool,
     pub(super) unstable_columns: bool,
+    pub(super) row_type: u32,
     /// It comes with the server.
     pub(super) system: bool,
     /// Definition of a view or materialised view.
@@ -72,6 +73,7 @@ impl Relation {
             row_security: row.row_security,
             generated_columns: row.generated_columns,
             unstable_columns: row.unstable_columns,
+            row_type: row.row_type,
             system: row.oid < FIRST_USER_OID,
             definition: None,
             write_rules: false,

@@ -45,8 +45,8 @@ pub struct SnapshotRows {
     pub functions: Vec<FunctionRow>,
     /// `pg_operator`; those of `pg_catalog` may be left out.
     pub operators: Vec<OperatorRow>,
-    /// Functions of casts made by users.
-    pub cast_functions: Vec<u32>,
+    /// Functions of users that PostgreSQL applies without their names being written.
+    pub unseen: Vec<UnseenRow>,
     /// `pg_type`
     pub types: Vec<TypeRow>,
 }
@@ -90,6 +90,8 @@ pub struct RelationRow {
     pub generated_columns: bool,
     /// Some column has a type whose text form hangs on catalogs, the clock or code of the user.
     pub unstable_columns: bool,
+    /// `reltype`
+    pub row_type: u32,
 }
 
 /// One rewrite rule; the definition of a view is its SELECT rule.
@@ -174,8 +176,12 @@ pub struct FunctionRow {
     pub takes_row: bool,
     /// `prosqlbody` as text, for BEGIN ATOMIC bodies.
     pub body: Option<String>,
-    /// `prosrc` of user functions in plpgsql.
+    /// `prosrc` of user functions that are not written in C.
     pub source: Option<String>,
+    /// Types of arguments and result, as far as users made them.
+    pub types: Vec<u32>,
+    /// `search_path` that the function sets while it runs.
+    pub search_path: Option<String>,
     /// Support functions of an aggregate.
     pub support: Vec<u32>,
 }
@@ -189,6 +195,17 @@ pub struct OperatorRow {
     pub schema: u32,
     /// `oprcode`
     pub function: u32,
+    /// Types of its operands.
+    pub types: Vec<u32>,
+}
+
+/// A function of a cast, or of an operator class of btree or hash.
+#[derive(Clone, Debug)]
+pub struct UnseenRow {
+    /// `castfunc`, `amproc`, or `oprcode` of an operator in `pg_amop`.
+    pub function: u32,
+    /// Source and target of the cast, or what the operator class compares.
+    pub types: Vec<u32>,
 }
 
 /// One type.
@@ -206,4 +223,6 @@ pub struct TypeRow {
     pub functions: Vec<u32>,
     /// `typbasetype` of a domain.
     pub base: u32,
+    /// Types of users that it is made of: base, elements, bounds, columns.
+    pub parts: Vec<u32>,
 }

@@ -20,6 +20,7 @@ use super::{
     names::{Found, Names, Path, Paths},
     relation::{Relation, RelationKind, relations},
     rows::{SnapshotRows, TypeRow},
+    unseen::Unseen,
 };
 use crate::sql::{Name, Statement};
 
@@ -44,8 +45,8 @@ pub struct Snapshot {
     pub(super) functions: Functions,
     types: HashMap<u32, TypeRow>,
     plumbing: HashSet<u32>,
-    /// A user operator or cast that PostgreSQL may apply unseen runs code that cannot be trusted.
-    pub(super) unseen_code: bool,
+    /// What PostgreSQL may run unseen.
+    pub(super) unseen: Unseen,
     /// Some user trigger may wait for the commit.
     pub(super) deferrable_triggers: bool,
     memo: DashMap<MemoKey, Arc<Meaning>, BuildHasherDefault<IdentityIsHash>>,
@@ -56,9 +57,6 @@ pub struct Snapshot {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PathNumber(u32);
 
-/// Operators that are applied without being written: by ORDER BY, DISTINCT, GROUP BY, IN, USING.
-const UNWRITTEN_OPERATORS: &[&str] = &["<", "<=", "=", ">", ">=", "<>"];
-
 /// The memo key's places for statements judged without a search path.
 const ANYWHERE: u32 = u32::MAX;
 const SHADOWED: u32 = u32::MAX - 1;
@@ -67,20 +65,14 @@ impl Snapshot {
     /// Builds the look-ups.
     pub fn new(mut rows: SnapshotRows) -> Self {
         let names = Names::new(&rows);
-        let functions = Functions::new(&rows, names.schema_oid("pg_catalog"));
-        let unwritten = rows.operators.iter().filter(|row| UNWRITTEN_OPERATORS.contains(&row.name.as_str()));
-        let unseen_code = unwritten
-            .map(|row| row.function)
-            .chain(rows.cast_functions.iter().copied())
-            .filter(|oid| *oid >= FIRST_USER_OID)
-            .any(|oid| functions.conduct(oid).bypass.is_some());
+        let functions = Functions::new(&rows, &names);
         // Kept as it was typed.
         let serializable = |level: &str| level.eq_ignore_ascii_case("serializable");
         let is_serializable = rows.isolation.as_deref().is_none_or(serializable);
         let exceptions = rows.role_isolations.iter().filter(|(_, level)| serializable(level) != is_serializable);
         let mut session_defaults = DefaultHasher::new();
         (&rows.search_path, &rows.isolation, &rows.settings).hash(&mut session_defaults);
-        Self {
+        let mut snapshot = Self {
             is_serializable,
             isolation_exceptions: exceptions.map(|(role, _)| role.as_str().into()).collect(),
             peculiar_roles: rows.peculiar_roles.iter().map(|role| role.as_str().into()).collect(),
@@ -93,13 +85,15 @@ impl Snapshot {
             relations: relations(&rows),
             types: rows.types.iter().map(|row| (row.oid, row.clone())).collect(),
             plumbing: rows.plumbing.iter().copied().collect(),
-            unseen_code,
+            unseen: Unseen::default(),
             deferrable_triggers: rows.triggers.iter().any(|trigger| trigger.deferrable),
             names,
             functions,
             memo: DashMap::default(),
             held: AtomicUsize::new(0),
-        }
+        };
+        snapshot.unseen = Unseen::new(&rows, &snapshot);
+        snapshot
     }
 
     /// What `statement` means to a session of `user` whose search path is the default of that user.

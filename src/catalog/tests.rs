@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod labels;
 mod reading;
 mod session;
 mod world;

@@ -7,7 +7,7 @@ use tokio_postgres::{Client, Row};
 
 use crate::catalog::{
     ExpressionRow, ExpressionUse, ForeignKeyRow, FunctionRow, OperatorRow, RelationRow, RuleRow, SchemaRow, Snapshot,
-    SnapshotRows, TriggerRow, TypeRow,
+    SnapshotRows, TriggerRow, TypeRow, UnseenRow,
 };
 
 mod queries;
@@ -91,10 +91,18 @@ async fn read(client: &Client) -> Loaded<SnapshotRows> {
     rows.custom_settings =
         list(client, "settings in functions", queries::CUSTOM_SETTINGS, |row, what| column(row, 0, what)).await?;
     rows.operators = list(client, "pg_operator", queries::OPERATORS, |row, what| {
-        Ok(OperatorRow { name: column(row, 0, what)?, schema: column(row, 1, what)?, function: column(row, 2, what)? })
+        Ok(OperatorRow {
+            name: column(row, 0, what)?,
+            schema: column(row, 1, what)?,
+            function: column(row, 2, what)?,
+            types: column(row, 3, what)?,
+        })
     })
     .await?;
-    rows.cast_functions = list(client, "pg_cast", queries::CAST_FUNCTIONS, |row, what| column(row, 0, what)).await?;
+    rows.unseen = list(client, "casts and operator classes", queries::UNSEEN, |row, what| {
+        Ok(UnseenRow { function: column(row, 0, what)?, types: column(row, 1, what)? })
+    })
+    .await?;
     rows.types = list(client, "pg_type", queries::TYPES, type_row).await?;
     Ok(rows)
 }
@@ -172,6 +180,7 @@ fn relation(row: &Row, what: &'static str) -> Loaded<RelationRow> {
         row_security: column(row, 5, what)?,
         generated_columns: column(row, 6, what)?,
         unstable_columns: column(row, 7, what)?,
+        row_type: column(row, 8, what)?,
     })
 }
 
@@ -209,6 +218,8 @@ fn function(row: &Row, what: &'static str) -> Loaded<FunctionRow> {
         body: column(row, 10, what)?,
         source: column(row, 11, what)?,
         support: column(row, 12, what)?,
+        types: column(row, 13, what)?,
+        search_path: column(row, 14, what)?,
     })
 }
 
@@ -220,5 +231,6 @@ fn type_row(row: &Row, what: &'static str) -> Loaded<TypeRow> {
         kind: letter(row, 3, what)?,
         functions: column(row, 4, what)?,
         base: column(row, 5, what)?,
+        parts: column(row, 6, what)?,
     })
 }

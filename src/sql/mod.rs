@@ -29,4 +29,4 @@ pub use settings::is_tracked_setting;
 pub use statement::{
     Action, CallUse, Ddl, DdlKind, DiscardTarget, Facts, Flags, Name, Part, Statement, StatementKind, Target,
 };
-pub use words::{Word, words};
+pub use words::{Looks, Mention, Word, mentions, words};

@@ -146,6 +146,8 @@ impl<'t> Walker<'t> {
 
     fn merge(&mut self, merge: &'t pg::MergeStmt) {
         let scope = self.open_scope(&merge.with_clause);
+        // Whatever its clauses do, it reads the target.
+        self.target_read(&merge.relation);
         self.boxed(&merge.source_relation);
         self.boxed(&merge.join_condition);
         for clause in &merge.merge_when_clauses {

@@ -241,7 +241,12 @@ fn code_that_applies_unseen_is_trusted_only_if_it_is_immutable() {
     let mut rows = Builder::new();
     rows.table("users");
     let equals = rows.function("my_equals", 'v', "plpgsql", 2).oid;
-    rows.rows.operators.push(OperatorRow { name: "=".into(), schema: world::PUBLIC, function: equals });
+    rows.rows.operators.push(OperatorRow {
+        name: "=".into(),
+        schema: world::PUBLIC,
+        function: equals,
+        types: vec![25, 25],
+    });
     let world = rows.build();
     assert_eq!(world.cache("select * from users order by 1"), "! user_operator");
     assert_eq!(world.access("select * from users where a = 1"), "volatile_function");

@@ -144,6 +144,7 @@ impl Builder {
             row_security: false,
             generated_columns: false,
             unstable_columns: false,
+            row_type: oid + 100_000,
         });
         self.rows.relations.last_mut().unwrap()
     }
@@ -160,6 +161,13 @@ impl Builder {
     pub(super) fn table_in(&mut self, schema: u32, name: &str) -> u32 {
         let oid = self.oid();
         self.relation_at(oid, name, schema, 'r').oid
+    }
+
+    /// A table with a column of that type.
+    pub(super) fn table_of(&mut self, name: &str, column: u32) -> u32 {
+        let oid = self.table(name);
+        self.type_row(oid + 100_000, name, PUBLIC, 'c').parts.push(column);
+        oid
     }
 
     /// `tree` is what the scan would find in `ev_action`.
@@ -201,6 +209,11 @@ impl Builder {
             language: language.into(),
             kind: 'f',
             arguments,
+            source: match language {
+                "sql" if volatility != 'v' => Some("SELECT 1".into()),
+                _ if volatility != 'v' => Some("BEGIN RETURN 1; END".into()),
+                _ => None,
+            },
             ..FunctionRow::default()
         });
         self.rows.functions.last_mut().unwrap()
@@ -220,7 +233,8 @@ impl Builder {
     }
 
     pub(super) fn type_row(&mut self, oid: u32, name: &str, schema: u32, kind: char) -> &mut TypeRow {
-        self.rows.types.push(TypeRow { oid, name: name.into(), schema, kind, functions: Vec::new(), base: 0 });
+        let name = name.into();
+        self.rows.types.push(TypeRow { oid, name, schema, kind, functions: vec![], base: 0, parts: vec![] });
         self.rows.types.last_mut().unwrap()
     }
 

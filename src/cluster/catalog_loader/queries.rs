@@ -81,7 +81,7 @@ pub(super) const RELATIONS: &str = "
         GROUP BY a.attrelid
     )
     SELECT c.oid, c.relname::text, c.relnamespace, c.relkind::text, c.relpersistence::text, c.relrowsecurity,
-           COALESCE(columns.generated, false), COALESCE(columns.unstable, false)
+           COALESCE(columns.generated, false), COALESCE(columns.unstable, false), c.reltype
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN columns ON columns.attrelid = c.oid
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_(toast|temp_)'";
@@ -129,11 +129,33 @@ pub(super) const EXPRESSIONS: &str = "
     SELECT polrelid, true, concat(polqual::text, ' ', polwithcheck::text) FROM pg_policy";
 
 pub(super) const OPERATORS: &str = "
-    SELECT oprname::text, oprnamespace, oprcode::oid FROM pg_operator WHERE oprcode::oid >= 16384";
+    SELECT oprname::text, oprnamespace, oprcode::oid, ARRAY[oprleft, oprright]
+    FROM pg_operator WHERE oprcode::oid >= 16384";
 
-pub(super) const CAST_FUNCTIONS: &str = "SELECT DISTINCT castfunc FROM pg_cast WHERE castfunc >= 16384";
+/// Of operator classes, what compares and hashes: the rest is written in C, or asked by no query.
+pub(super) const UNSEEN: &str = "
+    SELECT castfunc, ARRAY[castsource, casttarget] FROM pg_cast WHERE castfunc >= 16384
+    UNION ALL
+    SELECT o.oprcode::oid, ARRAY[a.amoplefttype, a.amoprighttype]
+    FROM pg_amop a JOIN pg_am m ON m.oid = a.amopmethod JOIN pg_operator o ON o.oid = a.amopopr
+    WHERE o.oprcode::oid >= 16384 AND m.amname IN ('btree', 'hash')
+    UNION ALL
+    SELECT p.amproc::oid, ARRAY[p.amproclefttype, p.amprocrighttype]
+    FROM pg_amproc p JOIN pg_opfamily f ON f.oid = p.amprocfamily JOIN pg_am m ON m.oid = f.opfmethod
+    WHERE p.amproc::oid >= 16384
+      AND (m.amname = 'btree' AND p.amprocnum IN (1, 3) OR m.amname = 'hash' AND p.amprocnum IN (1, 2))";
 
 pub(super) const TYPES: &str = "
+    WITH made_of(whole, part) AS (
+        SELECT oid, typbasetype FROM pg_type
+        UNION ALL SELECT oid, typelem FROM pg_type
+        UNION ALL SELECT rngtypid, rngsubtype FROM pg_range
+        UNION ALL SELECT (to_jsonb(r) ->> 'rngmultitypid')::oid, rngsubtype FROM pg_range r
+        UNION ALL SELECT c.reltype, a.atttypid FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+                  WHERE a.attnum > 0 AND NOT a.attisdropped
+    ), parts AS (
+        SELECT whole, array_agg(DISTINCT part) AS of_users FROM made_of WHERE part >= 16384 GROUP BY whole
+    )
     SELECT t.oid, t.typname::text, t.typnamespace, t.typtype::text,
            CASE WHEN t.oid < 16384 THEN '{}'::oid[]
                 WHEN t.typtype = 'd' THEN ARRAY(
@@ -144,8 +166,9 @@ pub(super) const TYPES: &str = "
                     SELECT p FROM unnest(ARRAY[t.typinput::oid, t.typoutput::oid]) AS p
                     WHERE p >= 16384)
            END,
-           t.typbasetype
-    FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE n.nspname !~ '^pg_(toast|temp_)'";
+           t.typbasetype, COALESCE(parts.of_users, '{}'::oid[])
+    FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace LEFT JOIN parts ON parts.whole = t.oid
+    WHERE n.nspname !~ '^pg_(toast|temp_)'";
 
 /// `prosqlbody` came with PostgreSQL 14. A function takes a row if it can be called with one argument of a
 /// row type or of any type.
@@ -159,13 +182,19 @@ pub(super) fn functions(server_version_num: u32) -> String {
                       AND (t.typtype IN ('c', 'd') OR t.typname = ANY ('{{record,any,anyelement,anynonarray,
                                                        anycompatible,anycompatiblenonarray}}'))),
                 {body},
-                CASE WHEN p.oid >= 16384 AND l.lanname = 'plpgsql' THEN p.prosrc END,
+                CASE WHEN p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal') THEN p.prosrc END,
                 CASE WHEN p.oid >= 16384 AND p.prokind = 'a' THEN ARRAY(
                     SELECT f FROM pg_aggregate a, unnest(ARRAY[
                         a.aggtransfn::oid, a.aggfinalfn::oid, a.aggcombinefn::oid, a.aggserialfn::oid,
                         a.aggdeserialfn::oid, a.aggmtransfn::oid, a.aggminvtransfn::oid, a.aggmfinalfn::oid]) AS f
                     WHERE a.aggfnoid::oid = p.oid AND f <> 0)
-                ELSE '{{}}'::oid[] END
+                ELSE '{{}}'::oid[] END,
+                CASE WHEN p.oid >= 16384 THEN ARRAY(
+                    SELECT DISTINCT t FROM unnest(COALESCE(p.proallargtypes, p.proargtypes::oid[]) || p.prorettype) AS t
+                    WHERE t >= 16384)
+                ELSE '{{}}'::oid[] END,
+                CASE WHEN p.oid >= 16384 THEN (
+                    SELECT substr(c, 13) FROM unnest(p.proconfig) AS c WHERE starts_with(c, 'search_path=')) END
          FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang"
     )
 }

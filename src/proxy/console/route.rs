@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     admin::rows::RouteRow,
+    catalog::{Access, AccessReason, Meaning},
     cluster::Database,
     proxy::Proxy,
     routing::{Demand, Fence, RouteReason},
@@ -21,24 +22,22 @@ pub(super) fn route_rows(proxy: &Proxy, database: &Arc<Database>, user: &str, sq
     let row = |text: String| {
         let statement = proxy.context.analyzer.analyze(&text);
         let meaning = database.meaning(&statement, user);
-        let (route, member, reason) = place(proxy, database, &whole);
+        let (route, member, mut reason) = place(proxy, database, &whole);
+        if whole.reason == AccessReason::MultiStatement && meaning.access == Access::Primary {
+            reason = meaning.reason.label();
+        }
         let (cache, cache_reason) = match (&database.cache, &whole.cacheable) {
             (None, _) => ("off", "off"),
             (Some(_), Err(bypass)) => ("bypass", bypass.label()),
             (Some(_), Ok(_)) => ("miss", "cacheable"),
         };
         let catalog = database.catalog();
-        let touched: Vec<_> = match (&meaning.cacheable, &meaning.writes) {
-            (Ok(relations), _) => relations.to_vec(),
-            (_, crate::catalog::Writes::Static(relations)) => relations.to_vec(),
-            _ => Vec::new(),
-        };
-        let names = touched.iter().filter_map(|relation| catalog.as_ref()?.snapshot.relation_name(*relation));
+        let names = meaning.relations.iter().filter_map(|relation| catalog.as_ref()?.snapshot.relation_name(*relation));
         RouteRow {
             statement: statement.normalized.to_string(),
             access: match meaning.access {
-                crate::catalog::Access::Read => "read",
-                crate::catalog::Access::Primary => "primary",
+                Access::Read => "read",
+                Access::Primary => "primary",
             },
             route,
             member,
@@ -51,18 +50,14 @@ pub(super) fn route_rows(proxy: &Proxy, database: &Arc<Database>, user: &str, sq
     texts.into_iter().map(row).collect()
 }
 
-fn place(
-    proxy: &Proxy,
-    database: &Database,
-    meaning: &crate::catalog::Meaning,
-) -> (&'static str, Option<String>, &'static str) {
+fn place(proxy: &Proxy, database: &Database, meaning: &Meaning) -> (&'static str, Option<String>, &'static str) {
     let name = |member| database.member_name(member).map(|name| name.to_string());
     let primary = database.primary();
     let on_primary = |reason| ("primary", primary.and_then(name), reason);
     if !database.settings.splits_reads {
         return on_primary("split_off");
     }
-    if meaning.access == crate::catalog::Access::Primary {
+    if meaning.access == Access::Primary {
         return on_primary(meaning.reason.label());
     }
     let relations = meaning.cacheable.as_deref().ok();

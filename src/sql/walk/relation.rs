@@ -85,6 +85,14 @@ impl<'t> Walker<'t> {
         }
     }
 
+    /// A target whose rows are read; CTEs never hide it.
+    pub(in crate::sql) fn target_read(&mut self, relation: &Option<pg::RangeVar>) {
+        if let Some(relation) = relation {
+            let name = self.relation_name(relation);
+            self.reads.push(name);
+        }
+    }
+
     fn relation_name(&mut self, relation: &pg::RangeVar) -> Name {
         if !relation.catalogname.is_empty() {
             self.flags.insert(Flags::FOREIGN_DATABASE);
