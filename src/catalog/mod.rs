@@ -7,6 +7,7 @@
 
 mod builtin;
 mod closure;
+mod doubt;
 mod effects;
 mod function;
 mod judge;
@@ -24,6 +25,7 @@ mod tests;
 mod tree;
 mod unseen;
 
+pub use doubt::casts_doubt;
 pub use effects::Effects;
 pub use kinds::meaning_without_catalog;
 pub use meaning::{Access, AccessReason, Bypass, Meaning, RelationOid, Writes};

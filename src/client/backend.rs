@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     cache::Touched,
-    catalog::RelationOid,
+    catalog::{RelationOid, casts_doubt},
     insight::RequestRecord,
     protocol::{TransactionStatus, backend, backend::tag, error_response, frame},
     routing::Fence,
@@ -187,6 +187,10 @@ impl Client {
                 if let Some(pending) = self.pending.front() {
                     pending.sqlstate = error_response::sqlstate(message).map(|state| state.0);
                 }
+                let state = error_response::sqlstate(message);
+                if state.is_some_and(|state| casts_doubt(state, error_response::field(message, b'R'))) {
+                    self.session.database.real.catalog_doubted.notify_one();
+                }
                 self.server_said_farewell |= error_response::field(message, b'V') == Some(b"FATAL");
                 link.held.clear();
             }
@@ -214,6 +218,9 @@ impl Client {
                     self.session.database.note_write(now);
                     for guard in unit.guard.iter().chain(&unit.more) {
                         guard.reveal(now, || draw.next());
+                    }
+                    if unit.catalog_change && unit.guard.is_none() {
+                        self.session.database.cells.bump_catalog(|| draw.next());
                     }
                 }
             }
@@ -380,7 +387,7 @@ impl Client {
                     }
                     // Behind the guard: the snapshot that is wanted now must be younger than its stamp.
                     if unit.catalog_change {
-                        self.session.database.catalog_changed();
+                        self.session.database.catalog_changed(|| draw.next());
                     }
                 }
                 Outcome::RolledBack => {

@@ -6,7 +6,7 @@ use std::{error::Error, future::Future, time::Duration};
 
 use tokio::{
     sync::Notify,
-    time::{Instant, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -19,12 +19,23 @@ pub struct Pace {
     pub deadline: Duration,
     /// Without a good look for this long, the snapshot is no longer to be used.
     pub trust: Duration,
+    /// Between two looks because of errors.
+    pub between_doubts: Duration,
+}
+
+/// Who asks the watch not to wait for its time.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'n> {
+    /// A statement that changes the catalog has passed: the snapshot is known to be wrong.
+    pub reload: &'n Notify,
+    /// An error says that something is missing or has changed: the snapshot may be wrong.
+    pub look: &'n Notify,
 }
 
 impl Default for Pace {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { interval: seconds(2), deadline: seconds(10), trust: seconds(15) }
+        Self { interval: seconds(2), deadline: seconds(10), trust: seconds(15), between_doubts: seconds(1) }
     }
 }
 
@@ -50,19 +61,19 @@ pub trait CatalogSource: Send + Sync + 'static {
 
 /// Runs until `stop`.
 ///
-/// `reload` is notified when a statement that changes the catalog has passed: the snapshot is known to be wrong then,
-/// and where no new one can be had at once, `None` is published.
-pub async fn run<S: CatalogSource>(source: &S, pace: Pace, reload: &Notify, stop: &CancellationToken) {
+/// Where the snapshot is known to be wrong and no new one can be had at once, `None` is published.
+pub async fn run<S: CatalogSource>(source: &S, pace: Pace, asked: Asked<'_>, stop: &CancellationToken) {
     // Cancel safe: a load that is cut off has published nothing.
     tokio::select! {
         () = stop.cancelled() => {}
-        () = watch(source, pace, reload) => {}
+        () = watch(source, pace, asked) => {}
     }
 }
 
-async fn watch<S: CatalogSource>(source: &S, pace: Pace, reload: &Notify) {
+async fn watch<S: CatalogSource>(source: &S, pace: Pace, asked: Asked<'_>) {
     let mut trust = Trust::new(pace.trust);
     let mut is_requested = false;
+    let mut doubted_from = Instant::now();
     loop {
         let step = trust.looked(fingerprint(source, pace).await, is_requested, Instant::now().into_std());
         let step = match step {
@@ -80,8 +91,23 @@ async fn watch<S: CatalogSource>(source: &S, pace: Pace, reload: &Notify) {
             tracing::warn!("catalog unknown: reads go to the primary, nothing is cached");
             source.publish(None);
         }
-        is_requested = timeout(pace.interval, reload.notified()).await.is_ok() || source.is_outdated();
+        // All branches are cancel safe.
+        let is_announced = tokio::select! {
+            () = asked.reload.notified() => true,
+            () = doubted(asked.look, doubted_from) => {
+                doubted_from = Instant::now() + pace.between_doubts;
+                false
+            }
+            () = sleep(pace.interval) => false,
+        };
+        is_requested = is_announced || source.is_outdated();
     }
+}
+
+/// A doubt that comes earlier is kept until then.
+async fn doubted(look: &Notify, from: Instant) {
+    sleep_until(from).await;
+    look.notified().await;
 }
 
 async fn fingerprint<S: CatalogSource>(source: &S, pace: Pace) -> Option<u64> {
@@ -155,6 +181,8 @@ impl Trust {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
 
     const SPAN: Duration = Duration::from_secs(15);
@@ -201,6 +229,58 @@ mod tests {
         assert_eq!(trust.loaded(2, false, false, now), Step::Distrust);
         let (mut trust, now) = published();
         assert_eq!(trust.looked(None, true, now), Step::Distrust);
+    }
+
+    /// Every look shows something new; nothing comes by itself.
+    #[derive(Default)]
+    struct Restless {
+        looks: AtomicU64,
+        looked: Notify,
+        published: AtomicU64,
+    }
+
+    impl CatalogSource for Restless {
+        type Snapshot = u64;
+        type Failure = std::fmt::Error;
+
+        async fn fingerprint(&self) -> Result<u64, Self::Failure> {
+            Ok(self.looks.fetch_add(1, Ordering::SeqCst) + 1)
+        }
+
+        async fn load(&self, fingerprint: u64) -> Result<u64, Self::Failure> {
+            Ok(fingerprint)
+        }
+
+        fn is_outdated(&self) -> bool {
+            false
+        }
+
+        fn publish(&self, snapshot: Option<u64>) {
+            self.published.store(snapshot.unwrap_or(0), Ordering::SeqCst);
+            self.looked.notify_one();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_doubt_is_looked_into_at_once_and_those_that_follow_wait() {
+        let day = Duration::from_secs(86_400);
+        let pace = Pace { interval: day, between_doubts: day, ..Pace::default() };
+        let (source, reload, look, stop) =
+            (Restless::default(), Notify::new(), Notify::new(), CancellationToken::new());
+        let told = async {
+            source.looked.notified().await;
+            look.notify_one();
+            source.looked.notified().await;
+            assert_eq!(source.published.load(Ordering::SeqCst), 2, "no timer has brought it about");
+            look.notify_one();
+            for number in 3..40 {
+                reload.notify_one();
+                source.looked.notified().await;
+                assert_eq!(source.published.load(Ordering::SeqCst), number, "the second doubt waits for its time");
+            }
+            stop.cancel();
+        };
+        tokio::join!(run(&source, pace, Asked { reload: &reload, look: &look }, &stop), told);
     }
 
     #[test]

@@ -114,9 +114,10 @@ impl Database {
         self.is_retired.load(Ordering::Acquire)
     }
 
-    /// The catalog has changed: statements are parsed anew and a new snapshot is wanted.
-    pub fn catalog_changed(&self) {
-        self.real.catalog_changed();
+    /// The catalog has changed: statements are parsed anew, a new snapshot is wanted, and the one there is judges no
+    /// more. A draw is a random number.
+    pub fn catalog_changed(&self, draw: impl FnMut() -> u64) {
+        self.real.catalog_changed(draw);
     }
 
     /// The catalog, once it is loaded.
@@ -135,7 +136,7 @@ impl Database {
     /// What a statement means now, without memo of the caller's.
     #[must_use]
     pub fn meaning(&self, statement: &Arc<Statement>, user: &str) -> Arc<Meaning> {
-        match self.catalog() {
+        match self.catalog().filter(|catalog| self.cells.is_in_force(catalog.epoch)) {
             Some(catalog) => catalog.snapshot.meaning(statement, user),
             None => Arc::new(catalog::meaning_without_catalog(statement)),
         }

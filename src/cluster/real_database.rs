@@ -28,6 +28,8 @@ pub struct RealDatabase {
     pub learned_writes: LearnedWrites,
     /// Asks for a new catalog snapshot.
     pub catalog_wanted: Notify,
+    /// Asks whether the catalog is still what it was.
+    pub catalog_doubted: Notify,
     catalog_arrived: Notify,
     catalog: RwLock<Known>,
     catalog_version: AtomicU64,
@@ -60,6 +62,7 @@ impl RealDatabase {
             custom_settings: CustomSettings::default(),
             learned_writes: LearnedWrites::default(),
             catalog_wanted: Notify::new(),
+            catalog_doubted: Notify::new(),
             catalog_arrived: Notify::new(),
             catalog: RwLock::default(),
             catalog_version: AtomicU64::new(0),
@@ -93,8 +96,10 @@ impl RealDatabase {
         self.ddl_epoch.load(Ordering::Acquire)
     }
 
-    /// The catalog has changed: statements are parsed anew and a new snapshot is wanted.
-    pub fn catalog_changed(&self) {
+    /// The catalog has changed: statements are parsed anew, a new snapshot is wanted, and the one there is judges no
+    /// more. A draw is a random number.
+    pub fn catalog_changed(&self, draw: impl FnMut() -> u64) {
+        self.cells.bump_catalog(draw);
         self.ddl_epoch.fetch_add(1, Ordering::AcqRel);
         self.catalog_wanted.notify_one();
     }

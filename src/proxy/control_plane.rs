@@ -23,7 +23,7 @@ use crate::{
     cluster::{
         Database, Listener, LoadedCatalog,
         catalog_loader::{self, CatalogLoadError},
-        catalog_watch::{self, CatalogSource, Pace},
+        catalog_watch::{self, Asked, CatalogSource, Pace},
         health::Thresholds,
         in_doubt::{Backend, InDoubt},
         members::{Change, Members, RoleDetection},
@@ -207,8 +207,9 @@ impl ControlPlane {
         let plane = Arc::clone(self);
         shared.tracker.spawn(async move {
             let source = Catalog { plane: Arc::clone(&plane), is_blind: AtomicBool::new(false) };
-            let wanted = &plane.database.real.catalog_wanted;
-            catalog_watch::run(&source, Pace::default(), wanted, &plane.stop).await;
+            let real = &plane.database.real;
+            let asked = Asked { reload: &real.catalog_wanted, look: &real.catalog_doubted };
+            catalog_watch::run(&source, Pace::default(), asked, &plane.stop).await;
         });
         let plane = Arc::clone(self);
         shared.tracker.spawn(async move { plane.in_doubt.run(&plane.control, &plane.stop).await });
@@ -270,7 +271,7 @@ impl ControlPlane {
                     let changes_catalog = lost.changes_catalog();
                     lost.resolve(now, crate::client::random);
                     if changes_catalog {
-                        database.catalog_changed();
+                        database.catalog_changed(crate::client::random);
                     }
                 });
                 if let Err(error) = watched {
@@ -286,7 +287,7 @@ pub(super) fn forget_primary(database: &Database, now: u64) {
     database.cells.close(Closure::Primary);
     database.note_write(now);
     database.real.primary_changed(now);
-    database.catalog_changed();
+    database.catalog_changed(crate::client::random);
 }
 
 /// Where samples go.
