@@ -246,6 +246,77 @@ fn reads_whose_answers_would_be_cached_survive_as_well() {
 }
 
 #[test]
+fn reads_survive_a_replica_that_hangs() {
+    let _turn = turn();
+    let mut frozen = None;
+    nobody_notices("SIGSTOP", |builder| builder, |replica| frozen = Some(replica.freeze()));
+}
+
+#[test]
+fn reads_that_wait_for_a_server_of_a_replica_that_hangs_are_served_elsewhere() {
+    let _turn = turn();
+    let (_, database) = routed(|builder| builder);
+    let replica = &replicas()[0];
+    let proxy = proxy_of(&database, &[(replica, 1)], |builder| builder.set("default_pool_size", 1));
+    let mut sessions: Vec<_> = (0..4).map(|_| proxy.session(&database)).collect();
+    let frozen = replica.freeze();
+    let started = Instant::now();
+    for session in &mut sessions {
+        session.send(&query("select v from t"));
+    }
+    for session in &mut sessions {
+        assert_eq!(session.reply().rows(), [["0"]]);
+    }
+    eprintln!("served elsewhere after {:?}", started.elapsed());
+    drop(frozen);
+    wait_until_they_serve(&proxy, &database, &[(replica, 1)]);
+}
+
+#[test]
+fn whom_one_replica_refuses_is_served_by_others_and_keeps_nobody_else_from_it() {
+    let _turn = turn();
+    let (proxy, database) = routed(|builder| builder);
+    let replica = &replicas()[0];
+    cluster().primary.session(&database).rows("grant select on t to stranger");
+    cluster().catch_up();
+    replica.refuse("stranger", true);
+    let mut refused = RawClient::session(&proxy.address(), "stranger", &database);
+    let mut welcome = proxy.session(&database);
+    let (of_refused, of_welcome) = (unique("refused"), unique("welcome"));
+    wait_until("both replicas serve him whom neither refuses", || {
+        assert_eq!(refused.value(&format!("select v from t {of_refused}")), "0");
+        // It is not the refused one alone whose turn it is there.
+        (0..2).for_each(|_| drop(welcome.rows(&format!("select v from t {of_welcome}"))));
+        counts(&of_welcome)[1] > 10
+    });
+    let [_, first, second] = counts(&of_refused);
+    assert_eq!(first, 0);
+    assert!(second > 0, "another replica serves whom one refuses");
+    let states = proxy.show("REPLICAS").column("state");
+    replica.refuse("stranger", false);
+    assert!(!states.contains(&"banned".to_owned()), "{states:?}");
+}
+
+#[test]
+fn a_replica_that_comes_back_serves_at_once() {
+    let _turn = turn();
+    let (proxy, database) = routed(|builder| builder);
+    let replica = &replicas()[0];
+    let _restored = Restored(replica);
+    replica.stop();
+    let mut session = proxy.session(&database);
+    for _ in 0..20 {
+        assert_eq!(session.value("select v from t"), "0");
+    }
+    replica.start();
+    let started = Instant::now();
+    wait_until_they_serve(&proxy, &database, &[(replica, 1)]);
+    let took = started.elapsed();
+    eprintln!("it serves again after {took:?}");
+    assert!(took < Duration::from_secs(12), "server_login_retry has held it up: {took:?}");
+}
+
+#[test]
 fn a_read_of_which_rows_have_been_sent_fails_with_its_replica() {
     let _turn = turn();
     let (proxy, database) = routed(|builder| builder);

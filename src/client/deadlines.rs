@@ -189,6 +189,10 @@ impl Client {
         if self.link.as_ref().is_some_and(Link::is_deposed) {
             return Err(ClientError::Deposed);
         }
+        let is_kept = matches!(self.again, super::again::Again::Kept { .. });
+        if is_kept && self.link.as_ref().is_some_and(|link| self.is_down(link.member)) {
+            return Err(ClientError::ServerGone(std::io::ErrorKind::TimedOut.into()));
+        }
         let now = self.context.clock.now();
         self.gives_up_end |= is_given_up(self.info.holds_since(), now);
         let moment = match &self.link {

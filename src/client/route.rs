@@ -23,7 +23,7 @@ use crate::{
     insight::Route,
     net::poll_pump,
     pool::{Asking, CheckedOut, CheckoutError, Patience, Pool},
-    routing::{Demand, Freshness, MemberId, RouteReason},
+    routing::{Demand, Freshness, Health, MemberId, MemberState, RouteReason},
     server::{ExecuteError, Idle, ServerConnection, execute},
     session::{
         SessionSettings,
@@ -55,8 +55,19 @@ fn route_of(is_primary: bool) -> Route {
     if is_primary { Route::Primary } else { Route::Replica }
 }
 
-/// How long a replica that could not be connected to is left out.
-const BAN_NANOS: u64 = 1_000_000_000;
+/// Replicas that are tried for a request before the primary serves it.
+const REPLICAS_TRIED: usize = 2;
+
+/// What came of asking a replica for a connection.
+enum Replied {
+    Found(ServerConnection<Idle>),
+    /// The primary serves, for this reason.
+    Unfit(&'static str),
+    /// Another one may do.
+    Unreachable,
+    /// The client has cancelled its request.
+    Cancelled,
+}
 
 impl Client {
     /// Gets a server connection for a request; `None` if the client cancelled it while it waited.
@@ -103,39 +114,27 @@ impl Client {
         fill: &FillPlan,
     ) -> Result<Option<Placement>, ClientError> {
         let asked = self.request_started;
-        let (mut replica, mut reason, opened_before) = self.place(kind, facts, fill, asked);
-        let mut settled = 0;
-        if let Some(member) = replica
-            && self.freshness(facts) != Freshness::Any
-        {
-            let since = self.session.database.real.defaults_since();
-            match self.session.database.topology.member(member).and_then(|found| found.state.settled_at(since)) {
-                Some(at) => settled = at,
-                None => (replica, reason) = (None, "settings_not_replayed"),
-            }
-        }
+        let mut avoid = match self.again {
+            Again::Second(second) => Some(second.avoid),
+            _ => None,
+        };
         let mut found_on = None;
-        if let Some(member) = replica {
-            match self.check_out(member, settled, None).await {
-                Ok(Some(found)) if found.core().info.connected_at < opened_before => {
-                    found_on = Some((member, found));
+        let mut reason = "";
+        for _ in 0..REPLICAS_TRIED {
+            let (replica, why, opened_before) = self.place(kind, facts, fill, avoid, asked);
+            // That a replica was not reached says more than that no other will do.
+            reason = if replica.is_some() || reason.is_empty() { why } else { reason };
+            let Some(member) = replica else { break };
+            match self.check_out_replica(member, facts, opened_before).await? {
+                Replied::Found(server) => found_on = Some((member, server)),
+                Replied::Unfit(why) => reason = why,
+                Replied::Cancelled => return Ok(None),
+                Replied::Unreachable => {
+                    (reason, avoid) = ("replica_unreachable", Some(member));
+                    continue;
                 }
-                // The sample says nothing about a server that may have restarted since.
-                Ok(Some(young)) => {
-                    self.give_back_unused(member, young);
-                    reason = "young_connection";
-                }
-                Ok(None) => return Ok(None),
-                Err(ClientError::Checkout(error)) if error.is_servers_fault() => {
-                    tracing::warn!(member = ?self.session.database.member_name(member), %error, "replica not reached");
-                    if let Some(member) = self.session.database.topology.member(member) {
-                        member.state.failed();
-                        member.state.ban_until(self.context.clock.now() + BAN_NANOS);
-                    }
-                    reason = "replica_unreachable";
-                }
-                Err(error) => return Err(error),
             }
+            break;
         }
         let is_primary = found_on.is_none();
         let (member, mut server) = match found_on {
@@ -158,6 +157,12 @@ impl Client {
                 // What others have set may stand in the way, a statement_timeout say: that connection is closed.
                 Err(ClientError::SettingsLost(_)) if !is_as_opened => {
                     (is_primary, reason) = (true, "settings_refused");
+                    let Some(other) = self.check_out_primary(None).await? else { return Ok(None) };
+                    (member, server) = other;
+                }
+                Err(ClientError::ServerGone(error)) if !is_primary => {
+                    tracing::warn!(member = ?self.session.database.member_name(member), %error, "replica lost");
+                    (is_primary, reason) = (true, "replica_unreachable");
                     let Some(other) = self.check_out_primary(None).await? else { return Ok(None) };
                     (member, server) = other;
                 }
@@ -190,6 +195,68 @@ impl Client {
         self.transaction_started = self.request_started;
         let queued = now.saturating_sub(asked);
         Ok(Some(Placement { member, route: route_of(is_primary), reason, queued, is_assigned: true }))
+    }
+
+    /// Asks a replica for a connection that is older than this.
+    async fn check_out_replica(
+        &mut self,
+        member: MemberId,
+        facts: &Facts,
+        opened_before: u64,
+    ) -> Result<Replied, ClientError> {
+        let database = &self.session.database;
+        let Some(state) = self.state_of(member) else { return Ok(Replied::Unreachable) };
+        let settled = match self.freshness(facts) {
+            Freshness::Any => Some(0),
+            _ => state.settled_at(database.real.defaults_since()),
+        };
+        let Some(settled) = settled else { return Ok(Replied::Unfit("settings_not_replayed")) };
+        if !state.admits(self.request_started) {
+            return Ok(Replied::Unreachable);
+        }
+        let found = self.check_out(member, settled, None).await;
+        let (now, draw) = match &found {
+            Ok(Some(_)) => (0, 0),
+            _ => (self.context.clock.now(), self.draw.next()),
+        };
+        let Some(state) = self.state_of(member) else { return Ok(Replied::Unreachable) };
+        match found {
+            Ok(Some(found)) => {
+                state.reached();
+                if found.core().info.connected_at < opened_before {
+                    return Ok(Replied::Found(found));
+                }
+                // The sample says nothing about a server that may have restarted since.
+                self.give_back_unused(member, found);
+                Ok(Replied::Unfit("young_connection"))
+            }
+            Ok(None) => {
+                state.not_tried(now);
+                Ok(Replied::Cancelled)
+            }
+            Err(ClientError::Checkout(error)) if error.is_servers_fault() => {
+                tracing::warn!(member = ?self.session.database.member_name(member), %error, "replica not reached");
+                match error.concerns_everybody() {
+                    true => state.not_reached(now, draw),
+                    false => state.not_tried(now),
+                }
+                Ok(Replied::Unreachable)
+            }
+            Err(error) => {
+                state.not_tried(now);
+                Err(error)
+            }
+        }
+    }
+
+    fn state_of(&self, member: MemberId) -> Option<&MemberState> {
+        self.session.database.topology.member(member).map(|member| &*member.state)
+    }
+
+    /// Is it a replica that answers nobody?
+    pub(super) fn is_down(&self, member: MemberId) -> bool {
+        let is_primary = self.session.database.primary() == Some(member);
+        !is_primary && self.state_of(member).is_some_and(|state| state.health() == Health::Down)
     }
 
     /// What brings a server to the session's settings, where it may refuse that, and what it is set to then.
@@ -238,6 +305,7 @@ impl Client {
         kind: RequestKind,
         facts: &Facts,
         fill: &FillPlan,
+        avoid: Option<MemberId>,
         now: u64,
     ) -> (Option<MemberId>, &'static str, u64) {
         let database = &self.session.database;
@@ -272,10 +340,6 @@ impl Client {
         if let Some(filling) = fill.fence() {
             fence = fence.and(filling);
         }
-        let avoid = match self.again {
-            Again::Second(second) => Some(second.avoid),
-            _ => None,
-        };
         let choice = database.route(&Demand { fence, freshness, avoid }, now);
         match choice.member {
             Some(member) if choice.reason == RouteReason::Replica => {
@@ -346,7 +410,7 @@ impl Client {
         match pool.check_out(asking)? {
             CheckedOut::Now(server) => Ok(Some(server)),
             // An idle client pays for what a waiting one keeps, unless that is kept apart.
-            CheckedOut::Later(server) => match Box::pin(self.wait_for(server)).await {
+            CheckedOut::Later(server) => match Box::pin(self.wait_for(Some(member), server)).await {
                 Err(ClientError::Checkout(CheckoutError::WaitTimeout { waited, .. })) => {
                     Err(pool.wait_timeout(waited).into())
                 }
@@ -360,7 +424,7 @@ impl Client {
         let database = Arc::clone(&self.session.database);
         tracing::debug!(client = self.info.id, db = %database.name, "no member is primary: the request waits for one");
         let known = async move { database.primary_known().await.ok_or(CheckoutError::Moved) };
-        match self.wait_for(Box::pin(known)).await {
+        match self.wait_for(None, Box::pin(known)).await {
             Err(ClientError::Checkout(CheckoutError::WaitTimeout { waited, .. })) => {
                 Err(CheckoutError::WaitTimeout { waited, pins: "no member takes writes".to_owned() }.into())
             }
@@ -368,9 +432,10 @@ impl Client {
         }
     }
 
-    /// Waits for something and watches the client meanwhile; `None` if it cancelled its request.
+    /// Waits for something, of `member` perhaps, and watches the client meanwhile; `None` if it cancelled its request.
     async fn wait_for<T>(
         &mut self,
+        member: Option<MemberId>,
         wanted: Pin<Box<dyn Future<Output = Result<T, CheckoutError>> + Send>>,
     ) -> Result<Option<T>, ClientError> {
         let mut wanted = wanted;
@@ -386,6 +451,10 @@ impl Client {
         let waited = loop {
             let has_room = self.io.inbox.len() < REQUEST_LIMIT_BYTES;
             if info.take_nudge() {
+                // It may hang: another one serves.
+                if member.is_some_and(|member| self.is_down(member)) {
+                    break Err(CheckoutError::Moved.into());
+                }
                 match self.check_patience(since, is_notified) {
                     Ok(true) => {
                         is_notified = true;

@@ -40,6 +40,17 @@ impl CheckoutError {
         matches!(self, Self::Connect(_) | Self::LoginFailing(_))
     }
 
+    /// Can nobody use the server at the moment, as a login has just shown? What it says to one user is about that user, and
+    /// a server that is full is not ill.
+    #[must_use]
+    pub fn concerns_everybody(&self) -> bool {
+        match self {
+            Self::Connect(ConnectError::Io { .. } | ConnectError::Timeout(_)) => true,
+            Self::Connect(ConnectError::Refused { sqlstate: Some(sqlstate), .. }) => sqlstate.0.starts_with(b"57P0"),
+            _ => false,
+        }
+    }
+
     /// What the client is told, in PgBouncer's words where it has them; `Display` is for the log.
     #[must_use]
     pub fn response(&self) -> ErrorResponse {

@@ -154,6 +154,14 @@ impl Pool {
         self.retire(|_| true);
     }
 
+    /// Its member answers again: what failed before is no reason to wait (`server_login_retry`).
+    pub fn may_open(&self) {
+        self.change(|state| {
+            state.retry.succeeded();
+            state.queue.hold(0);
+        });
+    }
+
     /// Its member is the primary no longer: whoever waits is told so ([`super::CheckoutError::Moved`]), and connections
     /// that there are or that are being opened are not used any more. Returns the clients that hold one.
     pub fn depose(&self) -> Vec<u64> {

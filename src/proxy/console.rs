@@ -389,10 +389,10 @@ impl ConsoleState for View {
     }
 
     fn ban<'a>(&'a self, member: &'a str) -> Act<'a> {
-        self.act(|proxy| control::set_ban(proxy, member, u64::MAX))
+        self.act(|proxy| control::set_ban(proxy, member, true))
     }
 
     fn unban<'a>(&'a self, member: &'a str) -> Act<'a> {
-        self.act(|proxy| control::set_ban(proxy, member, 0))
+        self.act(|proxy| control::set_ban(proxy, member, false))
     }
 }

@@ -18,13 +18,13 @@ use super::{
 use crate::{
     cache::invalidation::Closure,
     catalog::Snapshot,
-    client::{Clients, Settings},
+    client::{Activity, ClientInfo, Clients, Settings},
     clock::Clock,
     cluster::{
         Database, Listener, LoadedCatalog,
         catalog_loader::{self, CatalogLoadError},
         catalog_watch::{self, Asked, CatalogSource, Pace},
-        health::Thresholds,
+        health::{State, Thresholds},
         in_doubt::{Backend, InDoubt},
         members::{Change, Members, RoleDetection},
         monitor::{self, Sample, SampleSink, Watched},
@@ -310,6 +310,11 @@ impl Watcher {
         let name = self.database.member_name(member);
         if let Some(transition) = change.health {
             tracing::warn!(?name, from = transition.from.label(), to = transition.to.label(), "member changed");
+            match transition.to {
+                State::Down(_) => self.nudge_readers(),
+                State::Up => self.pools_of(member).iter().for_each(|pool| pool.may_open()),
+                State::Unknown | State::HalfOpen => {}
+            }
         }
         if let Some(verdict) = change.roles {
             let primary = verdict.primary.and_then(|primary| self.database.member_name(primary));
@@ -345,15 +350,26 @@ impl Watcher {
 
     /// Whoever holds a connection to `member`, or waits for one, learns that it is the primary no longer.
     fn depose(&self, member: MemberId) {
-        let Some(name) = self.database.member_name(member) else { return };
-        let is_its = |pool: &Arc<Pool>| pool.key().database == self.database.name && pool.key().member == *name;
-        for pool in self.pools.all().iter().filter(|pool| is_its(pool)) {
+        for pool in self.pools_of(member) {
             for holder in pool.depose() {
                 if let Some(client) = self.clients.get(&holder) {
                     client.nudge();
                 }
             }
         }
+    }
+
+    fn pools_of(&self, member: MemberId) -> Vec<Arc<Pool>> {
+        let Some(name) = self.database.member_name(member) else { return Vec::new() };
+        let is_its = |pool: &Arc<Pool>| pool.key().database == self.database.name && pool.key().member == *name;
+        self.pools.all().into_iter().filter(is_its).collect()
+    }
+
+    /// A member is down: whoever waits for it, or for an answer of it, looks for another one.
+    fn nudge_readers(&self) {
+        let is_concerned =
+            |client: &ClientInfo| *client.database == *self.database.name && client.activity() != Activity::Idle;
+        self.clients.iter().filter(|client| is_concerned(client)).for_each(|client| client.nudge());
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {

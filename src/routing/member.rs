@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 
+use super::ban::Ban;
 use crate::lsn::Lsn;
 
 /// A member's place in its cluster; stable while the process runs.
@@ -84,7 +85,7 @@ pub struct MemberState {
     in_flight: AtomicU32,
     requests: AtomicU64,
     errors: AtomicU64,
-    banned_until: AtomicU64,
+    ban: Ban,
     settled_at: AtomicU64,
     answered_at: AtomicU64,
     is_ahead: AtomicBool,
@@ -102,7 +103,7 @@ impl Default for MemberState {
             in_flight: AtomicU32::new(0),
             requests: AtomicU64::new(0),
             errors: AtomicU64::new(0),
-            banned_until: AtomicU64::new(0),
+            ban: Ban::default(),
             settled_at: AtomicU64::new(0),
             answered_at: AtomicU64::new(0),
             is_ahead: AtomicBool::new(false),
@@ -119,7 +120,7 @@ impl MemberState {
         Self {
             requests: copy(&before.requests),
             errors: copy(&before.errors),
-            banned_until: copy(&before.banned_until),
+            ban: Ban::succeeding(&before.ban),
             settled_at: copy(&before.settled_at),
             ..Self::default()
         }
@@ -254,12 +255,34 @@ impl MemberState {
 
     /// Whether it is left out for having failed.
     pub fn is_banned(&self, now: u64) -> bool {
-        now < self.banned_until.load(Ordering::Acquire)
+        self.ban.holds(now)
     }
 
-    /// Leaves it out until then; 0 ends a ban.
-    pub fn ban_until(&self, until: u64) {
-        self.banned_until.store(until, Ordering::Release);
+    /// Leaves it out until somebody takes that back, or takes it back, whatever the reason was.
+    pub fn set_banned(&self, is_banned: bool) {
+        self.ban.set_by_hand(is_banned);
+    }
+
+    /// May a client go there that has chosen it? After a ban, one alone tries, and then tells
+    /// [`Self::reached`], [`Self::not_reached`] or [`Self::not_tried`].
+    pub fn admits(&self, now: u64) -> bool {
+        self.ban.admits(now)
+    }
+
+    /// It has given somebody a connection.
+    pub fn reached(&self) {
+        self.ban.succeeded();
+    }
+
+    /// Nobody can connect at the moment: it is left out for a while. `draw` is any random number.
+    pub fn not_reached(&self, now: u64, draw: u64) {
+        self.failed();
+        self.ban.failed(now, draw);
+    }
+
+    /// Whether it can be reached is as unknown as before.
+    pub fn not_tried(&self, now: u64) {
+        self.ban.remains(now);
     }
 
     pub(super) fn note_replayed(&self, replayed: Lsn, answered_at: u64) {

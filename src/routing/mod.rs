@@ -9,6 +9,7 @@
 //! the newest sample it replayed was sent ([`MemberState::covers`]).
 
 mod balance;
+mod ban;
 mod choice;
 mod fence;
 mod member;

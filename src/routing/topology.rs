@@ -15,6 +15,8 @@ use crate::lsn::Lsn;
 
 /// Primary samples are too old to tell a lag when this many intervals passed without one.
 const INTERVALS_UNTIL_LAG_IS_UNKNOWN: u64 = 3;
+/// A replica that has answered nobody for so long, nanoseconds, and for as many intervals, is not given reads: it may hang.
+const LONGEST_SILENCE: u64 = 1_000_000_000;
 const NO_PRIMARY: u32 = u32::MAX;
 /// A set of candidates is one word.
 const MAX_MEMBERS: usize = 128;
@@ -217,6 +219,9 @@ impl Topology {
             Freshness::Within(_) => return RouteReason::ReplicaLagging,
             Freshness::Fenced => member.max_lag.unwrap_or(self.limits.max_lag),
         };
+        if now.saturating_sub(state.sampled_at()) > self.oldest_usable_sample().max(LONGEST_SILENCE) {
+            return RouteReason::LagUnknown;
+        }
         // While the primary is silent nobody knows what it has written meanwhile: then as much is missing as may be.
         let lag = match sample_age <= self.oldest_usable_sample() {
             true => state.lag(now),

@@ -255,6 +255,13 @@ impl Member {
         fs::remove_file(self.data.join("postmaster.pid")).unwrap();
     }
 
+    /// Refuses logins of this user, or takes them again.
+    pub fn refuse(&self, user: &str, is_refused: bool) {
+        let rule = if is_refused { format!("host all {user} 127.0.0.1/32 reject\n") } else { String::new() };
+        scratch().write(&self.data.join("pg_hba.conf"), &format!("{rule}{ACCESS}"));
+        self.configure("application_name", if is_refused { "refusing" } else { "" });
+    }
+
     /// Does nobody listen?
     pub fn is_gone(&self) -> bool {
         TcpStream::connect(("127.0.0.1", self.port)).is_err()

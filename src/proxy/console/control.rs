@@ -158,12 +158,12 @@ pub(super) fn flush_cache(proxy: &Proxy, target: &FlushTarget) -> Done {
     Ok(())
 }
 
-/// Nothing is sent to the member until then.
-pub(super) fn set_ban(proxy: &Proxy, name: &str, until: u64) -> Done {
+/// Nothing is sent to the member until that is taken back.
+pub(super) fn set_ban(proxy: &Proxy, name: &str, is_banned: bool) -> Done {
     for served in proxy.installation.all() {
         let members = served.database.topology.members();
         if let Some(member) = members.iter().find(|member| *member.name == *name && member.id != MemberId(0)) {
-            member.state.ban_until(until);
+            member.state.set_banned(is_banned);
             return Ok(());
         }
     }

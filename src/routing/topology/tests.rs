@@ -156,6 +156,19 @@ fn a_replica_ahead_of_the_primary_replays_another_history() {
 }
 
 #[test]
+fn a_replica_that_hangs_is_given_no_reads_however_little_the_primary_writes() {
+    let topology = topology(&[1]);
+    let at = |now| {
+        sample_primary(&topology, now - 1, 100);
+        choose(&topology, 0, now).member
+    };
+    assert_eq!(at(11 + LONGEST_SILENCE), Some(R1));
+    assert_eq!(at(12 + LONGEST_SILENCE), Some(PRIMARY));
+    topology.note_replica_sample(R1, 12 + LONGEST_SILENCE, 12 + LONGEST_SILENCE, Lsn::new(100));
+    assert_eq!(at(13 + LONGEST_SILENCE), Some(R1));
+}
+
+#[test]
 fn a_read_that_accepts_staleness_is_bound_by_what_it_accepts() {
     let topology = topology(&[1]);
     sample_primary(&topology, 20, 200);
@@ -179,8 +192,9 @@ fn what_keeps_a_replica_from_serving_is_the_reason() {
     state.set_health(Health::SplitOff);
     check(&topology, 0, 15, PRIMARY, RouteReason::SplitOff);
     state.set_health(Health::Up);
-    state.ban_until(20);
+    state.set_banned(true);
     check(&topology, 0, 15, PRIMARY, RouteReason::ReplicaBanned);
+    state.set_banned(false);
     check(&topology, 0, 20, R1, RouteReason::Replica);
     state.set_in_recovery(false);
     check(&topology, 0, 20, PRIMARY, RouteReason::NoReplica);
