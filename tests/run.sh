@@ -68,12 +68,32 @@ step() {
     durations+=("$(printf '%5d s  %-6s  %s' $((SECONDS - start)) "$outcome" "$name")")
 }
 
+# Two at a time, because most of them wait for servers; the long ones first.
 integration_tests() {
-    local file name
+    local file name lane long="drivers pgbench authentication limits routing tls operations history"
     for file in tests/*.rs tests/*/main.rs; do
         name=${file#tests/}
         name=${name%/main.rs}
         echo "${name%.rs}"
+    done | awk -v long=" $long " '{ at = index(long, " " $1 " "); print (at ? at : 1000), $1 }' |
+        sort -n -s -k 1,1 | cut -d " " -f 2 >"$run/queue"
+    for lane in 1 2; do
+        integration_lane 3>&1 >"$run/lane-$lane" &
+    done
+    wait
+    mapfile -t -O "${#durations[@]}" durations < <(grep -hv '^failed ' "$run"/lane-[12])
+    mapfile -t -O "${#failures[@]}" failures < <(sed -n 's/^failed //p' "$run"/lane-[12])
+}
+
+# Takes one name after the other from the queue. Its standard output is for the durations, each step's own is shown when
+# the step has ended, on the third.
+integration_lane() {
+    local name
+    while name=$(flock "$run" sed -n -i -e '1w /dev/stdout' -e '2,$p' "$run/queue") && [ -n "$name" ]; do
+        failures=() durations=()
+        step "tests/$name" cargo test --test "$name" >"$run/said-$name" 2>&1
+        flock "$run" cat "$run/said-$name" >&3
+        printf '%s\n' "${durations[@]}" "${failures[@]/#/failed }"
     done
 }
 
@@ -127,9 +147,7 @@ else
     step "unit tests" cargo test --lib --bins
     step "doc tests" cargo test --doc
     step "driver installation" tests/drivers/install.sh
-    for name in $(integration_tests); do
-        step "tests/$name" cargo test --test "$name"
-    done
+    integration_tests
     step "instructions per operation" benches/instructions.sh
 fi
 

@@ -177,7 +177,8 @@ pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let offset = (process::id().wrapping_mul(61).wrapping_add(step)) % 12_000;
+        // Test processes run side by side: those whose numbers are close begin far from each other.
+        let offset = (process::id().wrapping_mul(7411).wrapping_add(step)) % 12_000;
         let port = 20_000 + u16::try_from(offset).unwrap();
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
