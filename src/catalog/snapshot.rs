@@ -33,10 +33,9 @@ pub struct Snapshot {
     server_version_num: u32,
     pub(super) names: Names,
     paths: Paths,
-    /// Is `default_transaction_isolation` serializable, or not known, where a role has none of its own?
-    is_serializable: bool,
-    /// Roles for which it is otherwise.
-    isolation_exceptions: HashSet<Box<str>>,
+    /// `default_transaction_isolation`, as it was typed, where a role has none of its own; `None`: not known.
+    isolation: Option<String>,
+    role_isolations: HashMap<String, String>,
     peculiar_roles: HashSet<Box<str>>,
     session_defaults: u64,
     knows_session_defaults: bool,
@@ -66,15 +65,11 @@ impl Snapshot {
     pub fn new(mut rows: SnapshotRows) -> Self {
         let names = Names::new(&rows);
         let functions = Functions::new(&rows, &names);
-        // Kept as it was typed.
-        let serializable = |level: &str| level.eq_ignore_ascii_case("serializable");
-        let is_serializable = rows.isolation.as_deref().is_none_or(serializable);
-        let exceptions = rows.role_isolations.iter().filter(|(_, level)| serializable(level) != is_serializable);
         let mut session_defaults = DefaultHasher::new();
         (&rows.search_path, &rows.isolation, &rows.settings).hash(&mut session_defaults);
         let mut snapshot = Self {
-            is_serializable,
-            isolation_exceptions: exceptions.map(|(role, _)| role.as_str().into()).collect(),
+            isolation: rows.isolation.clone(),
+            role_isolations: rows.role_isolations.iter().cloned().collect(),
             peculiar_roles: rows.peculiar_roles.iter().map(|role| role.as_str().into()).collect(),
             session_defaults: session_defaults.finish(),
             knows_session_defaults: rows.search_path.is_some() && rows.isolation.is_some(),
@@ -184,7 +179,17 @@ impl Snapshot {
     /// Does a new session of `user` run its transactions serializable? A replica refuses those, and an answer
     /// from the cache would leave no trace for the detection of conflicts.
     pub fn is_serializable(&self, user: &str) -> bool {
-        self.is_serializable != self.isolation_exceptions.contains(user)
+        self.isolation(user).is_none_or(|level| level.eq_ignore_ascii_case("serializable"))
+    }
+
+    /// Does a new session of `user` run its transactions so that each statement has a snapshot of its own?
+    pub fn reads_committed(&self, user: &str) -> bool {
+        let levels = ["read committed", "read uncommitted"];
+        self.isolation(user).is_some_and(|level| levels.iter().any(|known| level.eq_ignore_ascii_case(known)))
+    }
+
+    fn isolation(&self, user: &str) -> Option<&str> {
+        self.role_isolations.get(user).or(self.isolation.as_ref()).map(String::as_str)
     }
 
     /// Do servers report the same to `user` as to others, but for the name?

@@ -199,7 +199,7 @@ impl Client {
             }
             // A statement_timeout of the session's own may be shorter than the question takes.
             tag::ERROR_RESPONSE if verdict == Verdict::Capture(Capture::SessionState) => self.probe_failures += 1,
-            // The transaction has failed, and with it the RESET in front of it.
+            // The transaction has failed, and with it the RESET in front of it; or it was to fail.
             tag::ERROR_RESPONSE if verdict == Verdict::Capture(Capture::Again) => {}
             tag::ERROR_RESPONSE => link.own_query_failed = true,
             tag::COMMAND_COMPLETE if verdict == Verdict::Forward || verdict == Verdict::Hold => {

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::read_only::{Wish, ends_first};
 use crate::{
     cache::CatalogEpoch,
     catalog::{Access, AccessReason, Effects, Meaning, RelationOid, TransactionControl, Writes},
@@ -138,6 +139,14 @@ pub(super) struct Facts {
     pub hints: Placing,
     /// Statements executed.
     pub executed: u32,
+    /// What it asks of a READ ONLY transaction on a replica.
+    pub wish: Wish,
+    /// It executes queries that leave nothing behind, and BEGIN.
+    pub only_queries: bool,
+    /// Its first statement ends the transaction.
+    pub ends_first: bool,
+    /// How it begins a READ ONLY transaction that a replica may run.
+    pub begin: Option<TransactionControl>,
     /// The catalog that all this was understood with.
     pub epoch: Option<CatalogEpoch>,
 }
@@ -145,7 +154,7 @@ pub(super) struct Facts {
 impl Facts {
     /// Nothing known yet.
     pub(super) fn new() -> Self {
-        Self { atomic: true, ..Self::default() }
+        Self { atomic: true, only_queries: true, ..Self::default() }
     }
 
     /// A request that nobody understands: primary, uncached, may have done anything.
@@ -156,6 +165,7 @@ impl Facts {
             written: Written::Anything,
             effects: Effects::OPAQUE,
             advances_sequences: true,
+            wish: Wish::Primary,
             ..Self::default()
         }
     }
@@ -185,6 +195,13 @@ impl Facts {
     /// The request runs this statement.
     pub(super) fn execute(&mut self, statement: &Arc<Statement>, meaning: Arc<Meaning>) {
         self.place(&meaning);
+        self.wish = self.wish.max(Wish::of(statement, &meaning));
+        if is_read_only_begin(&meaning) {
+            self.begin = meaning.transaction.first().cloned();
+        } else {
+            self.only_queries &= meaning.is_query_only && meaning.access == Access::Read && meaning.effects.is_empty();
+        }
+        self.ends_first |= self.executed == 0 && ends_first(statement);
         self.hints = self.hints.and(&statement.hints, self.executed == 0);
         self.executed += 1;
         self.written.add(&match Written::from(&meaning.writes) {
@@ -220,6 +237,7 @@ impl Facts {
     /// The request runs a statement that was not prepared by a message: by `PREPARE`, if it exists.
     pub(super) fn execute_unknown(&mut self) {
         self.needs_primary = true;
+        self.only_queries = false;
         self.reason = "unknown_statement";
         self.hints = self.hints.and(&Hints::default(), self.executed == 0);
         self.executed += 1;

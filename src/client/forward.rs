@@ -47,6 +47,7 @@ impl Client {
         let lock_set = self.lock_set(request.kind, &facts);
         self.account_for(request.kind, request.bytes, &facts, placement, fill);
         self.note_sequences(&facts);
+        self.note_read_only(&facts);
         if let Some(link) = &mut self.link {
             link.forgets_statements = facts.forgets_statements || (link.forgets_statements && !link.is_quiet());
         }

@@ -23,6 +23,7 @@ mod login;
 mod own_settings;
 mod peers;
 mod pending;
+mod read_only;
 mod replication;
 mod request;
 mod route;

@@ -152,6 +152,21 @@ impl Client {
     }
 
     pub(super) async fn dispatch(&mut self, request: Request, facts: Facts) -> Result<Taken, ClientError> {
+        if self.session.transaction.read_only.is_some() {
+            if self.is_leaving_replica() {
+                Box::pin(self.go_on_at_primary(request, &facts)).await?;
+                self.blocked = Some(facts);
+                return Ok(Taken::NotYet);
+            }
+            match self.escape(request, &facts) {
+                None => {}
+                Some(Taken::Yes) => return Ok(Taken::Yes),
+                Some(Taken::NotYet) => {
+                    self.blocked = Some(facts);
+                    return Ok(Taken::NotYet);
+                }
+            }
+        }
         if facts.effects.intersects(Effects::LISTEN.union(Effects::RELEASE)) {
             let answered = match self.answer_deallocate(request, &facts) {
                 Some(taken) => Some(taken),

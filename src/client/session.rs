@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use super::{context::Context, facts::Facts, facts::Written};
+use super::{context::Context, facts::Facts, facts::Written, read_only::ReadOnly};
 use crate::{
     cache::{CatalogEpoch, KeyBuffer, KeyPrefix},
     catalog::{self, Meaning, PathNumber},
@@ -81,6 +81,8 @@ pub(super) struct TransactionWrites {
     pub epoch: Option<CatalogEpoch>,
     /// Names may mean something else until it ends.
     pub has_own_names: bool,
+    /// It runs on a replica.
+    pub read_only: Option<Box<ReadOnly>>,
 }
 
 /// One client's session.
@@ -263,6 +265,11 @@ impl Session {
     /// Do its transactions run serializable, unless they say otherwise?
     pub(super) fn is_serializable(&self) -> bool {
         self.catalog.as_ref().is_some_and(|catalog| catalog.snapshot.is_serializable(&self.user))
+    }
+
+    /// Has each statement of its transactions a snapshot of its own, unless they say otherwise?
+    pub(super) fn reads_committed(&self) -> bool {
+        self.catalog.as_ref().is_some_and(|catalog| catalog.snapshot.reads_committed(&self.user))
     }
 
     fn epoch(&mut self) -> Option<CatalogEpoch> {

@@ -1,6 +1,6 @@
 //! What becomes of clients, counted as they come and go; no plain request touches anything here.
 
-use super::ClientError;
+use super::{ClientError, read_only::Escape};
 use crate::telemetry::metrics::{Counter, LabelCounters, SharedMetrics, families};
 
 /// Counters of the process.
@@ -12,6 +12,7 @@ pub struct Tally {
     cancels: LabelCounters,
     unknown_hints: Counter,
     healed: LabelCounters,
+    escapes: LabelCounters,
 }
 
 /// What became of a cancel request.
@@ -58,6 +59,7 @@ impl Tally {
             wait_timeouts: metrics.counter(&families::QUERY_WAIT_TIMEOUTS, &[]),
             healed: LabelCounters::new(metrics, &families::SELF_HEALS, &[], "reason"),
             unknown_hints: metrics.counter(&families::UNKNOWN_HINTS, &[]),
+            escapes: LabelCounters::new(metrics, &families::READ_ONLY_ESCAPES, &[], "outcome"),
             cancels: LabelCounters::new(metrics, &families::CANCEL_REQUESTS, &[], "outcome"),
         }
     }
@@ -92,6 +94,11 @@ impl Tally {
     /// A cancel request has been acted on.
     pub(super) fn cancelled(&self, outcome: Cancelled) {
         self.cancels.at(outcome.label()).increment();
+    }
+
+    /// A READ ONLY transaction on a replica has met a statement that wants the primary.
+    pub(super) fn escaped(&self, escape: Escape) {
+        self.escapes.at(escape.label()).increment();
     }
 
     fn note_timeout(&self, error: &ClientError) {

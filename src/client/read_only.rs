@@ -1,0 +1,327 @@
+//! READ ONLY transactions on a replica, and statements in them that want the primary.
+//!
+//! Such a transaction begins where its reads may run. NOTIFY, advisory locks, server state and their kin are allowed in
+//! it on a primary and refused by a standby, or answered for the wrong server. So as long as nothing is lost by it the
+//! transaction goes on as a fresh one on the primary: nothing has run yet, or plain queries under READ COMMITTED, where
+//! each has a snapshot of its own anyway. Only `now()` tells.
+
+use super::{
+    Client, ClientError,
+    cached::FillPlan,
+    facts::{Boundary, Facts},
+    request::Taken,
+    session::Step,
+};
+use crate::{
+    catalog::{Access, AccessReason, Effects, Isolation, Meaning, TransactionControl},
+    protocol::{ErrorResponse, SqlState, TransactionStatus, backend},
+    session::{
+        replies::Capture,
+        request::{Request, RequestKind},
+    },
+    sql::{RouteHint, Statement, StatementKind},
+};
+
+/// Fails on every server, whatever the state of the transaction.
+const FAILS: &str = "SELECT pg_catalog.int4div(1, 0)";
+
+/// What a statement asks of a READ ONLY transaction on a replica.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Wish {
+    /// Nothing that a standby does otherwise.
+    #[default]
+    Nothing,
+    /// The primary, if that is possible; a standby answers in its own way.
+    Primary,
+    /// The primary and nobody else: on a standby it means nothing, or ties the session to it.
+    PrimaryOnly,
+}
+
+impl Wish {
+    pub(super) fn of(statement: &Statement, meaning: &Meaning) -> Self {
+        let ties = Effects::SQL_PREPARE
+            .union(Effects::LOAD)
+            .union(Effects::HOLD_CURSOR)
+            .union(Effects::ADVISORY_LOCK)
+            .union(Effects::LISTEN);
+        if meaning.effects.intersects(ties) {
+            return Self::PrimaryOnly;
+        }
+        match (meaning.access, meaning.reason) {
+            (Access::Read, _) | (_, AccessReason::SessionState) => Self::Nothing,
+            (_, AccessReason::TransactionControl) => {
+                if meaning.transaction.iter().any(leaves_read_only) {
+                    Self::Primary
+                } else {
+                    Self::Nothing
+                }
+            }
+            _ if calls_for_advisory_lock(statement) => Self::PrimaryOnly,
+            _ => Self::Primary,
+        }
+    }
+}
+
+/// Nobody on the primary would hear of a lock on a standby.
+fn calls_for_advisory_lock(statement: &Statement) -> bool {
+    let mut calls = statement.parts.iter().flat_map(|part| &part.facts.calls);
+    calls.any(|call| call.name.name.contains("advisory"))
+}
+
+fn leaves_read_only(control: &TransactionControl) -> bool {
+    match control {
+        TransactionControl::SetTransaction { read_only, isolation } => {
+            *read_only == Some(false) || *isolation == Some(Isolation::Serializable)
+        }
+        TransactionControl::PrepareTransaction(_) => true,
+        _ => false,
+    }
+}
+
+/// Does a request that begins with this statement end the transaction first?
+pub(super) fn ends_first(statement: &Statement) -> bool {
+    let first = statement.parts.first().map(|part| &part.kind);
+    let ends = |control: &TransactionControl| {
+        matches!(control, TransactionControl::Commit { chain: false } | TransactionControl::Rollback { chain: false })
+    };
+    matches!(first, Some(StatementKind::Transaction(control)) if ends(control))
+}
+
+/// How far a transaction has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Nothing has run.
+    Begun,
+    /// Queries that leave nothing behind.
+    Queries,
+    /// Something that is lost elsewhere: a cursor, a savepoint, a setting.
+    More,
+    /// It ends on the replica, to go on elsewhere.
+    Leaving,
+}
+
+/// An open transaction on a replica.
+#[derive(Debug)]
+pub(super) struct ReadOnly {
+    /// Begins another one like it.
+    begin: Box<str>,
+    /// All of it sees what had been committed before its first query.
+    keeps_snapshot: bool,
+    progress: Progress,
+}
+
+/// What becomes of a request; the `outcome` of its metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Escape {
+    /// It asks for nothing that the replica does not have.
+    None,
+    /// Its transaction goes on at the primary.
+    Moved,
+    /// Too late for that: the replica answers as it can.
+    Stayed,
+    /// Too late for that, and no standby can do it.
+    Refused,
+}
+
+impl Escape {
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Moved => "moved",
+            Self::Stayed => "stayed",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl ReadOnly {
+    /// `reads_committed`: so do transactions of the session that say nothing of it.
+    pub(super) fn begun(control: &TransactionControl, reads_committed: bool) -> Option<Self> {
+        let TransactionControl::Begin { read_only: Some(true), isolation, deferrable } = control else { return None };
+        let mut begin = "BEGIN READ ONLY".to_owned();
+        begin.push_str(match isolation {
+            None => "",
+            Some(Isolation::ReadUncommitted) => " ISOLATION LEVEL READ UNCOMMITTED",
+            Some(Isolation::ReadCommitted) => " ISOLATION LEVEL READ COMMITTED",
+            Some(Isolation::RepeatableRead) => " ISOLATION LEVEL REPEATABLE READ",
+            Some(Isolation::Serializable) => return None,
+        });
+        if *deferrable {
+            begin.push_str(" DEFERRABLE");
+        }
+        let keeps_snapshot = match isolation {
+            Some(isolation) => *isolation == Isolation::RepeatableRead,
+            None => !reads_committed,
+        };
+        Some(Self { begin: begin.into(), keeps_snapshot, progress: Progress::Begun })
+    }
+
+    /// A request has been sent to the replica; `leaves_portal`: it may have left a portal open.
+    pub(super) fn ran(&mut self, facts: &Facts, leaves_portal: bool) {
+        if facts.executed == 0 || (facts.is_alone && matches!(facts.boundary, Boundary::Begin { .. })) {
+            return;
+        }
+        let is_plain = facts.only_queries && !leaves_portal;
+        self.progress = match self.progress {
+            Progress::Begun | Progress::Queries if is_plain => Progress::Queries,
+            _ => Progress::More,
+        };
+    }
+
+    /// What becomes of a request that asks for this.
+    pub(super) fn escape(&self, wish: Wish, ends_first: bool) -> Escape {
+        let may_move = match self.progress {
+            Progress::Begun => true,
+            Progress::Queries => !self.keeps_snapshot || ends_first,
+            Progress::More => ends_first,
+            Progress::Leaving => false,
+        };
+        match (wish, may_move) {
+            (Wish::Nothing, _) => Escape::None,
+            (_, true) => Escape::Moved,
+            (Wish::Primary, false) => Escape::Stayed,
+            (Wish::PrimaryOnly, false) => Escape::Refused,
+        }
+    }
+}
+
+fn refusal() -> ErrorResponse {
+    ErrorResponse::error(
+        SqlState::READ_ONLY_SQL_TRANSACTION,
+        "cannot execute this statement in a READ ONLY transaction that runs on a replica",
+    )
+    .with_hint("Make it the first statement of the transaction, or begin the transaction without READ ONLY.")
+}
+
+impl Client {
+    /// A request in a READ ONLY transaction on a replica; `None` if it may run there.
+    pub(super) fn escape(&mut self, request: Request, facts: &Facts) -> Option<Taken> {
+        let link = self.link.as_mut().filter(|link| !link.is_primary && link.is_quiet())?;
+        if link.status != TransactionStatus::InTransaction || self.pending.unfinished().is_some() {
+            return None;
+        }
+        let open = self.session.transaction.read_only.as_mut()?;
+        let hint = facts.route_hint() == Some(RouteHint::Primary);
+        let escape = open.escape(if hint { facts.wish.max(Wish::Primary) } else { facts.wish }, facts.ends_first);
+        if escape != Escape::None {
+            self.context.tally.escaped(escape);
+        }
+        match escape {
+            Escape::None | Escape::Stayed => None,
+            Escape::Moved => {
+                open.progress = Progress::Leaving;
+                link.tell("ROLLBACK");
+                Some(Taken::NotYet)
+            }
+            // Who has not sent the end of a request is not told before the server can be.
+            Escape::Refused if !matches!(request.kind, RequestKind::Simple | RequestKind::Sync) => None,
+            Escape::Refused => {
+                // Whose error is expected.
+                link.ask(FAILS, Capture::Again);
+                link.server.core_mut().endpoint.inbox.hand_over(&mut self.io.outbox);
+                self.take_back_names(request);
+                let out = self.io.outbox.buffer();
+                refusal().put(out);
+                out.extend_from_slice(backend::ready_for_query(TransactionStatus::Failed));
+                self.drop_request(request.bytes);
+                Some(Taken::Yes)
+            }
+        }
+    }
+
+    /// Has the transaction ended on a replica, so that this request begins it anew?
+    pub(super) fn is_leaving_replica(&self) -> bool {
+        self.link.is_none()
+            && self.session.transaction.read_only.as_ref().is_some_and(|open| open.progress == Progress::Leaving)
+    }
+
+    /// Begins the transaction again, at the primary; the request joins it there.
+    pub(super) async fn go_on_at_primary(&mut self, request: Request, facts: &Facts) -> Result<(), ClientError> {
+        let transaction = std::mem::take(&mut self.session.transaction);
+        let plan = FillPlan::none("in_transaction");
+        // A cancel request would leave the client in a transaction that nobody has: it is not heard here.
+        while self.link_up(request.kind, facts, &plan).await?.is_none() {}
+        if let (Some(link), Some(open)) = (&mut self.link, transaction.read_only) {
+            link.tell(&open.begin);
+            link.expects_transaction = true;
+        }
+        Ok(())
+    }
+
+    /// A request is about to be sent to a replica.
+    pub(super) fn note_read_only(&mut self, facts: &Facts) {
+        if self.link.as_ref().is_none_or(|link| link.is_primary) {
+            return;
+        }
+        if let Some(control) = &facts.begin {
+            let reads_committed = self.session.reads_committed();
+            self.session.transaction.read_only = ReadOnly::begun(control, reads_committed).map(Box::new);
+        }
+        let leaves_portal = |step: &Step| matches!(step, Step::Execute { max_rows, .. } if *max_rows != 0);
+        let leaves_portal = self.session.steps.iter().any(|located| leaves_portal(&located.step));
+        if let Some(open) = &mut self.session.transaction.read_only {
+            open.ran(facts, leaves_portal);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begun(isolation: Option<Isolation>) -> ReadOnly {
+        let control = TransactionControl::Begin { read_only: Some(true), isolation, deferrable: false };
+        ReadOnly::begun(&control, true).unwrap()
+    }
+
+    fn ran(isolation: Option<Isolation>, only_queries: bool) -> ReadOnly {
+        let mut open = begun(isolation);
+        open.ran(&Facts { executed: 1, only_queries, ..Facts::new() }, false);
+        open
+    }
+
+    #[test]
+    fn another_one_like_it_begins_with_the_same_words() {
+        for (isolation, deferrable, expected) in [
+            (None, false, "BEGIN READ ONLY"),
+            (Some(Isolation::RepeatableRead), true, "BEGIN READ ONLY ISOLATION LEVEL REPEATABLE READ DEFERRABLE"),
+            (Some(Isolation::ReadCommitted), false, "BEGIN READ ONLY ISOLATION LEVEL READ COMMITTED"),
+        ] {
+            let control = TransactionControl::Begin { read_only: Some(true), isolation, deferrable };
+            assert_eq!(&*ReadOnly::begun(&control, true).unwrap().begin, expected);
+        }
+    }
+
+    #[test]
+    fn a_transaction_moves_while_nothing_is_lost_by_it() {
+        let repeatable = Some(Isolation::RepeatableRead);
+        for (open, ends_first, expected) in [
+            (begun(None), false, Escape::Moved),
+            (begun(repeatable), false, Escape::Moved),
+            (ran(None, true), false, Escape::Moved),
+            (ran(repeatable, true), false, Escape::Stayed),
+            (ran(None, false), false, Escape::Stayed),
+            (ran(repeatable, true), true, Escape::Moved),
+            (ran(None, false), true, Escape::Moved),
+        ] {
+            assert_eq!(open.escape(Wish::Primary, ends_first), expected, "{open:?}");
+            assert_eq!(open.escape(Wish::Nothing, ends_first), Escape::None, "{open:?}");
+        }
+        assert_eq!(ran(None, false).escape(Wish::PrimaryOnly, false), Escape::Refused);
+    }
+
+    #[test]
+    fn isolation_that_nobody_names_is_that_of_the_session() {
+        let control = TransactionControl::Begin { read_only: Some(true), isolation: None, deferrable: false };
+        let mut open = ReadOnly::begun(&control, false).unwrap();
+        open.ran(&Facts { executed: 1, only_queries: true, ..Facts::new() }, false);
+        assert_eq!(open.escape(Wish::Primary, false), Escape::Stayed);
+    }
+
+    #[test]
+    fn a_portal_that_is_left_open_is_lost_elsewhere() {
+        let mut open = begun(None);
+        open.ran(&Facts { executed: 1, only_queries: true, ..Facts::new() }, true);
+        assert_eq!(open.escape(Wish::Primary, false), Escape::Stayed);
+    }
+}
