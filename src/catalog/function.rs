@@ -75,6 +75,8 @@ pub(super) struct Functions {
     bodies: HashMap<u32, (Body, Effects)>,
     /// What the bodies of all others name.
     sources: Sources,
+    /// What stands in for arguments that are left out.
+    default_values: HashMap<u32, TreeUses>,
     /// Some trigger of the database may do anything, and so may what writes to its table.
     opaque_triggers: bool,
 }
@@ -87,6 +89,7 @@ impl Functions {
             catalog_schema: names.schema_oid("pg_catalog"),
             bodies: HashMap::new(),
             sources: Sources::new(rows, names),
+            default_values: rows.functions.iter().filter_map(default_values).collect(),
             opaque_triggers: false,
         };
         let is_volatile =
@@ -123,6 +126,11 @@ impl Functions {
             effects.insert(Effects::OPAQUE);
         }
         (body, effects)
+    }
+
+    /// What a call evaluates in place of arguments that it leaves out.
+    pub(super) fn default_values(&self, oid: u32) -> Option<&TreeUses> {
+        self.default_values.get(&oid)
     }
 
     pub(super) fn source(&self, oid: u32) -> Option<&Source> {
@@ -225,6 +233,10 @@ impl Functions {
         worst.body.push(uses);
         worst
     }
+}
+
+fn default_values(row: &FunctionRow) -> Option<(u32, TreeUses)> {
+    Some((row.oid, TreeUses::scan(row.default_values.as_deref()?)))
 }
 
 /// Judges the bodies of volatile PL/pgSQL functions. Calling another volatile function of a user counts as

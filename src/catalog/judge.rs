@@ -60,6 +60,7 @@ pub(super) struct Judge<'s> {
     /// Relations and functions looked at: definitions may be shared.
     pub(super) seen_relations: HashSet<u32>,
     seen_functions: HashSet<u32>,
+    seen_types: HashSet<u32>,
 }
 
 impl<'s> Judge<'s> {
@@ -71,6 +72,7 @@ impl<'s> Judge<'s> {
             is_probe: false,
             seen_relations: HashSet::new(),
             seen_functions: HashSet::new(),
+            seen_types: HashSet::new(),
         }
     }
 
@@ -131,6 +133,27 @@ impl<'s> Judge<'s> {
         }
         for oid in candidates {
             self.function(oid);
+            if functions.get(oid).is_some_and(|row| call.arguments < row.arguments) {
+                self.stands_in(oid);
+            }
+        }
+        // So may a type that has its name from a function.
+        if call.arguments == 1 {
+            self.users_type(&call.name);
+        }
+    }
+
+    /// Arguments are left out of a call.
+    pub(super) fn stands_in(&mut self, function: u32) {
+        if let Some(uses) = self.snapshot.functions.default_values(function) {
+            self.uses(uses);
+        }
+    }
+
+    fn users_type(&mut self, name: &Name) {
+        match self.snapshot.names.named_type(name, self.path) {
+            Found::One(oid) if Snapshot::is_user_function(oid) => self.uses_type(oid),
+            _ => {}
         }
     }
 
@@ -147,8 +170,12 @@ impl<'s> Judge<'s> {
     pub(super) fn function(&mut self, oid: u32) {
         if self.seen_functions.insert(oid) {
             let functions = &self.snapshot.functions;
-            if let Some(row) = functions.get(oid) {
-                row.types.iter().for_each(|oid| self.holds(*oid));
+            for oid in functions.get(oid).into_iter().flat_map(|row| &row.types) {
+                self.holds(*oid);
+                // What becomes a value of a domain is checked.
+                if self.snapshot.type_row(*oid).is_some_and(|row| row.kind == 'd') {
+                    self.uses_type(*oid);
+                }
             }
             self.behaves(functions.conduct(oid));
         }
@@ -216,6 +243,11 @@ impl<'s> Judge<'s> {
         }
         if row.kind == 'd' && row.base != oid {
             self.uses_type(row.base);
+        }
+        for part in &row.parts {
+            if self.seen_types.insert(*part) {
+                self.uses_type(*part);
+            }
         }
     }
 

@@ -162,7 +162,10 @@ impl<'s> Judge<'s> {
         match mention.looks {
             Looks::Called if !is_harmless(mention) => {
                 let candidates = self.snapshot.names.functions(name, self.path);
-                candidates.into_iter().for_each(|oid| self.function(oid));
+                for oid in candidates {
+                    self.function(oid);
+                    self.stands_in(oid);
+                }
             }
             _ => self.field(&name.name),
         }

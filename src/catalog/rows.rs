@@ -178,6 +178,8 @@ pub struct FunctionRow {
     pub body: Option<String>,
     /// `prosrc` of user functions that are not written in C.
     pub source: Option<String>,
+    /// `proargdefaults` as text: evaluated by the caller, whatever the label of the function.
+    pub default_values: Option<String>,
     /// Types of arguments and result, as far as users made them.
     pub types: Vec<u32>,
     /// `search_path` that the function sets while it runs.

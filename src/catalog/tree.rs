@@ -59,7 +59,9 @@ impl TreeUses {
             ("funcid" | "opfuncid" | "aggfnoid" | "winfnoid" | "hashfuncid" | "negfuncid", Ok(oid)) if oid != 0 => {
                 self.functions.push(oid);
             }
-            ("resulttype" | "funcresulttype" | "opresulttype" | "consttype", Ok(oid)) => self.types.push(oid),
+            ("resulttype" | "funcresulttype" | "opresulttype" | "consttype" | "row_typeid", Ok(oid)) => {
+                self.types.push(oid)
+            }
             ("op", Ok(op)) if node == "SQLVALUEFUNCTION" => match op >= FIRST_IDENTITY_OP {
                 true => self.identity = true,
                 false => self.clock = true,

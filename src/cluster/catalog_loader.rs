@@ -220,6 +220,7 @@ fn function(row: &Row, what: &'static str) -> Loaded<FunctionRow> {
         support: column(row, 12, what)?,
         types: column(row, 13, what)?,
         search_path: column(row, 14, what)?,
+        default_values: column(row, 15, what)?,
     })
 }
 

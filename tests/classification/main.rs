@@ -12,6 +12,7 @@
 )]
 
 mod functions;
+mod positions;
 mod queries;
 mod relations;
 mod sessions;
@@ -51,7 +52,9 @@ const AFTER: &str = "
     alter role reporter set search_path = tenant, public;";
 
 fn rows() -> impl Iterator<Item = &'static Row> {
-    [queries::ROWS, functions::ROWS, relations::ROWS, writes::ROWS, sessions::ROWS].into_iter().flatten()
+    [queries::ROWS, functions::ROWS, positions::ROWS, relations::ROWS, writes::ROWS, sessions::ROWS]
+        .into_iter()
+        .flatten()
 }
 
 /// The database that the rows are about.

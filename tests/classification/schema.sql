@@ -110,6 +110,12 @@ create operator #>= (leftarg = version, rightarg = version, function = version_g
 create operator #> (leftarg = version, rightarg = version, function = version_gt);
 create function checked(int) returns boolean volatile language sql as 'select log_it($1) > 0';
 create domain checked_int as int check (checked(value));
+create type boxed as (n checked_int);
+create table boxes(id int, n checked_int);
+create function takes(checked_int) returns int immutable language sql as 'select $1::int';
+create domain address as text check (value ~ '@');
+create function numbered(a bigint default nextval('ids')) returns bigint immutable language sql as 'select a';
+create function cash(text) returns int immutable language sql as 'select 1';
 
 create view v_users as select id, name from users where age > 18;
 create view v_orders as select v.name, o.total from v_users v join orders o on o.user_id = v.id;

@@ -2,7 +2,10 @@
 
 use std::cell::Cell;
 
-use pgweir::catalog::meaning_without_catalog;
+use pgweir::{
+    catalog::meaning_without_catalog,
+    protocol::{frame, frontend},
+};
 use proptest::{prelude::*, test_runner::TestRunner};
 
 use super::{rows, support::cluster::USER, world};
@@ -132,6 +135,16 @@ fn no_bytes_make_the_analysis_panic() {
                 world.snapshot.meaning_anywhere(&statement);
                 world.snapshot.meaning_shadowed(&statement);
                 pgweir::sql::mentions(&String::from_utf8_lossy(&text));
+            }
+            for tag in [frontend::tag::PARSE, frontend::tag::BIND, frontend::tag::EXECUTE, frontend::tag::QUERY] {
+                // The length is true: whoever cuts frames has seen to that.
+                let mut message = Vec::new();
+                frame::put(&mut message, tag, |body| body.extend_from_slice(&bytes));
+                let _outcomes = (frontend::parse(&message), frontend::execute(&message), frontend::query(&message));
+                let _target = frontend::target(&message);
+                if let Ok((_, _, rest)) = frontend::bind(&message) {
+                    frontend::parameters(rest).take(100).for_each(drop);
+                }
             }
             Ok(())
         })

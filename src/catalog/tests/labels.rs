@@ -125,6 +125,43 @@ fn functions_that_name_each_other_are_looked_into_once() {
     assert_eq!(rows.build().access("select f0()"), "read");
 }
 
+#[test]
+fn what_stands_in_for_an_argument_is_evaluated_whatever_the_label() {
+    let mut rows = Builder::new();
+    let nextval = rows.builtin("nextval");
+    let function = rows.function("numbered", 'i', "sql", 1);
+    function.defaults = 1;
+    function.default_values = Some(format!("({{FUNCEXPR :funcid {nextval} :funcresulttype 20}})"));
+    rows.function("caller", 's', "sql", 0).source = Some("select numbered()".into());
+    let world = rows.build();
+    assert_eq!(world.access("select numbered(1)"), "read");
+    assert_eq!(world.access("select numbered()"), "volatile_function");
+    assert_eq!(world.access("select caller()"), "mislabelled_function");
+}
+
+#[test]
+fn a_value_becomes_one_of_a_domain_wherever_the_domain_is_a_part() {
+    let mut rows = Builder::new();
+    rows.table("plain");
+    let check = rows.function("checked", 'v', "plpgsql", 1).oid;
+    let domain = rows.type_row(41_000, "strict", world::PUBLIC, 'd');
+    (domain.functions, domain.base) = (vec![check], 23);
+    rows.type_row(41_001, "boxed", world::PUBLIC, 'c').parts.push(41_000);
+    rows.type_row(41_002, "boxes", world::PUBLIC, 'b').parts.extend([41_001, 41_002]);
+    rows.table_of("holder", 41_000);
+    rows.function("takes", 'i', "sql", 1).types.push(41_000);
+    let world = rows.build();
+    check_all(&world, &["select 1::strict", "select row(1)::boxed", "select null::boxes", "select takes(1)"]);
+    assert_eq!(world.access("select * from holder"), "read", "it was checked when it was written");
+}
+
+#[track_caller]
+fn check_all(world: &World, volatile: &[&str]) {
+    for sql in volatile {
+        assert_eq!(world.access(sql), "volatile_function", "{sql}");
+    }
+}
+
 const MONEY: u32 = 40_001;
 
 /// A type `cash` whose cast from integer is by a volatile function, and things that are made of it.
@@ -140,6 +177,7 @@ fn bank() -> World {
     cast.types = vec![MONEY];
     let cast = cast.oid;
     bank.rows.unseen.push(UnseenRow { function: cast, types: vec![23, MONEY] });
+    bank.function("cash", 'i', "sql", 1);
     bank.function("interest", 's', "sql", 1).types = vec![MONEY];
     bank.function("sum_up", 's', "sql", 0).source = Some("select 1 from accounts".into());
     let same = bank.function("same_cash", 'v', "plpgsql", 2);
@@ -163,6 +201,7 @@ fn volatile_casts_and_comparisons_concern_whoever_has_to_do_with_their_type() {
             ("select distinct id from plain order by 1", "read"),
             ("select id::text from plain", "read"),
             ("select 1::cash", "unseen_code"),
+            ("select cash(1)", "unseen_code"),
             ("select cast(id as cash) from plain", "unseen_code"),
             ("select null::cash[]", "unseen_code"),
             ("select null::accounts", "unseen_code"),

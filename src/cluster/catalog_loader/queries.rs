@@ -194,7 +194,8 @@ pub(super) fn functions(server_version_num: u32) -> String {
                     WHERE t >= 16384)
                 ELSE '{{}}'::oid[] END,
                 CASE WHEN p.oid >= 16384 THEN (
-                    SELECT substr(c, 13) FROM unnest(p.proconfig) AS c WHERE starts_with(c, 'search_path=')) END
+                    SELECT substr(c, 13) FROM unnest(p.proconfig) AS c WHERE starts_with(c, 'search_path=')) END,
+                CASE WHEN p.oid >= 16384 THEN p.proargdefaults::text END
          FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang"
     )
 }
