@@ -20,6 +20,7 @@ use std::{
 
 use support::{
     FakeServer, Member, Proxy, RawClient, cluster,
+    forwarder::Forwarder,
     frames::{bind, describe_portal, execute, parse, query, sync},
     proxy::Builder,
     wait::PATIENCE,
@@ -337,6 +338,62 @@ fn a_read_of_which_rows_have_been_sent_fails_with_its_replica() {
     assert_eq!(counts(&mark), [0, one, other], "it did not run again");
 }
 
+/// `select v, id from t`, simple, or prepared under a name of its own.
+fn read_of(asks_simply: bool, turn: usize) -> Vec<u8> {
+    let text = format!("select v, id from t where id > 0 /* broken */ and v < {}", turn + 1000);
+    let name = format!("n{turn}");
+    match asks_simply {
+        true => query(&text),
+        false => [parse(&name, &text), bind(&name, &[]), describe_portal(""), execute("", 0), sync()].concat(),
+    }
+}
+
+#[test]
+fn wherever_a_connection_breaks_a_read_is_answered_once_or_fails() {
+    let _turn = turn();
+    let (_, database) = routed(|builder| builder);
+    cluster().prepare(&database, "insert into t values (2, 7)");
+    let way = Forwarder::start("127.0.0.1:0", replicas()[0].port);
+    let proxy = Proxy::of(cluster(), &database)
+        .section("replicas", &format!("{database}.r1"), format!("host=127.0.0.1 port={}", way.port))
+        .section("routing", "read_write_split", 1)
+        .section("routing", "lag_check_interval", "0.05")
+        .start();
+    let mut turn = 0;
+    for asks_simply in [true, false] {
+        let mut session = proxy.session(&database);
+        let whole = session.exchange(&read_of(asks_simply, turn));
+        assert_eq!(whole.rows(), [["0", "1"], ["7", "2"]]);
+        let length = |before: fn(&support::Frame) -> bool| -> usize {
+            whole.frames.iter().take_while(|frame| before(frame)).map(|frame| frame.bytes().len()).sum()
+        };
+        let (first_row, all) = (length(|frame| frame.tag != b'D'), length(|_| true));
+        let mut healed = 0;
+        for cut in (0..all).step_by(5).chain([first_row - 1, first_row, first_row + 4, first_row + 5]) {
+            let broken = way.broken();
+            way.break_after("/* broken */", cut);
+            // Until a replica is asked again, the primary is.
+            while way.broken() == broken {
+                turn += 1;
+                session.send(&read_of(asks_simply, turn));
+                let frames = session.until_closed_or(b'Z');
+                let shape: String = frames.iter().map(|frame| char::from(frame.tag)).collect();
+                if shape == whole.shape() {
+                    healed += usize::from(way.broken() > broken);
+                    assert_eq!(support::Reply { frames }.rows(), whole.rows());
+                    continue;
+                }
+                assert!(cut >= first_row + 5, "cut at {cut} of {all}, rows from {first_row}: {shape}");
+                assert!(!shape.contains('Z'), "cut at {cut}: {shape}");
+                let rows = support::Reply { frames }.rows();
+                assert!(whole.rows().starts_with(&rows), "cut at {cut}: {rows:?}");
+                session = proxy.session(&database);
+            }
+        }
+        assert!(healed >= first_row / 5, "{healed}");
+    }
+}
+
 #[test]
 fn a_read_that_recovery_cancels_runs_elsewhere() {
     let _turn = turn();
@@ -395,12 +452,45 @@ fn what_only_looked_like_a_read_runs_on_the_primary_from_then_on() {
     }
     let [primary, first, second] = counts(&mark);
     assert_eq!((primary, first + second), (calls, tried), "its shape is remembered");
+    assert!(session.prepare("named", &text).error().is_none());
     session.query("create table another()");
     wait_until("with another catalog it is tried again", || {
         calls += 1;
-        assert_eq!(session.extended(&text, &[]).rows(), [[calls.to_string()]]);
+        let reply = session.execute("named", &[]);
+        assert_eq!(reply.rows(), [[calls.to_string()]], "{reply:?}");
         let [_, first, second] = counts(&mark);
         first + second > tried
+    });
+}
+
+#[test]
+fn what_a_replica_cannot_say_in_recovery_the_primary_says() {
+    let _turn = turn();
+    let (proxy, database) = routed(|builder| builder);
+    let text = "create function written() returns pg_lsn language internal stable as 'pg_current_wal_lsn'";
+    cluster().primary.session(&database).rows(text);
+    cluster().catch_up();
+    let mut session = proxy.session(&database);
+    let mut turn = 0;
+    wait_until("replicas are tried", || {
+        turn += 1;
+        for reply in [
+            session.query("select written() is not null"),
+            session.extended("select written() is not null", &[]),
+            session.exchange(
+                &[
+                    parse(&format!("w{turn}"), "select written() is not null"),
+                    bind(&format!("w{turn}"), &[]),
+                    execute("", 0),
+                    sync(),
+                ]
+                .concat(),
+            ),
+            session.execute(&format!("w{turn}"), &[]),
+        ] {
+            assert_eq!(reply.rows(), [["t"]], "{reply:?}");
+        }
+        healed(&proxy, "55000") > 20.0
     });
 }
 
@@ -448,4 +538,72 @@ fn a_write_whose_server_is_lost_is_not_run_again() {
         assert!(session.until_closed().iter().any(|frame| frame.tag == b'E'));
     }
     assert_eq!(asked.load(Ordering::Acquire), 2);
+}
+
+/// What a session that writes knows of its rows.
+#[derive(Default)]
+struct Written {
+    acknowledged: Vec<String>,
+    tried: usize,
+}
+
+fn write_until(is_over: &AtomicBool, proxy: &Proxy, database: &str, number: usize) -> Written {
+    let mut written = Written::default();
+    let mut session = proxy.session(database);
+    while !is_over.load(Ordering::Acquire) {
+        written.tried += 1;
+        let id = format!("{number}-{}", written.tried);
+        let text = format!("insert into w values ('{id}')");
+        session.send(&match written.tried % 3 {
+            0 => query(&text),
+            1 => [parse("", &text), bind("", &[]), execute("", 0), sync()].concat(),
+            _ => query(&format!("select count(*) from w; {text}")),
+        });
+        let frames = session.until_closed_or(b'Z');
+        let is_closed = frames.last().is_none_or(|last| last.tag != b'Z');
+        // A batch commits at its Sync, behind the CommandComplete.
+        match is_closed || frames.iter().any(|frame| frame.tag == b'E') {
+            true => session = proxy.session(database),
+            false => written.acknowledged.push(id),
+        }
+    }
+    written
+}
+
+#[test]
+fn nothing_is_written_twice_however_often_servers_are_lost() {
+    let _turn = turn();
+    let (proxy, database) = routed(|builder| builder);
+    cluster().prepare(&database, "create table w(id text)");
+    let is_over = AtomicBool::new(false);
+    let written: Vec<Written> = thread::scope(|scope| {
+        let writers: Vec<_> = (0..6)
+            .map(|number| {
+                let (is_over, proxy, database) = (&is_over, &proxy, &*database);
+                scope.spawn(move || write_until(is_over, proxy, database, number))
+            })
+            .collect();
+        {
+            let _over = Over(&is_over);
+            let mut killers: Vec<_> =
+                [&cluster().primary, &replicas()[0]].iter().map(|member| member.session("postgres")).collect();
+            let kill = format!(
+                "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = 'app' and datname = '{database}'"
+            );
+            support::proxy::repeat_for(Duration::from_secs(3), || {
+                killers.iter_mut().for_each(|killer| drop(killer.rows(&kill)));
+            });
+        }
+        writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+    });
+    let mut stored: Vec<String> = cluster().primary.session(&database).rows("select id from w").concat();
+    let (tried, rows) = (written.iter().map(|written| written.tried).sum::<usize>(), stored.len());
+    let acknowledged: Vec<_> = written.into_iter().flat_map(|written| written.acknowledged).collect();
+    eprintln!("{tried} tried, {} acknowledged, {rows} stored", acknowledged.len());
+    assert!(acknowledged.len() < tried, "no server was lost");
+    let missing: Vec<_> = acknowledged.iter().filter(|id| !stored.contains(id)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    stored.sort();
+    stored.dedup();
+    assert_eq!(stored.len(), rows, "something was written twice");
 }

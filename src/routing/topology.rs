@@ -212,16 +212,15 @@ impl Topology {
 
     fn freshness(&self, member: &Member, demand: &Demand, sample_age: u64, now: u64) -> RouteReason {
         let state = &member.state;
+        let is_silent = now.saturating_sub(state.sampled_at()) > self.oldest_usable_sample().max(LONGEST_SILENCE);
         let max_lag = match demand.freshness {
             Freshness::Any => return RouteReason::Replica,
+            _ if is_silent => return RouteReason::LagUnknown,
             Freshness::Within(staleness) if is_within(state, staleness, now) => return RouteReason::Replica,
             Freshness::Within(_) if state.lag(now).is_none() => return RouteReason::LagUnknown,
             Freshness::Within(_) => return RouteReason::ReplicaLagging,
             Freshness::Fenced => member.max_lag.unwrap_or(self.limits.max_lag),
         };
-        if now.saturating_sub(state.sampled_at()) > self.oldest_usable_sample().max(LONGEST_SILENCE) {
-            return RouteReason::LagUnknown;
-        }
         // While the primary is silent nobody knows what it has written meanwhile: then as much is missing as may be.
         let lag = match sample_age <= self.oldest_usable_sample() {
             true => state.lag(now),

@@ -73,6 +73,29 @@ fn an_error_voids_everything_up_to_the_next_sync_and_takes_it_back_latest_first(
 }
 
 #[test]
+fn the_names_that_a_request_has_given_can_be_taken_back_as_a_whole() {
+    let prepared = crate::session::StatementRegistry::default().fresh(
+        b"select 1",
+        &[0, 0],
+        0,
+        crate::sql::Analyzer::default().analyze("select 1"),
+    );
+    let id = StatementId::LOCK_SET;
+    let replies = queue([
+        Reply::swallow(Parse).undone_by(Undo::Unprepare(id)),
+        Reply::made_up(Close).undone_by(Undo::Rename(b"closed"[..].into(), prepared)),
+        Reply::made_up(Parse).undone_by(Undo::Unname(b"known"[..].into())),
+        Reply::forward(Parse).undone_by(Undo::UnnameAndUnprepare(b"new"[..].into(), id)),
+        Reply::forward(Sync),
+    ]);
+    let names: Vec<_> = replies.names_given().iter().map(|undo| format!("{undo:?}")).collect();
+    let expected = ["Unname([110, 101, 119])", "Unname([107, 110, 111, 119, 110])"];
+    assert_eq!(names[..2], expected, "latest first");
+    assert!(names[2].starts_with("Rename([99") && names.len() == 3, "{names:?}");
+    assert_eq!(replies.len(), 5, "and what is owed is owed");
+}
+
+#[test]
 fn an_error_in_a_statement_prepared_again_for_the_client_is_the_clients() {
     let mut replies = queue([Reply::swallow(Parse), Reply::forward(Bind), Reply::forward(Sync)]);
     assert_eq!(feed(&mut replies, b"EZ"), [FORWARD, READY]);
