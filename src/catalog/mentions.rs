@@ -10,9 +10,10 @@ use super::{
     AccessReason, Bypass,
     builtin::{self, FIRST_USER_OID},
     function::Conduct,
-    judge::Judge,
+    judge::{Judge, Verdict},
     names::{Found, Names, Path, fixed_path},
     rows::{FunctionRow, SnapshotRows},
+    source,
 };
 use crate::sql::{Looks, Mention, Name, mentions};
 
@@ -29,14 +30,16 @@ pub(super) enum Source {
     Opaque,
 }
 
-/// The bodies of all user functions whose label promises that they change nothing, without those written in C.
+/// The bodies of all user functions whose label promises that they change nothing, without those written in C; and of
+/// those without a label whose words cannot change anything.
 pub(super) struct Sources(HashMap<u32, Source>);
 
 impl Sources {
     pub(super) fn new(rows: &SnapshotRows, names: &Names) -> Self {
         let known = Known::new(rows);
         let is_labelled = |row: &&FunctionRow| {
-            row.oid >= FIRST_USER_OID && row.volatility != 'v' && row.kind != 'a' && row.body.is_none()
+            let is_body = row.oid >= FIRST_USER_OID && row.kind != 'a' && row.body.is_none();
+            is_body && (row.volatility != 'v' || source::asks_only(row))
         };
         let source = |row: &FunctionRow| Some((row.oid, Source::new(row, names, &known)?));
         Self(rows.functions.iter().filter(is_labelled).filter_map(source).collect())
@@ -113,22 +116,41 @@ impl<'r> Known<'r> {
 }
 
 impl<'s> Judge<'s> {
+    /// A function runs without being called by name. VOLATILE is what a function is whose author has said nothing, so
+    /// here the body decides if it can.
+    pub(super) fn runs_unnamed(&mut self, function: u32) {
+        let functions = &self.snapshot.functions;
+        let is_unlabelled = functions.get(function).is_some_and(|row| row.volatility == 'v');
+        let body = functions.source(function).filter(|_| is_unlabelled);
+        match body {
+            Some(Source::Names { names, path }) if self.found_in(names, path.as_ref()).primary.is_none() => {
+                self.verdict.bypass(Bypass::UserFunction);
+            }
+            _ => self.function(function),
+        }
+    }
+
+    /// What a look at these names finds, apart from what is found otherwise.
+    fn found_in(&self, names: &[Mention], path: Option<&'s Path>) -> Verdict {
+        let mut probe = self.probe(path.unwrap_or(self.path));
+        names.iter().for_each(|mention| probe.mentioned(mention));
+        probe.verdict
+    }
+
     /// Looks up what the body of a function names. Nothing of it is certain, so it tells only whether the label lies.
     pub(super) fn look_into(&mut self, function: u32) {
         let Some(source) = self.snapshot.functions.source(function) else { return };
         let Source::Names { names, path } = source else {
             return self.opaque(AccessReason::OpaqueFunction, Bypass::UserFunction);
         };
-        let path = path.as_ref().unwrap_or(self.path);
         if self.is_probe {
-            let outer = std::mem::replace(&mut self.path, path);
+            let outer = self.path;
+            self.path = path.as_ref().unwrap_or(outer);
             names.iter().for_each(|mention| self.mentioned(mention));
             self.path = outer;
             return;
         }
-        let mut probe = self.probe(path);
-        names.iter().for_each(|mention| probe.mentioned(mention));
-        let found = probe.verdict;
+        let found = self.found_in(names, path.as_ref());
         if found.primary.is_some() {
             self.behaves(Conduct {
                 primary: Some(AccessReason::MislabelledFunction),

@@ -3,7 +3,7 @@
 //! A body is not parsed: whatever it does needs a word for it. A trigger that only assigns to NEW – the
 //! commonest of all – has none of the words that run SQL, so writes to its table can still be followed.
 
-use super::{Effects, builtin};
+use super::{Effects, builtin, rows::FunctionRow};
 use crate::sql::{Word, words};
 
 /// The worst that the words of a body allow.
@@ -54,6 +54,27 @@ const LANGUAGE: &[&str] = &[
 /// First words of SQL statements that touch rows only.
 const ROWS: &[&str] =
     &["delete", "insert", "update", "truncate", "merge", "select", "with", "values", "perform", "lock"];
+
+/// First words of SQL statements that ask.
+const QUERIES: &[&str] = &["select", "table", "values", "with"];
+
+/// Words that lock or write within a query, or hide what is run.
+const WITHIN_QUERIES: &[&str] = &["delete", "execute", "insert", "into", "merge", "share", "update"];
+
+/// Can the words of the body change nothing, whatever the names in it stand for?
+pub(super) fn asks_only(row: &FunctionRow) -> bool {
+    let Some(source) = &row.source else { return false };
+    match row.language.as_str() {
+        "plpgsql" => judge(source, |_| false).0 == Body::Computes,
+        "sql" => words(source).is_some_and(|words| {
+            words.iter().all(|word| {
+                let text = word.text.as_str();
+                !WITHIN_QUERIES.contains(&text) && (!word.begins_statement || QUERIES.contains(&text))
+            })
+        }),
+        _ => false,
+    }
+}
 
 /// Judges `source`. `suspicious` says of a word whether a function of that name may do anything.
 pub(super) fn judge(source: &str, suspicious: impl Fn(&str) -> bool) -> (Body, Effects) {

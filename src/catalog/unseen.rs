@@ -41,7 +41,7 @@ impl Unseen {
         for code in rows.unseen.iter().cloned().chain(operators).filter(|code| code.function >= FIRST_USER_OID) {
             unseen.is_unsteady |= snapshot.functions.conduct(code.function).bypass.is_some();
             let mut judge = Judge::new(snapshot, &Path::Anywhere);
-            judge.function(code.function);
+            judge.runs_unnamed(code.function);
             if judge.verdict.primary.is_none() {
                 continue;
             }

@@ -56,8 +56,9 @@ pub async fn fingerprint(client: &Client) -> Loaded<u64> {
 async fn read(client: &Client) -> Loaded<SnapshotRows> {
     let mut rows = database(client).await?;
     session_defaults(client, &mut rows).await?;
-    // From here on no object of a user can stand in for one of the catalog.
-    client.batch_execute("SET LOCAL search_path = pg_catalog").await.map_err(reading("the catalogs"))?;
+    // From here on no object of a user can stand in for one of the catalog. Compiling would take longer than running.
+    let settings = "SET LOCAL search_path = pg_catalog; SET LOCAL jit = off";
+    client.batch_execute(settings).await.map_err(reading("the catalogs"))?;
     let path_schemas = rows.path_schemas();
     let denied = client.query(queries::SCHEMAS_DENIED, &[&path_schemas]).await;
     rows.schemas_denied =

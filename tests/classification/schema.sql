@@ -117,6 +117,13 @@ create domain address as text check (value ~ '@');
 create function numbered(a bigint default nextval('ids')) returns bigint immutable language sql as 'select a';
 create function cash(text) returns int immutable language sql as 'select 1';
 
+create type flag as (is_on boolean);
+create function to_flag(int) returns flag language sql as 'select row($1 <> 0)::flag';
+create cast (int as flag) with function to_flag(int) as assignment;
+create table flags(id int, flag flag);
+create function is_even(int) returns boolean language plpgsql as 'begin return $1 % 2 = 0; end';
+create domain even as int check (is_even(value));
+
 create view v_users as select id, name from users where age > 18;
 create view v_orders as select v.name, o.total from v_users v join orders o on o.user_id = v.id;
 create view v_next as select nextval('ids') as n;

@@ -155,6 +155,37 @@ fn a_value_becomes_one_of_a_domain_wherever_the_domain_is_a_part() {
     assert_eq!(world.access("select * from holder"), "read", "it was checked when it was written");
 }
 
+#[test]
+fn code_without_a_label_that_runs_unseen_is_judged_by_its_body() {
+    for (language, source, expected) in [
+        ("plpgsql", "begin return $1 <> 0; end", "read"),
+        ("sql", "select $1 <> 0", "read"),
+        ("sql", "select lower($1); select case when true then 1 else 2 end", "read"),
+        ("plpgsql", "begin perform charge(1); return $1; end", "unseen_code"),
+        ("plpgsql", "begin return charge($1); end", "unseen_code"),
+        ("plpgsql", "begin execute 'x'; return $1; end", "unseen_code"),
+        ("sql", "select charge($1)", "unseen_code"),
+        ("sql", "insert into plain values (1) returning true", "unseen_code"),
+        ("sql", "with x as (delete from plain returning 1) select true", "unseen_code"),
+        ("sql", "select true from plain for key share", "unseen_code"),
+        ("sql", "select 1; notify x; select true", "unseen_code"),
+        ("plperl", "return 1", "unseen_code"),
+        ("c", "int_to_bool", "unseen_code"),
+    ] {
+        let mut rows = Builder::new();
+        rows.table("plain");
+        rows.function("charge", 'v', "plpgsql", 1);
+        let cast = rows.function("int_to_bool", 'v', language, 1);
+        cast.source = Some(source.into());
+        let cast = cast.oid;
+        rows.rows.unseen.push(UnseenRow { function: cast, types: vec![23, 16] });
+        let world = rows.build();
+        assert_eq!(world.access("select id from plain"), expected, "{language} {source}");
+        assert_eq!(world.cache("select id from plain"), "! user_operator", "{language} {source}");
+        assert_eq!(world.access("select int_to_bool(1)"), "volatile_function", "by name its label counts");
+    }
+}
+
 #[track_caller]
 fn check_all(world: &World, volatile: &[&str]) {
     for sql in volatile {
