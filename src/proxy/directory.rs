@@ -24,7 +24,7 @@ use crate::{
     client::{Clients, Settings, Unserved},
     clock::{Clock, nanos},
     cluster::{Database, DatabaseSettings, RealDatabase},
-    config::{CacheMode, Config, DatabaseConfig, Host, RoleDetection},
+    config::{CacheMode, Config, DatabaseConfig, Host, ReadYourWrites, RoleDetection},
     net::{Address, SocketOptions},
     pool::{LoginSource, Pool, PoolKey, PoolLimits, Pools, Tallies, Turns},
     routing::{Limits, MemberId, PrimarySamples, Topology},
@@ -72,11 +72,17 @@ pub(super) struct Installation {
     changing: Mutex<()>,
 }
 
-/// `PGWEIR_ABLATE=invalidation`, in builds with debug assertions: writes void nothing.
+/// `PGWEIR_ABLATE`, in builds with debug assertions: a rule that is left out, to see whether tests find it.
+/// `invalidation`: writes void nothing; `fence`: reads wait for no write.
+#[cfg(debug_assertions)]
+fn is_ablated(rule: &str) -> bool {
+    std::env::var_os("PGWEIR_ABLATE").is_some_and(|what| what == rule)
+}
+
 fn new_cells(now: u64) -> Cells {
     let cells = Cells::new(crate::client::random(), now);
     #[cfg(debug_assertions)]
-    if std::env::var_os("PGWEIR_ABLATE").is_some_and(|what| what == "invalidation") {
+    if is_ablated("invalidation") {
         tracing::warn!("writes void nothing: PGWEIR_ABLATE");
         return cells.ablated();
     }
@@ -522,6 +528,14 @@ fn login(
 }
 
 fn database_settings(config: &Config) -> DatabaseSettings {
+    #[cfg(debug_assertions)]
+    if is_ablated("fence") {
+        return DatabaseSettings { read_your_writes: ReadYourWrites::Off, ..configured_settings(config) };
+    }
+    configured_settings(config)
+}
+
+fn configured_settings(config: &Config) -> DatabaseSettings {
     DatabaseSettings {
         splits_reads: config.routing.read_write_split,
         read_your_writes: config.read_your_writes(),

@@ -1,4 +1,5 @@
-//! Sixteen sessions read and write at random through routing and cache; no read may be older than what was acknowledged.
+//! Sessions read and write at random through routing and cache, and while servers fail; no read may be older than what was
+//! acknowledged.
 //!
 //! `HISTORY_SECONDS` says how long (20), `HISTORY_SEED` repeats the sessions' choices.
 #![allow(
@@ -11,6 +12,7 @@
 )]
 
 mod checker;
+mod faults;
 mod schema;
 mod session;
 #[path = "../support/mod.rs"]
