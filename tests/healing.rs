@@ -395,6 +395,32 @@ fn wherever_a_connection_breaks_a_read_is_answered_once_or_fails() {
 }
 
 #[test]
+fn a_read_only_transaction_begins_elsewhere_if_its_connection_breaks() {
+    let _turn = turn();
+    let (_, database) = routed(|builder| builder);
+    let way = Forwarder::start("127.0.0.1:0", replicas()[0].port);
+    let proxy = Proxy::of(cluster(), &database)
+        .section("replicas", &format!("{database}.r1"), format!("host=127.0.0.1 port={}", way.port))
+        .section("routing", "read_write_split", 1)
+        .section("routing", "lag_check_interval", "0.05")
+        .start();
+    let mut session = proxy.session(&database);
+    let batch = |sql: &str| [parse("", sql), bind("", &[]), execute("", 0)].concat();
+    for begins in [query("begin read only"), [batch("begin read only"), batch("select v from t"), sync()].concat()] {
+        let broken = way.broken();
+        way.break_after("begin read only", 0);
+        while way.broken() == broken {
+            let reply = session.exchange(&begins);
+            assert_eq!((reply.sqlstate(), reply.status()), (String::new(), 'T'), "{reply:?}");
+            assert_eq!(session.value("show transaction_read_only"), "on");
+            assert_eq!(session.value("select v from t"), "0");
+            assert_eq!(session.query("commit").tags(), ["COMMIT"]);
+        }
+    }
+    assert_eq!(healed(&proxy, "connection_lost"), 2.0);
+}
+
+#[test]
 fn a_read_that_recovery_cancels_runs_elsewhere() {
     let _turn = turn();
     let (_, database) = routed(|builder| builder);

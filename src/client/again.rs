@@ -1,7 +1,7 @@
 //! A read that a replica has not answered runs once more, elsewhere.
 //!
-//! Only a request that does nothing but read, outside of a transaction, on a replica, and only while its client has not
-//! been sent a byte of the answer: what the server says in front of the first row waits unread until there is a row, an end
+//! Only a request that does nothing but read (or begins to), outside of a transaction, on a replica, and only while its client
+//! has not been sent a byte of the answer: what the server says in front of the first row waits unread until there is a row, an end
 //! or an error. The request's bytes stay where they have arrived.
 
 use super::{
@@ -33,13 +33,15 @@ pub(super) enum Again {
     Kept {
         /// So many.
         bytes: usize,
+        /// It runs one statement.
+        is_lone: bool,
     },
     /// It is to run once more.
     Due {
-        /// Its length.
-        bytes: usize,
         /// Why.
         cause: Cause,
+        /// It runs one statement.
+        is_lone: bool,
     },
     /// That is how it runs now.
     Second(Second),
@@ -180,13 +182,13 @@ impl Client {
         }
         let is_whole = matches!(request.kind, RequestKind::Simple | RequestKind::Sync);
         let only_reads = !facts.needs_primary
-            && facts.boundary == Boundary::None
+            && matches!(facts.boundary, Boundary::None | Boundary::Begin { read_only: true })
             && facts.written.is_nothing()
             && !facts.catalog_change
             && facts.effects.is_empty();
         if is_whole && only_reads && request.bytes <= KEPT_REQUEST_BYTES {
             self.io.inbox.keep();
-            self.again = Again::Kept { bytes: request.bytes };
+            self.again = Again::Kept { bytes: request.bytes, is_lone: facts.executed <= 1 };
         }
     }
 
@@ -199,7 +201,7 @@ impl Client {
 
     /// Shall what the server has said wait?
     pub(super) fn waits_for_answer(&mut self) -> bool {
-        let Again::Kept { bytes } = self.again else { return matches!(self.again, Again::Due { .. }) };
+        let Again::Kept { bytes, is_lone } = self.again else { return matches!(self.again, Again::Due { .. }) };
         let Some(link) = &mut self.link else { return false };
         let is_clients_turn = link.replies.is_clients_turn();
         let unread = link.server.core_mut().endpoint.inbox.unread();
@@ -210,7 +212,7 @@ impl Client {
         match said(unread) {
             Said::Nothing => true,
             Said::Failure(cause) if self.io.inbox.has_kept(bytes) => {
-                self.again = Again::Due { bytes, cause };
+                self.again = Again::Due { cause, is_lone };
                 true
             }
             Said::Answer | Said::Failure(_) => {
@@ -226,10 +228,10 @@ impl Client {
     /// The server is lost: is that an end, or is there another try?
     pub(super) fn survive(&mut self, error: ClientError) -> Result<(), ClientError> {
         match (&error, self.again) {
-            (ClientError::ServerGone(reason), Again::Kept { bytes }) if self.io.inbox.has_kept(bytes) => {
+            (ClientError::ServerGone(reason), Again::Kept { bytes, is_lone }) if self.io.inbox.has_kept(bytes) => {
                 let is_hung = reason.kind() == std::io::ErrorKind::TimedOut;
                 let cause = if is_hung { Cause::MemberDown } else { Cause::ConnectionLost };
-                self.again = Again::Due { bytes, cause };
+                self.again = Again::Due { cause, is_lone };
                 Ok(())
             }
             _ => Err(error),
@@ -238,7 +240,7 @@ impl Client {
 
     /// Runs the request once more, if that is due. The client has seen nothing of the first time.
     pub(super) async fn run_again(&mut self) -> Result<(), ClientError> {
-        let Again::Due { cause, .. } = self.again else { return Ok(()) };
+        let Again::Due { cause, is_lone } = self.again else { return Ok(()) };
         let Some(link) = &mut self.link else { return Ok(()) };
         let (avoid, database) = (link.member, &self.session.database);
         tracing::debug!(db = %database.name, member = ?database.member_name(avoid), reason = cause.label(), "read runs again");
@@ -249,7 +251,7 @@ impl Client {
         let first = self.pending.pop();
         let started = first.as_ref().map(|pending| pending.started);
         let shape = first.and_then(|pending| pending.statement);
-        if let (Cause::ReadOnly, Some(shape)) = (cause, shape) {
+        if let (Cause::ReadOnly, true, Some(shape)) = (cause, is_lone, shape) {
             self.session.database.real.learned_writes.learn(shape.fingerprint);
         }
         self.forget_first_time(cause);
@@ -277,6 +279,7 @@ impl Client {
             self.take_back_names(next);
         }
         self.waits_for_name = false;
+        self.session.transaction = Default::default();
         let given = self.link.as_ref().map(|link| link.replies.names_given()).unwrap_or_default();
         let is_left_ready = self.link.as_mut().is_some_and(super::link::Link::hear_out);
         self.take_back();

@@ -58,13 +58,16 @@ fn route_of(is_primary: bool) -> Route {
 /// Replicas that are tried for a request before the primary serves it.
 const REPLICAS_TRIED: usize = 2;
 
+/// The reason where a replica gives nobody a connection.
+const UNREACHABLE: &str = "replica_unreachable";
+
 /// What came of asking a replica for a connection.
 enum Replied {
     Found(ServerConnection<Idle>),
     /// The primary serves, for this reason.
     Unfit(&'static str),
-    /// Another one may do.
-    Unreachable,
+    /// Another one may do; why not this one.
+    Elsewhere(&'static str),
     /// The client has cancelled its request.
     Cancelled,
 }
@@ -129,8 +132,8 @@ impl Client {
                 Replied::Found(server) => found_on = Some((member, server)),
                 Replied::Unfit(why) => reason = why,
                 Replied::Cancelled => return Ok(None),
-                Replied::Unreachable => {
-                    (reason, avoid) = ("replica_unreachable", Some(member));
+                Replied::Elsewhere(why) => {
+                    (reason, avoid) = (why, Some(member));
                     continue;
                 }
             }
@@ -162,7 +165,7 @@ impl Client {
                 }
                 Err(ClientError::ServerGone(error)) if !is_primary => {
                     tracing::warn!(member = ?self.session.database.member_name(member), %error, "replica lost");
-                    (is_primary, reason) = (true, "replica_unreachable");
+                    (is_primary, reason) = (true, UNREACHABLE);
                     let Some(other) = self.check_out_primary(None).await? else { return Ok(None) };
                     (member, server) = other;
                 }
@@ -205,21 +208,21 @@ impl Client {
         opened_before: u64,
     ) -> Result<Replied, ClientError> {
         let database = &self.session.database;
-        let Some(state) = self.state_of(member) else { return Ok(Replied::Unreachable) };
+        let Some(state) = self.state_of(member) else { return Ok(Replied::Elsewhere(UNREACHABLE)) };
         let settled = match self.freshness(facts) {
             Freshness::Any => Some(0),
             _ => state.settled_at(database.real.defaults_since()),
         };
         let Some(settled) = settled else { return Ok(Replied::Unfit("settings_not_replayed")) };
         if !state.admits(self.request_started) {
-            return Ok(Replied::Unreachable);
+            return Ok(Replied::Elsewhere(RouteReason::ReplicaBanned.label()));
         }
         let found = self.check_out(member, settled, None).await;
         let (now, draw) = match &found {
             Ok(Some(_)) => (0, 0),
             _ => (self.context.clock.now(), self.draw.next()),
         };
-        let Some(state) = self.state_of(member) else { return Ok(Replied::Unreachable) };
+        let Some(state) = self.state_of(member) else { return Ok(Replied::Elsewhere(UNREACHABLE)) };
         match found {
             Ok(Some(found)) => {
                 state.reached();
@@ -240,7 +243,7 @@ impl Client {
                     true => state.not_reached(now, draw),
                     false => state.not_tried(now),
                 }
-                Ok(Replied::Unreachable)
+                Ok(Replied::Elsewhere(UNREACHABLE))
             }
             Err(error) => {
                 state.not_tried(now);

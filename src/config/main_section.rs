@@ -153,7 +153,7 @@ settings! {
         server_idle_timeout: Duration = seconds(600), OnReload;
         /// Server connections older than this are closed when they are released; 0 uses each once.
         server_lifetime: Duration = seconds(3600), OnReload;
-        /// Wait after a failed login before the next.
+        /// Wait after a failed login before the next; where replicas are configured, until the member is well again.
         server_login_retry: Duration = seconds(15), OnReload;
         /// Sent when a server connection is released in session mode.
         server_reset_query: String = "DISCARD ALL".to_owned(), OnReload;

@@ -99,3 +99,39 @@ pub(super) fn failure(error: &ConnectError) -> Failure {
     };
     Failure { text: text.into(), sqlstate, is_refusal }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Address;
+
+    #[test]
+    fn what_a_server_says_to_one_user_or_for_want_of_room_concerns_nobody_else() {
+        let address = || Address::Tcp("h".to_owned(), 5432);
+        let refused = |sqlstate: &[u8; 5]| ConnectError::Refused {
+            sqlstate: Some(SqlState(*sqlstate)),
+            message: String::new(),
+            frame: Vec::new(),
+        };
+        let gone = ConnectError::Io { address: address(), source: std::io::ErrorKind::ConnectionRefused.into() };
+        for (error, concerns_everybody) in [
+            (gone, true),
+            (ConnectError::Timeout(address()), true),
+            (refused(b"57P01"), true),
+            (refused(b"57P03"), true),
+            (refused(b"28P01"), false),
+            (refused(b"28000"), false),
+            (refused(b"3D000"), false),
+            (refused(b"42501"), false),
+            (refused(b"53300"), false),
+            (ConnectError::Unexpected(b'!'), false),
+        ] {
+            let remembered = CheckoutError::LoginFailing(failure(&error));
+            assert!(remembered.is_servers_fault() && !remembered.concerns_everybody());
+            let error = CheckoutError::Connect(error);
+            assert!(error.is_servers_fault());
+            assert_eq!(error.concerns_everybody(), concerns_everybody, "{error}");
+        }
+        assert!(!CheckoutError::Closed.is_servers_fault());
+    }
+}
