@@ -90,6 +90,10 @@ const ONLY_VARIES: &[&str] = &[
     "timeofday", "uuidv4", "uuidv7",
 ];
 
+/// Symbols of functions that run a query given as text, of extensions that come with PostgreSQL. Their label is
+/// STABLE, and they are made again under other names for other types of rows.
+const RUNS_TEXT: &[&str] = &["connectby_text", "connectby_text_serial", "crosstab", "crosstab_hash", "xpath_table"];
+
 /// How a function of `pg_catalog` behaves beyond its volatility.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stable {
@@ -113,6 +117,10 @@ pub(super) fn stable(name: &str, arguments: u16) -> Stable {
 
 pub(super) fn runs_queries(name: &str) -> bool {
     listed(RUNS_QUERIES, name)
+}
+
+pub(super) fn runs_text(symbol: &str) -> bool {
+    listed(RUNS_TEXT, symbol)
 }
 
 pub(super) fn only_varies(name: &str) -> bool {
@@ -184,6 +192,6 @@ fn listed(list: &[&str], name: &str) -> bool {
 }
 
 #[cfg(test)]
-pub(super) fn lists() -> [&'static [&'static str]; 6] {
-    [CACHEABLE_STABLE, CLOCK, SAME_EVERYWHERE, RUNS_QUERIES, HARMLESS_EXTENSION, ONLY_VARIES]
+pub(super) fn lists() -> [&'static [&'static str]; 7] {
+    [CACHEABLE_STABLE, CLOCK, SAME_EVERYWHERE, RUNS_QUERIES, HARMLESS_EXTENSION, ONLY_VARIES, RUNS_TEXT]
 }

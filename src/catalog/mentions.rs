@@ -54,6 +54,7 @@ impl Source {
     /// `None`: there is nothing to look into, and the label is believed.
     fn new(row: &FunctionRow, names: &Names, known: &Known<'_>) -> Option<Self> {
         match row.language.as_str() {
+            "c" if row.source.as_deref().is_some_and(builtin::runs_text) => Some(Self::Opaque),
             "c" | "internal" => None,
             "sql" | "plpgsql" => Some(Self::of_body(row, names, known)),
             language => {

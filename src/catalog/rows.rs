@@ -176,7 +176,7 @@ pub struct FunctionRow {
     pub takes_row: bool,
     /// `prosqlbody` as text, for BEGIN ATOMIC bodies.
     pub body: Option<String>,
-    /// `prosrc` of user functions that are not written in C.
+    /// `prosrc` of user functions: the body, or a symbol of the library that is written in C.
     pub source: Option<String>,
     /// `proargdefaults` as text: evaluated by the caller, whatever the label of the function.
     pub default_values: Option<String>,

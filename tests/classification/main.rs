@@ -11,6 +11,7 @@
     reason = "a test fails loudly, and has no outside"
 )]
 
+mod extensions;
 mod functions;
 mod positions;
 mod queries;
@@ -43,6 +44,9 @@ const BEFORE: &str = "
     create server nowhere foreign data wrapper nothing;
     grant usage on foreign server nowhere to app;
     grant create on schema public to app;";
+/// What the manual of `tablefunc` tells people to make for result types of their own.
+const PIVOT: &str = "
+    create function pivot(text) returns setof record as '$libdir/tablefunc', 'crosstab' language c stable strict";
 const AFTER: &str = "
     create operator class version_ops default for type version using btree as
         operator 1 #<, operator 2 #<=, operator 3 #=, operator 4 #>=, operator 5 #>, function 1 version_cmp(version, version);
@@ -52,7 +56,7 @@ const AFTER: &str = "
     alter role reporter set search_path = tenant, public;";
 
 fn rows() -> impl Iterator<Item = &'static Row> {
-    [queries::ROWS, functions::ROWS, positions::ROWS, relations::ROWS, writes::ROWS, sessions::ROWS]
+    [queries::ROWS, extensions::ROWS, functions::ROWS, positions::ROWS, relations::ROWS, writes::ROWS, sessions::ROWS]
         .into_iter()
         .flatten()
 }
@@ -71,6 +75,10 @@ fn world() -> &'static World {
         let database = cluster().database();
         let mut superuser = cluster().primary.session(&database);
         superuser.rows(BEFORE);
+        for name in extensions::NAMES {
+            superuser.rows(&format!("create extension {name}"));
+        }
+        superuser.rows(PIVOT);
         RawClient::session(&cluster().primary.address(), USER, &database).rows(SCHEMA);
         superuser.rows(AFTER);
         superuser.rows("analyze");

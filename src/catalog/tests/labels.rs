@@ -86,6 +86,7 @@ fn what_cannot_be_looked_into_is_not_believed() {
         ("plpython3u", 'i', "return 1", "read"),
         ("plr", 'i', "1", "opaque_function"),
         ("c", 's', "hash", "read"),
+        ("c", 's', "crosstab_hash", "opaque_function"),
     ] {
         assert_eq!(labelled(language, volatility, source).access("select f()"), expected, "{language} {source}");
     }

@@ -182,7 +182,7 @@ pub(super) fn functions(server_version_num: u32) -> String {
                       AND (t.typtype IN ('c', 'd') OR t.typname = ANY ('{{record,any,anyelement,anynonarray,
                                                        anycompatible,anycompatiblenonarray}}'))),
                 {body},
-                CASE WHEN p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal') THEN p.prosrc END,
+                CASE WHEN p.oid >= 16384 THEN p.prosrc END,
                 CASE WHEN p.oid >= 16384 AND p.prokind = 'a' THEN ARRAY(
                     SELECT f FROM pg_aggregate a, unnest(ARRAY[
                         a.aggtransfn::oid, a.aggfinalfn::oid, a.aggcombinefn::oid, a.aggserialfn::oid,

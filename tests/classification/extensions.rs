@@ -1,0 +1,62 @@
+//! The extensions that come with PostgreSQL: honest schemas stay on replicas, and what runs text does not.
+
+use super::Row;
+
+/// Those that the rows need, in schema `public`.
+pub(super) const NAMES: &[&str] = &[
+    "hstore",
+    "citext",
+    "ltree",
+    "pg_trgm",
+    "btree_gist",
+    "cube",
+    "earthdistance",
+    "intarray",
+    "isn",
+    "seg",
+    "tablefunc",
+    "unaccent",
+    "\"uuid-ossp\"",
+    "pgcrypto",
+    "xml2",
+    "fuzzystrmatch",
+    "tsm_system_rows",
+    "dblink",
+    "pgstattuple",
+    "pg_stat_statements",
+];
+
+#[rustfmt::skip]
+pub(super) const ROWS: &[Row] = &[
+    ("select 'A'::citext = 'a', 'A'::citext like 'a%', replace('A'::citext, 'a', 'b')", "read", "read", ""),
+    ("select distinct name::citext from users order by 1", "read", "read", "users"),
+    ("select 'a=>1'::hstore -> 'a', akeys('a=>1'), 'a=>1'::hstore ? 'a', 'a=>1'::hstore::json", "read", "read", ""),
+    ("select hstore(u) from users u", "read", "read", "users"),
+    ("select key from each('a=>1')", "read", "read", ""),
+    ("select 'a.b.c'::ltree <@ 'a', 'a.b'::ltree ~ '*.b', nlevel('a.b')", "read", "read", ""),
+    ("select name % 'user', similarity(name, 'x'), name <-> 'x' from users where 'u' <% name", "read", "read", "users"),
+    ("select set_limit(0.5)", "primary", "volatile_function", ""),
+    ("select cube(array[1, 2]) <-> cube(array[3, 4])", "read", "read", ""),
+    ("select earth_distance(ll_to_earth(1, 2), ll_to_earth(3, 4))", "read", "read", ""),
+    ("select array[1, 2, 3] && array[1], array[1] @@ '1|2'::query_int, sort(array[2, 1])", "read", "read", ""),
+    ("select '978-0-393-04002-9'::isbn13, isbn('978-0-393-04002-9'::isbn13)", "read", "read", ""),
+    ("select '1.0 .. 2.0'::seg && '1.5'::seg", "read", "read", ""),
+    ("select unaccent('H\u{f4}tel')", "read", "read", ""),
+    ("select digest('x', 'sha256'), hmac('a', 'b', 'md5'), armor('x')", "read", "read", ""),
+    ("select gen_salt('md5')", "primary", "volatile_function", ""),
+    ("select gen_random_bytes(4)", "primary", "volatile_function", ""),
+    ("select uuid_generate_v4()", "primary", "volatile_function", ""),
+    ("select uuid_generate_v5(uuid_ns_url(), 'x'), uuid_nil()", "read", "read", ""),
+    ("select levenshtein('a', 'b'), soundex('x'), metaphone('x', 4)", "read", "read", ""),
+    ("select xpath_string('<a/>', '/a'), xml_encode_special_chars('<')", "read", "read", ""),
+    ("select * from users tablesample system_rows(5)", "read", "read", "users"),
+    ("select * from normal_rand(3, 1, 1)", "primary", "volatile_function", ""),
+    ("select * from dblink('dbname=x', 'delete from log') as t(a int)", "primary", "volatile_function", ""),
+    ("select * from pgstattuple('users')", "primary", "volatile_function", ""),
+    ("select * from pg_stat_statements", "primary", "volatile_function", "pg_stat_statements"),
+    ("select * from crosstab('select name, a, a from scratch') as t(n text, a int)", "primary", "opaque_function", ""),
+    ("select * from crosstab2('select ''a'', ''b'', nextval(''ids'')::text')", "primary", "opaque_function", ""),
+    ("select * from pivot('select 1, 2, 3') as t(a int, b int)", "primary", "opaque_function", ""),
+    ("select * from connectby('scratch', 'a', 'a', '1', 0) as t(a int, parent int, level int)", "primary", "opaque_function", ""),
+    ("select * from xpath_table('id', 'page', 'docs', '/a/b', 'true') as t(id int, b text)", "primary", "opaque_function", ""),
+];
