@@ -9,6 +9,9 @@
 
 mod support;
 
+#[path = "routing/placing.rs"]
+mod placing;
+
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     thread,

@@ -13,6 +13,7 @@ use std::{
 use pgweir::{
     cache::{Cells, Lookup, ResultCache},
     catalog::{Access, RelationOid, RelationRow, SchemaRow, Snapshot, SnapshotRows},
+    config::PrimaryReads,
     insight::{CacheOutcome, Insight, InsightSettings, RequestRecord, Route, Work},
     lsn::Lsn,
     pool::wait_queue::{CheckOut, Grant, Shape, WaitQueue},
@@ -185,7 +186,7 @@ fn choose_replica() -> Box<dyn FnMut(usize)> {
         member(MemberId(1), Role::Replica, 2, true),
         member(MemberId(2), Role::Replica, 1, true),
     ];
-    let limits = Limits { max_lag: 10 * SECOND, sample_interval: SECOND };
+    let limits = Limits { max_lag: 10 * SECOND, sample_interval: SECOND, primary_reads: PrimaryReads::Fallback };
     let topology = Topology::new(members, limits, PrimarySamples::new(64));
     topology.set_primary(Some(PRIMARY));
     topology.note_primary_sample(PRIMARY, Sample { sent_at: 2 * SECOND, lsn: Lsn::new(1 << 24) });

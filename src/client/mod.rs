@@ -10,6 +10,7 @@ mod cancel_key;
 mod console;
 mod context;
 mod deadlines;
+mod decide;
 mod encryption;
 mod error;
 mod facts;
@@ -270,6 +271,7 @@ impl Client {
         }
         let mut session = Session::new(Arc::clone(&context), database, server_user, parameters, began_with);
         session.own = own;
+        session.max_staleness = session.database.settings.max_staleness_of(&info.user);
         Self {
             session,
             key,

@@ -27,7 +27,7 @@ impl OwnSettings {
     }
 
     /// The value of `pgweir.NAME`, as it would be set.
-    pub(super) fn show(&self, name: &str) -> Result<String, ErrorResponse> {
+    pub(super) fn show(&self, name: &str, default_staleness: Option<u64>) -> Result<String, ErrorResponse> {
         Ok(match name {
             "route" => match self.route {
                 Some(RouteHint::Primary) => "primary".to_owned(),
@@ -35,7 +35,10 @@ impl OwnSettings {
                 None => "auto".to_owned(),
             },
             "cache" => if self.cache_is_off { "off" } else { "on" }.to_owned(),
-            "max_staleness" => self.max_staleness.map_or("0".to_owned(), |nanos| format!("{}ms", nanos / 1_000_000)),
+            "max_staleness" => match self.max_staleness.or(default_staleness) {
+                None | Some(0) => "0".to_owned(),
+                Some(nanos) => format!("{}ms", nanos / 1_000_000),
+            },
             _ => return Err(unknown(name)),
         })
     }
@@ -50,9 +53,9 @@ fn invalid(name: &str, value: &str) -> ErrorResponse {
     ErrorResponse::error(SqlState::INVALID_PARAMETER_VALUE, message)
 }
 
-/// `2s`, `500ms`, `0`: nanoseconds; none where the bound is lifted.
+/// `2s`, `500ms`, `0`: nanoseconds; none where user and database decide.
 fn staleness(value: &str) -> Option<Option<u64>> {
-    if matches!(value, "0" | "default" | "") {
+    if matches!(value, "default" | "") {
         return Some(None);
     }
     let (number, unit) = match (value.strip_suffix("ms"), value.strip_suffix('s')) {
@@ -72,7 +75,8 @@ mod tests {
     fn a_staleness_is_read_in_seconds_and_milliseconds() {
         assert_eq!(staleness("2s"), Some(Some(2_000_000_000)));
         assert_eq!(staleness("500ms"), Some(Some(500_000_000)));
-        assert_eq!(staleness("0"), Some(None));
+        assert_eq!(staleness("0"), Some(Some(0)));
+        assert_eq!(staleness("default"), Some(None));
         assert_eq!(staleness("soon"), None);
         assert_eq!(staleness("-1s"), None);
     }

@@ -289,7 +289,7 @@ impl Client {
             }
             StatementKind::ProxyShow { name } if request.kind == RequestKind::Simple => {
                 let out = self.io.outbox.buffer();
-                match self.session.own.show(name) {
+                match self.session.own.show(name, self.session.max_staleness) {
                     Ok(value) => {
                         backend::put_text_description(out, name);
                         backend::put_data_row(out, &[Some(&value)]);

@@ -14,7 +14,8 @@ use super::{
     again::Again,
     cached::FillPlan,
     deadlines,
-    facts::{Boundary, Facts},
+    decide::{Place, View},
+    facts::Facts,
     info::{Activity, Signal},
     link::Link,
 };
@@ -23,13 +24,12 @@ use crate::{
     insight::Route,
     net::poll_pump,
     pool::{Asking, CheckedOut, CheckoutError, Patience, Pool},
-    routing::{Demand, Freshness, Health, MemberId, MemberState, RouteReason},
+    routing::{Freshness, Health, MemberId, MemberState, RouteReason},
     server::{ExecuteError, Idle, ServerConnection, execute},
     session::{
         SessionSettings,
         request::{REQUEST_LIMIT_BYTES, RequestKind},
     },
-    sql::RouteHint,
 };
 
 /// Where a request runs, and why.
@@ -60,6 +60,9 @@ const REPLICAS_TRIED: usize = 2;
 
 /// The reason where a replica gives nobody a connection.
 const UNREACHABLE: &str = "replica_unreachable";
+
+/// No sample has been taken since the connection was opened.
+const YOUNG: &str = "young_connection";
 
 /// What came of asking a replica for a connection.
 enum Replied {
@@ -102,6 +105,7 @@ impl Client {
     pub(super) fn rejoin(&mut self) -> bool {
         self.member_pools.clear();
         let is_served = self.session.rejoin();
+        self.session.max_staleness = self.session.database.settings.max_staleness_of(&self.info.user);
         if let Some(link) = &mut self.link {
             // Members are numbered anew. One that is gone is nobody.
             let member = self.session.database.member_named(&link.pool.key().member);
@@ -117,27 +121,44 @@ impl Client {
         fill: &FillPlan,
     ) -> Result<Option<Placement>, ClientError> {
         let asked = self.request_started;
+        let placed = if self.has_waited { self.context.clock.now() } else { asked };
         let mut avoid = match self.again {
-            Again::Second(second) => Some(second.avoid),
+            Again::Second(second) if !self.has_waited => Some(second.avoid),
             _ => None,
         };
+        let is_whole = matches!(kind, RequestKind::Simple | RequestKind::Sync);
         let mut found_on = None;
         let mut reason = "";
+        let mut is_awaited = false;
         for _ in 0..REPLICAS_TRIED {
-            let (replica, why, opened_before) = self.place(kind, facts, fill, avoid, asked);
-            // That a replica was not reached says more than that no other will do.
-            reason = if replica.is_some() || reason.is_empty() { why } else { reason };
-            let Some(member) = replica else { break };
-            match self.check_out_replica(member, facts, opened_before).await? {
+            let decision = self.view().decide(facts, is_whole, fill.fence(), avoid, placed);
+            let Place::Replica { member, opened_before } = decision.place else {
+                is_awaited = decision.place == Place::Awaited;
+                // That a replica was not reached says more than that no other will do.
+                reason = if reason.is_empty() { decision.reason } else { reason };
+                break;
+            };
+            reason = decision.reason;
+            match self.check_out_replica(member, facts, opened_before, placed).await? {
                 Replied::Found(server) => found_on = Some((member, server)),
-                Replied::Unfit(why) => reason = why,
+                Replied::Unfit(why) => {
+                    is_awaited = why == YOUNG && self.session.database.topology.waits_for_replica();
+                    reason = why;
+                }
                 Replied::Cancelled => return Ok(None),
                 Replied::Elsewhere(why) => {
+                    is_awaited = self.session.database.topology.waits_for_replica();
                     (reason, avoid) = (why, Some(member));
                     continue;
                 }
             }
             break;
+        }
+        if is_awaited && found_on.is_none() {
+            return match Box::pin(self.wait_for_replica(facts, fill, reason)).await? {
+                true => Err(ClientError::Checkout(CheckoutError::Moved)),
+                false => Ok(None),
+            };
         }
         let is_primary = found_on.is_none();
         let (member, mut server) = match found_on {
@@ -206,6 +227,7 @@ impl Client {
         member: MemberId,
         facts: &Facts,
         opened_before: u64,
+        now: u64,
     ) -> Result<Replied, ClientError> {
         let database = &self.session.database;
         let Some(state) = self.state_of(member) else { return Ok(Replied::Elsewhere(UNREACHABLE)) };
@@ -214,7 +236,7 @@ impl Client {
             _ => state.settled_at(database.real.defaults_since()),
         };
         let Some(settled) = settled else { return Ok(Replied::Unfit("settings_not_replayed")) };
-        if !state.admits(self.request_started) {
+        if !state.admits(now) {
             return Ok(Replied::Elsewhere(RouteReason::ReplicaBanned.label()));
         }
         let found = self.check_out(member, settled, None).await;
@@ -231,7 +253,7 @@ impl Client {
                 }
                 // The sample says nothing about a server that may have restarted since.
                 self.give_back_unused(member, found);
-                Ok(Replied::Unfit("young_connection"))
+                Ok(Replied::Unfit(YOUNG))
             }
             Ok(None) => {
                 state.not_tried(now);
@@ -302,64 +324,47 @@ impl Client {
         Ok(self.check_out(primary, since, wanted).await?.map(|server| (primary, server)))
     }
 
-    /// The replica that it runs on, or none: on the primary; why, and what the connection must be older than.
-    fn place(
-        &self,
-        kind: RequestKind,
-        facts: &Facts,
-        fill: &FillPlan,
-        avoid: Option<MemberId>,
-        now: u64,
-    ) -> (Option<MemberId>, &'static str, u64) {
-        let database = &self.session.database;
-        let on_primary = |reason| (None, reason, u64::MAX);
-        if !database.settings.splits_reads {
-            return on_primary("split_off");
-        }
-        if facts.needs_primary {
-            return on_primary(facts.reason);
-        }
-        if self.session.is_serializable() {
-            return on_primary("serializable");
-        }
-        if self.session.settings.change_names() {
-            return on_primary("session_settings");
-        }
-        let is_whole = matches!(kind, RequestKind::Simple | RequestKind::Sync);
-        let is_placeable = matches!(facts.boundary, Boundary::None | Boundary::Begin { read_only: true });
-        if self.keeps_server {
-            return on_primary("session_pooling");
-        }
-        if !is_whole || !is_placeable {
-            return on_primary("open_batch");
-        }
-        let hint = facts.route_hint().or(self.session.own.route);
-        if hint == Some(RouteHint::Primary) {
-            return on_primary("hint");
-        }
-        let freshness = self.freshness(facts);
-        let relations = facts.meaning.as_ref().and_then(|meaning| meaning.cacheable.as_deref().ok());
-        let mut fence = database.read_fence(self.session.fence, relations);
-        if let Some(filling) = fill.fence() {
-            fence = fence.and(filling);
-        }
-        let choice = database.route(&Demand { fence, freshness, avoid }, now);
-        match choice.member {
-            Some(member) if choice.reason == RouteReason::Replica => {
-                (Some(member), facts.reason, choice.valid_for_connections_opened_before)
-            }
-            _ => on_primary(choice.reason.label()),
+    /// What is known of the session.
+    fn view(&self) -> View<'_> {
+        let session = &self.session;
+        View {
+            database: &session.database,
+            catalog: session.known_catalog(),
+            user: &session.user,
+            settings: &session.settings,
+            own: &session.own,
+            max_staleness: session.max_staleness,
+            keeps_server: self.keeps_server,
+            fence: session.fence,
         }
     }
 
-    /// How fresh a read must be, by its hints and the settings of the session.
+    /// How fresh a read must be.
     pub(super) fn freshness(&self, facts: &Facts) -> Freshness {
-        let hint = facts.route_hint().or(self.session.own.route);
-        let staleness = facts.max_staleness().map(|bound| bound.as_nanos() as u64).or(self.session.own.max_staleness);
-        match (hint, staleness) {
-            (Some(RouteHint::Replica), _) => Freshness::Any,
-            (_, Some(bound)) => Freshness::Within(bound),
-            _ => Freshness::Fenced,
+        self.view().freshness(facts)
+    }
+
+    /// Waits for a replica that can serve (`primary_reads = never`); false if the client cancelled its request.
+    async fn wait_for_replica(
+        &mut self,
+        facts: &Facts,
+        fill: &FillPlan,
+        reason: &'static str,
+    ) -> Result<bool, ClientError> {
+        let demand = self.view().demand(facts, fill.fence());
+        let (database, context) = (Arc::clone(&self.session.database), Arc::clone(&self.context));
+        tracing::debug!(client = self.info.id, db = %database.name, reason, "no replica serves: the read waits for one");
+        let served = async move {
+            // Retired or not, the request is placed anew.
+            database.member_serves(&demand, || context.clock.now()).await;
+            Ok(())
+        };
+        match self.wait_for(None, Box::pin(served)).await {
+            Err(ClientError::Checkout(CheckoutError::WaitTimeout { waited, .. })) => {
+                let pins = format!("no replica can serve it ({reason}), and primary_reads is never");
+                Err(CheckoutError::WaitTimeout { waited, pins }.into())
+            }
+            waited => Ok(waited?.is_some()),
         }
     }
 

@@ -118,6 +118,8 @@ pub(super) struct Session {
     pub fence: Fence,
     pub transaction: TransactionWrites,
     pub own: OwnSettings,
+    /// How old data may be that it reads, where neither it nor a hint says, nanoseconds.
+    pub max_staleness: Option<u64>,
     pub steps: Vec<Located>,
     pub key: KeyBuffer,
     key_prefix: Option<KeyPrefix>,
@@ -190,6 +192,7 @@ impl Session {
             fence: Fence::NONE,
             transaction: TransactionWrites::default(),
             own: OwnSettings::default(),
+            max_staleness: None,
             steps: Vec::new(),
             key: KeyBuffer::default(),
             key_prefix: None,
@@ -216,6 +219,11 @@ impl Session {
             self.take_catalog(version);
         }
         self.catalog.as_ref()
+    }
+
+    /// The one that its statements are understood by.
+    pub(super) fn known_catalog(&self) -> Option<&LoadedCatalog> {
+        self.catalog.as_deref()
     }
 
     fn take_catalog(&mut self, version: u64) {

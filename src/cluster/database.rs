@@ -30,8 +30,21 @@ pub struct DatabaseSettings {
     pub follows_primary: bool,
     /// Whether answers are cached.
     pub cache: CacheMode,
+    /// How old data may be that reads are answered with, nanoseconds, where nobody says otherwise.
+    pub max_staleness: Option<u64>,
+    /// The same for these users, who log in so; 0 allows none.
+    pub users_staleness: Box<[(Box<str>, u64)]>,
     /// Upper bound of an answer's age in nanoseconds; `None`: until it is void.
     pub cache_ttl: Option<u64>,
+}
+
+impl DatabaseSettings {
+    /// How old data may be that a user's reads are answered with, nanoseconds; `None`: as fresh as can be.
+    #[must_use]
+    pub fn max_staleness_of(&self, user: &str) -> Option<u64> {
+        let own = self.users_staleness.iter().find(|(name, _)| **name == *user).map(|(_, bound)| *bound);
+        own.or(self.max_staleness).filter(|bound| *bound > 0)
+    }
 }
 
 /// A catalog snapshot and the epoch from which it is valid.
@@ -66,6 +79,7 @@ pub struct Database {
     pub cells: Arc<Cells>,
     is_retired: AtomicBool,
     primary_changed: Notify,
+    member_sampled: Notify,
 }
 
 impl std::fmt::Debug for Database {
@@ -99,6 +113,7 @@ impl Database {
             real,
             is_retired: AtomicBool::new(false),
             primary_changed: Notify::new(),
+            member_sampled: Notify::new(),
         }
     }
 
@@ -106,6 +121,7 @@ impl Database {
     pub fn retire(&self) {
         self.is_retired.store(true, Ordering::Release);
         self.primary_changed.notify_waiters();
+        self.member_sampled.notify_waiters();
     }
 
     /// Is another one served under its name?
@@ -172,6 +188,29 @@ impl Database {
                 return None;
             }
             changed.await;
+        }
+    }
+
+    /// A member has said how it is: who waits for one that can serve looks again.
+    pub fn note_sampled(&self) {
+        self.member_sampled.notify_waiters();
+    }
+
+    /// Waits for a member that can serve a read, at least until one has said how it is; false if another database has taken
+    /// this one's place meanwhile. `now` is the clock. Cancel safe.
+    pub async fn member_serves(&self, demand: &Demand, now: impl Fn() -> u64) -> bool {
+        loop {
+            let sampled = self.member_sampled.notified();
+            tokio::pin!(sampled);
+            // From now on nothing is missed.
+            sampled.as_mut().enable();
+            if self.is_retired() {
+                return false;
+            }
+            sampled.await;
+            if self.topology.serves(demand, now()) {
+                return true;
+            }
         }
     }
 

@@ -142,6 +142,18 @@ choice! {
 }
 
 choice! {
+    /// Whether the primary serves reads that replicas may serve.
+    pub enum PrimaryReads {
+        /// Only those that must see what no replica has yet; the others wait for a replica.
+        Never = "never",
+        /// Those that no replica can serve at the moment.
+        Fallback = "fallback",
+        /// It takes its share by weight.
+        Always = "always",
+    }
+}
+
+choice! {
     /// How the primary among the members of a database is known.
     pub enum RoleDetection {
         /// Each member is asked whether it is in recovery; a failover is followed.

@@ -48,6 +48,8 @@ settings! {
         connect_query: Option<String> = None, OnReload;
         /// Longest wait for a free server connection.
         query_wait_timeout: Option<Duration> = None, OnReload;
+        /// Reads may be answered with data this old, writes of their own session included; not set or 0: as [routing] says.
+        max_staleness: Option<Duration> = None, OnReload;
         /// Asked from the server at login.
         client_encoding: Option<String> = None, OnReload;
         /// Asked from the server at login.
@@ -115,6 +117,8 @@ settings! {
         transaction_timeout: Option<Duration> = None, OnReload;
         /// Longest idle time; 0 is the general setting.
         client_idle_timeout: Option<Duration> = None, OnReload;
+        /// Reads may be answered with data this old, writes of their own session included; not set: as for the database.
+        max_staleness: Option<Duration> = None, OnReload;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    choice::{CacheMode, Coherence, ReadYourWrites, RoleDetection, RowSecurity, Share},
+    choice::{CacheMode, Coherence, PrimaryReads, ReadYourWrites, RoleDetection, RowSecurity, Share},
     setting::settings,
     supported,
     text::{Hidden, SecretUrl},
@@ -16,6 +16,9 @@ settings! {
         read_write_split: bool = false, OnReload;
         /// Whose writes a read is sure to see. Not set: session, or database while the cache is on.
         read_your_writes: Option<ReadYourWrites> = None, OnReload;
+        /// Reads on the primary. fallback: those that no replica can serve; always: also its share by weight; never: they
+        /// wait for a replica, up to query_wait_timeout, unless they must see what replicas do not have yet.
+        primary_reads: PrimaryReads = PrimaryReads::Fallback, OnReload;
         /// A replica further behind serves nothing.
         max_replica_lag: Duration = Duration::from_secs(10), OnReload;
         /// How often members are asked how far they are.

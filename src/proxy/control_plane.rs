@@ -312,7 +312,14 @@ impl Watcher {
             tracing::warn!(?name, from = transition.from.label(), to = transition.to.label(), "member changed");
             match transition.to {
                 State::Down(_) => self.nudge_readers(),
-                State::Up => self.pools_of(member).iter().for_each(|pool| pool.may_open()),
+                State::Up => {
+                    if let (State::HalfOpen | State::Down(_), Some(found)) =
+                        (transition.from, self.database.topology.member(member))
+                    {
+                        found.state.came_back(self.clock.now());
+                    }
+                    self.pools_of(member).iter().for_each(|pool| pool.may_open());
+                }
                 State::Unknown | State::HalfOpen => {}
             }
         }
@@ -421,6 +428,7 @@ impl SampleSink for Watcher {
                 topology.forget_samples();
             }
         }
+        self.database.note_sampled();
     }
 
     fn failed(&self, member: MemberId, kind: FailureKind) {

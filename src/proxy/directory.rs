@@ -24,7 +24,7 @@ use crate::{
     client::{Clients, Settings, Unserved},
     clock::{Clock, nanos},
     cluster::{Database, DatabaseSettings, RealDatabase},
-    config::{CacheMode, Config, DatabaseConfig, Host, ReadYourWrites, RoleDetection},
+    config::{CacheMode, Config, DatabaseConfig, Host, ReadYourWrites, RoleDetection, UserConfig},
     net::{Address, SocketOptions},
     pool::{LoginSource, Pool, PoolKey, PoolLimits, Pools, Tallies, Turns},
     routing::{Limits, MemberId, PrimarySamples, Topology},
@@ -180,7 +180,7 @@ impl Installation {
             if !leads_there || old.control.get().is_none() {
                 continue;
             }
-            match self.build(&old.section, database_settings(&settings.config), &settings, self.cache()) {
+            match self.build(&old.section, database_settings(&settings.config, &old.section), &settings, self.cache()) {
                 Ok(served) => {
                     let (served, name) = (Arc::new(served), old.section.name.clone());
                     self.databases.write().unwrap_or_else(PoisonError::into_inner).insert(name, Arc::clone(&served));
@@ -216,7 +216,7 @@ impl Installation {
         settings: &Settings,
         cache: Option<&Arc<ResultCache>>,
     ) -> Result<Arc<Served>, ProcessError> {
-        let wanted = database_settings(&settings.config);
+        let wanted = database_settings(&settings.config, section);
         if let Some(known) = self.find(&section.name) {
             let running = self.settings();
             let same_routing = running.config.routing == settings.config.routing;
@@ -242,6 +242,7 @@ impl Installation {
         let limits = Limits {
             max_lag: nanos(settings.config.routing.max_replica_lag),
             sample_interval: nanos(settings.config.routing.lag_check_interval),
+            primary_reads: settings.config.routing.primary_reads,
         };
         let real = self.real_database(section, &settings.config, now);
         let before = self.find(&section.name).filter(|before| Arc::ptr_eq(&before.database.real, &real));
@@ -322,7 +323,7 @@ impl Installation {
         }
         let settings = self.settings();
         let section = settings.config.database(name).ok_or(Unserved::Unknown)?;
-        let built = self.build(&section, database_settings(&settings.config), &settings, self.cache());
+        let built = self.build(&section, database_settings(&settings.config, &section), &settings, self.cache());
         let served = Arc::new(built.map_err(|error| {
             tracing::error!(db = name, %error, "database cannot be served");
             Unserved::Unknown
@@ -527,16 +528,19 @@ fn login(
     }
 }
 
-fn database_settings(config: &Config) -> DatabaseSettings {
+fn database_settings(config: &Config, section: &DatabaseConfig) -> DatabaseSettings {
     #[cfg(debug_assertions)]
     if is_ablated("fence") {
-        return DatabaseSettings { read_your_writes: ReadYourWrites::Off, ..configured_settings(config) };
+        return DatabaseSettings { read_your_writes: ReadYourWrites::Off, ..configured_settings(config, section) };
     }
-    configured_settings(config)
+    configured_settings(config, section)
 }
 
-fn configured_settings(config: &Config) -> DatabaseSettings {
+fn configured_settings(config: &Config, section: &DatabaseConfig) -> DatabaseSettings {
+    let of_user = |(name, user): (&String, &UserConfig)| Some((name.as_str().into(), nanos(user.max_staleness?)));
     DatabaseSettings {
+        max_staleness: section.max_staleness.map(nanos),
+        users_staleness: config.users.iter().filter_map(of_user).collect(),
         splits_reads: config.routing.read_write_split,
         read_your_writes: config.read_your_writes(),
         follows_primary: config.routing.role_detection == RoleDetection::Auto,

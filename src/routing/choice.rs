@@ -50,6 +50,8 @@ pub struct Choice {
 pub enum RouteReason {
     /// A fresh and healthy replica serves it.
     Replica,
+    /// It is the primary's turn (`primary_reads = always`).
+    PrimaryShare,
     /// No primary sample was sent since the write that the read must see.
     FenceUnresolved,
     /// The fence is known, and no replica has replayed it.
@@ -69,10 +71,16 @@ pub enum RouteReason {
 }
 
 impl RouteReason {
+    /// Is it fit but for data that it will have in a moment?
+    pub const fn is_behind(self) -> bool {
+        matches!(self, Self::FenceUnresolved | Self::NotReplayed)
+    }
+
     /// The metric label.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Replica => "replica",
+            Self::PrimaryShare => "primary_share",
             Self::FenceUnresolved => "fence_unresolved",
             Self::NotReplayed => "not_replayed",
             Self::ReplicaLagging => "replica_lagging",

@@ -38,6 +38,22 @@ pub struct Member {
     pub state: Arc<MemberState>,
 }
 
+/// A member that has come back is given its weight in so many steps.
+const STEPS: u32 = 10;
+/// Each of them lasts so long, nanoseconds.
+const STEP: u64 = 1_000_000_000;
+
+impl Member {
+    /// Its share of the reads in tenths of weight, less while it has just come back: its caches are cold.
+    pub(super) fn weight_at(&self, now: u64) -> u32 {
+        let steps = match self.state.back_since.load(Ordering::Relaxed) {
+            0 => STEPS,
+            since => u32::try_from(now.saturating_sub(since) / STEP).map_or(STEPS, |whole| (whole + 1).min(STEPS)),
+        };
+        self.weight.saturating_mul(steps)
+    }
+}
+
 /// What the probes say of a member's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -89,6 +105,7 @@ pub struct MemberState {
     settled_at: AtomicU64,
     answered_at: AtomicU64,
     is_ahead: AtomicBool,
+    back_since: AtomicU64,
 }
 
 impl Default for MemberState {
@@ -107,6 +124,7 @@ impl Default for MemberState {
             settled_at: AtomicU64::new(0),
             answered_at: AtomicU64::new(0),
             is_ahead: AtomicBool::new(false),
+            back_since: AtomicU64::new(0),
         }
     }
 }
@@ -122,6 +140,7 @@ impl MemberState {
             errors: copy(&before.errors),
             ban: Ban::succeeding(&before.ban),
             settled_at: copy(&before.settled_at),
+            back_since: copy(&before.back_since),
             ..Self::default()
         }
     }
@@ -172,6 +191,11 @@ impl MemberState {
     /// The monitor's verdict after a probe.
     pub fn set_health(&self, health: Health) {
         self.health.store(health as u8, Ordering::Release);
+    }
+
+    /// It was down and is up since `now`: its share of the reads grows from a tenth.
+    pub fn came_back(&self, now: u64) {
+        self.back_since.store(now, Ordering::Relaxed);
     }
 
     /// Whether it is in recovery; `None` before anybody asked.

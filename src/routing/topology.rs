@@ -11,7 +11,7 @@ use super::{
     member::{Health, Member, MemberId, MemberState},
     samples::{PrimarySamples, RingGuard, Sample},
 };
-use crate::lsn::Lsn;
+use crate::{config::PrimaryReads, lsn::Lsn};
 
 /// Primary samples are too old to tell a lag when this many intervals passed without one.
 const INTERVALS_UNTIL_LAG_IS_UNKNOWN: u64 = 3;
@@ -28,6 +28,8 @@ pub struct Limits {
     pub max_lag: u64,
     /// How often members are sampled (`lag_check_interval`).
     pub sample_interval: u64,
+    /// Which reads the primary serves (`primary_reads`).
+    pub primary_reads: PrimaryReads,
 }
 
 /// All members of one database, with what is known of them.
@@ -144,8 +146,7 @@ impl Topology {
             match self.fitness(member, demand, sample_age, now) {
                 RouteReason::Replica => candidates |= 1 << index,
                 unfit => {
-                    let is_behind = matches!(unfit, RouteReason::FenceUnresolved | RouteReason::NotReplayed);
-                    behind |= u128::from(is_behind) << index;
+                    behind |= u128::from(unfit.is_behind()) << index;
                     nearest = nearest.min(unfit);
                 }
             }
@@ -153,14 +154,41 @@ impl Topology {
         if candidates == 0 {
             return self.choose_primary(nearest);
         }
+        if self.limits.primary_reads == PrimaryReads::Always && demand.freshness != Freshness::Any {
+            candidates |= self.primary_bit();
+        }
         let pick = self.pick(candidates, behind, demand, now);
         pick.unwrap_or_else(|| self.choose_primary(RouteReason::NotReplayed))
+    }
+
+    /// Would a read find a replica, or be one that the primary serves whatever `primary_reads` says?
+    pub fn serves(&self, demand: &Demand, now: u64) -> bool {
+        let sample_age = self.sample_age(now);
+        let serves = |member| match self.fitness(member, demand, sample_age, now) {
+            RouteReason::Replica => true,
+            unfit => unfit.is_behind(),
+        };
+        !self.waits_for_replica() || self.members.iter().take(MAX_MEMBERS).any(serves)
+    }
+
+    /// Do reads that no replica can serve at the moment wait for one?
+    pub fn waits_for_replica(&self) -> bool {
+        let is_replica = |member: &Member| member.weight > 0 && self.primary() != Some(member.id);
+        self.limits.primary_reads == PrimaryReads::Never && self.members.iter().any(is_replica)
+    }
+
+    /// The primary among the candidates, if it takes part.
+    fn primary_bit(&self) -> u128 {
+        let takes_part = |member: &Member| {
+            self.primary() == Some(member.id) && member.weight > 0 && member.state.health() == Health::Up
+        };
+        self.members.iter().take(MAX_MEMBERS).position(takes_part).map_or(0, |index| 1 << index)
     }
 
     fn pick(&self, candidates: u128, behind: u128, demand: &Demand, now: u64) -> Option<Choice> {
         let of = |(index, member): (usize, &Member)| Candidate {
             index,
-            weight: member.weight,
+            weight: member.weight_at(now),
             in_flight: member.state.in_flight(),
             is_fresh: candidates >> index & 1 == 1,
         };
@@ -175,6 +203,9 @@ impl Topology {
 
     /// The age of a sample that a choice may rest on is read before what the sample says.
     fn still_fit(&self, member: &Member, demand: &Demand, now: u64) -> Option<Choice> {
+        if self.primary() == Some(member.id) {
+            return Some(self.choose_primary(RouteReason::PrimaryShare));
+        }
         let sampled_at = member.state.sampled_at();
         let is_fresh = match demand.freshness {
             Freshness::Fenced => covers(&member.state, demand),

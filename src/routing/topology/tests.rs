@@ -4,7 +4,7 @@ use crate::routing::{Fence, Role};
 const PRIMARY: MemberId = MemberId(0);
 const R1: MemberId = MemberId(1);
 const R2: MemberId = MemberId(2);
-const LIMITS: Limits = Limits { max_lag: 100, sample_interval: 10 };
+const LIMITS: Limits = Limits { max_lag: 100, sample_interval: 10, primary_reads: PrimaryReads::Fallback };
 
 fn member(id: u16, weight: u32) -> Member {
     Member {
@@ -243,4 +243,58 @@ fn a_position_that_went_back_is_reported() {
     topology.forget_samples();
     check(&topology, 0, 21, PRIMARY, RouteReason::LagUnknown);
     assert!(sample_primary(&topology, 22, 99));
+}
+
+fn reading(primary_reads: PrimaryReads, weights: &[u32]) -> Topology {
+    let before = topology(weights);
+    before.reconfigured(before.members().to_vec(), Limits { primary_reads, ..LIMITS })
+}
+
+#[test]
+fn the_primary_takes_its_share_of_the_reads_if_it_shall() {
+    let topology = reading(PrimaryReads::Always, &[2, 1]);
+    let picks: Vec<_> = (0..400).map(|_| choose(&topology, 0, 15)).collect();
+    let of = |id| picks.iter().filter(|picked| picked.member == Some(id)).count();
+    assert_eq!((of(PRIMARY), of(R1), of(R2)), (100, 200, 100));
+    let own = picks.iter().find(|picked| picked.member == Some(PRIMARY)).unwrap();
+    assert_eq!((own.reason, own.valid_for_connections_opened_before), (RouteReason::PrimaryShare, u64::MAX));
+    let hinted = Demand { freshness: Freshness::Any, ..Demand::fenced(Fence::NONE) };
+    assert!((0..50).all(|_| topology.choose(&hinted, 15).member != Some(PRIMARY)), "that asks for a replica");
+    topology.member(PRIMARY).unwrap().state.set_health(Health::Down);
+    assert!((0..50).all(|_| choose(&topology, 0, 15).member != Some(PRIMARY)));
+}
+
+#[test]
+fn a_read_waits_for_a_replica_if_the_primary_shall_serve_none() {
+    let topology = reading(PrimaryReads::Never, &[1]);
+    let serves = |written_at| topology.serves(&Demand::fenced(Fence::after(written_at)), 15);
+    assert!(topology.waits_for_replica() && serves(0));
+    assert!(serves(14), "the primary serves what no replica has yet");
+    topology.member(R1).unwrap().state.set_health(Health::Down);
+    assert!(!serves(0) && !serves(14));
+    for other in
+        [reading(PrimaryReads::Never, &[0]), reading(PrimaryReads::Never, &[]), reading(PrimaryReads::Fallback, &[1])]
+    {
+        other.members().iter().for_each(|member| member.state.set_health(Health::Down));
+        assert!(!other.waits_for_replica() && other.serves(&Demand::fenced(Fence::NONE), 15), "nobody to wait for");
+    }
+}
+
+#[test]
+fn a_replica_that_comes_back_is_given_its_weight_in_steps() {
+    let second = 1_000_000_000;
+    let topology = topology(&[1, 1]);
+    let came_back = 10 * second;
+    let share_at = |now: u64| {
+        sample_primary(&topology, now - 1, 100);
+        [R1, R2].iter().for_each(|replica| topology.note_replica_sample(*replica, now - 1, now - 1, Lsn::new(100)));
+        (0..1980).filter(|_| choose(&topology, 0, now).member == Some(R1)).count()
+    };
+    assert_eq!(share_at(9 * second), 990);
+    topology.member(R1).unwrap().state.came_back(came_back);
+    assert_eq!(share_at(came_back + 2), 180, "1 of 11");
+    assert_eq!(share_at(came_back + second), 330, "2 of 12");
+    assert_eq!(share_at(came_back + 4 * second), 660, "5 of 15");
+    assert_eq!(share_at(came_back + 9 * second), 990);
+    assert_eq!(share_at(came_back + 100 * second), 990);
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pgweir::{
     cache::{CatalogEpoch, Cells, KeyPrefix, ResultCache},
+    config::PrimaryReads,
     lsn::Lsn,
     routing::{Health, Limits, Member, MemberId, PrimarySamples, Role, Sample, Topology},
 };
@@ -76,7 +77,7 @@ fn topology() -> Topology {
         role: Role::Any,
         state: Arc::default(),
     };
-    let limits = Limits { max_lag: u64::MAX, sample_interval: u64::MAX };
+    let limits = Limits { max_lag: u64::MAX, sample_interval: u64::MAX, primary_reads: PrimaryReads::Fallback };
     let members = vec![member(PRIMARY, "primary"), member(REPLICA, "replica")];
     let topology = Topology::new(members, limits, PrimarySamples::new(8));
     for member in topology.members() {
