@@ -94,7 +94,7 @@ impl Health {
         self.state == State::Up
     }
 
-    /// A probe, or a login for a client, was answered.
+    /// A probe was answered.
     pub fn succeeded(&mut self) -> Option<Transition> {
         self.bad = 0;
         self.good = self.good.saturating_add(1);
@@ -107,7 +107,7 @@ impl Health {
         })
     }
 
-    /// A probe, or a login for a client, failed.
+    /// A probe failed. Logins of clients that fail lead to a ban, which is another matter.
     pub fn failed(&mut self, kind: FailureKind) -> Option<Transition> {
         if !concerns_the_server(kind) {
             return None;
