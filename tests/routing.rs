@@ -11,6 +11,8 @@ mod support;
 
 #[path = "routing/placing.rs"]
 mod placing;
+#[path = "routing/tokens.rs"]
+mod tokens;
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},

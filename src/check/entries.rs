@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     auth::{Secret, UserList},
-    config::{CacheMode, Config, DatabaseConfig, Host, Lines, Location, ReplicaRole},
+    config::{CacheMode, Config, DatabaseConfig, Host, Lines, Location, ReadWriteSplit, ReplicaRole},
 };
 
 /// One host of one entry.
@@ -60,7 +60,7 @@ pub(super) fn entries(config: &Config, users: &UserList, lines: &Lines) -> Vec<E
     for (name, database) in &config.databases {
         let place = lines.of_key(&["databases"], name);
         let whom = whom(config, database, users);
-        let splits_reads = config.routing.read_write_split && !database.replicas.is_empty();
+        let splits_reads = config.routing.read_write_split != ReadWriteSplit::Off && !database.replicas.is_empty();
         let is_watched = splits_reads || config.cache.enabled == CacheMode::On;
         let entry = |name: &str, place: &Option<Location>, parameters: &DatabaseConfig, host: Host<'_>| Entry {
             name: name.to_owned(),

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     cache::{FillGuard, Lookup},
     insight::{CacheOutcome, Route, Work},
+    lsn::Lsn,
     protocol::{TransactionStatus, backend, frontend},
     routing::{Fence, Freshness},
     session::request::{Request, RequestKind},
@@ -138,6 +139,10 @@ impl Client {
         };
         if self.session.own.cache_is_off {
             return Err("session_off");
+        }
+        if self.session.own.min_lsn > Lsn::default() {
+            // Of writes elsewhere the cache knows nothing.
+            return Err("min_lsn");
         }
         if self.keeps_server {
             return Err("session_pooling");

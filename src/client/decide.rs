@@ -1,14 +1,19 @@
 //! Where a request may run: for the request itself, and for SHOW ROUTE. Pure.
 
+use std::sync::Arc;
+
 use super::{
     facts::{Boundary, Facts},
     session::OwnSettings,
 };
 use crate::{
+    catalog::Meaning,
     cluster::{Database, LoadedCatalog},
+    config::ReadWriteSplit,
+    insight::{Route, WOULD_REPLICA},
     routing::{Demand, Fence, Freshness, MemberId, RouteReason},
     session::SessionSettings,
-    sql::RouteHint,
+    sql::{RouteHint, Statement},
 };
 
 /// What is known of the session that asks.
@@ -46,6 +51,41 @@ pub(super) struct Decision {
     pub reason: &'static str,
 }
 
+/// Where a statement would run that a new session of `user` sent now: with whom, on which member, and why. A replica that is
+/// awaited has no name yet.
+#[must_use]
+pub fn would_run(
+    database: &Database,
+    user: &str,
+    statement: &Arc<Statement>,
+    meaning: Arc<Meaning>,
+    now: u64,
+) -> (Route, Option<MemberId>, &'static str) {
+    let catalog = database.catalog();
+    let (settings, own) = (SessionSettings::default(), OwnSettings::default());
+    let view = View {
+        database,
+        catalog: catalog.as_deref(),
+        user,
+        settings: &settings,
+        own: &own,
+        max_staleness: database.settings.max_staleness_of(user),
+        keeps_server: false,
+        fence: Fence::NONE,
+    };
+    let mut facts = Facts::new();
+    facts.execute(statement, meaning);
+    if database.real.learned_writes.contains(statement.fingerprint) {
+        facts.may_write("learned_write");
+    }
+    let Decision { place, reason } = view.decide(&facts, true, None, None, now);
+    match place {
+        Place::Primary => (Route::Primary, database.primary(), reason),
+        Place::Replica { member, .. } => (Route::Replica, Some(member), reason),
+        Place::Awaited => (Route::Replica, None, reason),
+    }
+}
+
 impl View<'_> {
     /// Where a request runs. `is_whole`: nothing of it is still to come; `filling`: what the cache needs of its answer;
     /// `avoid`: a member that has just failed it.
@@ -61,13 +101,15 @@ impl View<'_> {
             return Decision { place: Place::Primary, reason };
         }
         let topology = &self.database.topology;
+        let is_counted = self.database.settings.split == ReadWriteSplit::Log;
         let choice = self.database.route(&Demand { avoid, ..self.demand(facts, filling) }, now);
         match (choice.member, choice.reason) {
+            (_, RouteReason::Replica) if is_counted => Decision { place: Place::Primary, reason: WOULD_REPLICA },
             (Some(member), RouteReason::Replica) => {
                 let opened_before = choice.valid_for_connections_opened_before;
                 Decision { place: Place::Replica { member, opened_before }, reason: facts.reason }
             }
-            (_, reason) if reason > RouteReason::NotReplayed && topology.waits_for_replica() => {
+            (_, reason) if !is_counted && reason > RouteReason::NotReplayed && topology.waits_for_replica() => {
                 Decision { place: Place::Awaited, reason: reason.label() }
             }
             (_, reason) => Decision { place: Place::Primary, reason: reason.label() },
@@ -76,7 +118,7 @@ impl View<'_> {
 
     /// Why no replica may run it, whatever they are like.
     fn needs_primary(&self, facts: &Facts, is_whole: bool) -> Option<&'static str> {
-        if !self.database.settings.splits_reads {
+        if self.database.settings.split == ReadWriteSplit::Off {
             return Some("split_off");
         }
         if facts.needs_primary {
@@ -102,7 +144,7 @@ impl View<'_> {
         let relations = facts.meaning.as_ref().and_then(|meaning| meaning.cacheable.as_deref().ok());
         let fence = self.database.read_fence(self.fence, relations);
         let fence = filling.map_or(fence, |filling| fence.and(filling));
-        Demand { fence, freshness: self.freshness(facts), avoid: None }
+        Demand { fence, freshness: self.freshness(facts), min_lsn: self.own.min_lsn, avoid: None }
     }
 
     /// How fresh a read must be: by its hints, else the settings of the session, else those of user and database.

@@ -152,7 +152,7 @@ impl Client {
     fn pack(&self) -> Luggage {
         let ClientInfo { user, database, application_name, peer, connected_at, .. } = &*self.info;
         let settings = &self.session.own;
-        let own = ["route", "cache", "max_staleness"].into_iter();
+        let own = ["route", "cache", "max_staleness", "min_lsn"].into_iter();
         let own = own.filter(|name| *name != "max_staleness" || settings.max_staleness.is_some());
         let own = own.filter_map(|name| Some((name.to_owned(), settings.show(name, None).ok()?)));
         let statement = |(name, prepared): (&[u8], &Arc<crate::session::Prepared>)| PackedStatement {

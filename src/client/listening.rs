@@ -200,22 +200,44 @@ impl Client {
 
     /// Says how a statement without parameters and rows has ended: with its tag, or an error.
     pub(super) fn answer_utility(&mut self, request: Request, outcome: Result<&str, ErrorResponse>) {
+        self.answer_with(request, None, outcome.map(|tag| (tag, "")));
+    }
+
+    /// Says how a statement without parameters has ended: with its tag and the value of its only column, if it has one, or
+    /// an error.
+    pub(super) fn answer_with(
+        &mut self,
+        request: Request,
+        column: Option<&str>,
+        outcome: Result<(&str, &str), ErrorResponse>,
+    ) {
         self.hand_over_from_server();
         let out = self.io.outbox.buffer();
+        let put_description = |out: &mut Vec<u8>| match column {
+            Some(column) => backend::put_text_description(out, column),
+            None => out.extend_from_slice(backend::NO_DATA),
+        };
         let put_outcome = |out: &mut Vec<u8>| match &outcome {
-            Ok(tag) => backend::put_command_complete(out, tag),
+            Ok((tag, value)) => {
+                if column.is_some() {
+                    backend::put_data_row(out, &[Some(value)]);
+                }
+                backend::put_command_complete(out, tag);
+            }
             Err(error) => error.put(out),
         };
-        for located in &self.session.steps {
+        let is_simple = request.kind == RequestKind::Simple;
+        let steps = if is_simple { &[][..] } else { &*self.session.steps };
+        for located in steps {
             match located.step {
                 Step::Parse { .. } => out.extend_from_slice(backend::PARSE_COMPLETE),
                 Step::Bind { .. } => out.extend_from_slice(backend::BIND_COMPLETE),
                 Step::DescribeStatement { .. } => {
                     out.extend_from_slice(backend::NO_PARAMETERS);
-                    out.extend_from_slice(backend::NO_DATA);
+                    put_description(out);
                 }
-                Step::DescribePortal => out.extend_from_slice(backend::NO_DATA),
-                Step::CloseOther => out.extend_from_slice(backend::CLOSE_COMPLETE),
+                Step::DescribePortal => put_description(out),
+                Step::CloseOther | Step::CloseStatement { .. } => out.extend_from_slice(backend::CLOSE_COMPLETE),
                 Step::Execute { .. } => {
                     put_outcome(out);
                     if outcome.is_err() {
@@ -225,11 +247,20 @@ impl Client {
                 _ => {}
             }
         }
-        if request.kind == RequestKind::Simple {
+        if is_simple {
+            if column.is_some() && outcome.is_ok() {
+                put_description(out);
+            }
             put_outcome(out);
         }
-        let status = self.link.as_ref().map_or(TransactionStatus::Idle, |link| link.status);
-        out.extend_from_slice(backend::ready_for_query(status));
+        if request.kind != RequestKind::Flush {
+            let status = self.link.as_ref().map_or(TransactionStatus::Idle, |link| link.status);
+            let status = match (status, &outcome) {
+                (TransactionStatus::InTransaction, Err(_)) => TransactionStatus::Failed,
+                (status, _) => status,
+            };
+            out.extend_from_slice(backend::ready_for_query(status));
+        }
         self.drop_request(request.bytes);
     }
 

@@ -21,6 +21,7 @@ mod info;
 mod link;
 mod listening;
 mod login;
+mod own_answers;
 mod own_settings;
 mod peers;
 mod pending;
@@ -50,6 +51,7 @@ pub use context::{
     AuthQueryError, Clients, Context, Directory, Finding, FoundUser, KeyOwner, Lookup, Parts, Settings, Unserved,
 };
 pub use deadlines::{Overdue, enforce};
+pub use decide::would_run;
 pub use error::ClientError;
 pub use info::{Activity, ClientInfo, Signal};
 pub use peers::{PeerFigures, Peers};

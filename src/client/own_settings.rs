@@ -2,6 +2,7 @@
 
 use super::session::OwnSettings;
 use crate::{
+    lsn::{Lsn, WalGeometry},
     protocol::{ErrorResponse, SqlState},
     sql::RouteHint,
 };
@@ -20,6 +21,12 @@ impl OwnSettings {
             // Strict covers writes that bypass this process, too; no cached answer can promise that.
             ("cache_consistency", "normal" | "default") => self.cache_is_off = false,
             ("cache_consistency", "strict") => self.cache_is_off = true,
+            ("min_lsn", "default") => self.min_lsn = Lsn::default(),
+            ("min_lsn", value) => {
+                let position: Lsn = value.parse().map_err(|_| invalid(name, value))?;
+                self.min_lsn = position.end_of_last_record(WalGeometry::default());
+            }
+            ("lsn", _) => return Err(fixed(name)),
             ("route" | "cache" | "cache_consistency", value) => return Err(invalid(name, value)),
             _ => return Err(unknown(name)),
         }
@@ -39,6 +46,7 @@ impl OwnSettings {
                 None | Some(0) => "0".to_owned(),
                 Some(nanos) => format!("{}ms", nanos / 1_000_000),
             },
+            "min_lsn" => self.min_lsn.to_string(),
             _ => return Err(unknown(name)),
         })
     }
@@ -46,6 +54,10 @@ impl OwnSettings {
 
 fn unknown(name: &str) -> ErrorResponse {
     ErrorResponse::error(SqlState(*b"42704"), format!("unrecognized configuration parameter \"pgweir.{name}\""))
+}
+
+fn fixed(name: &str) -> ErrorResponse {
+    ErrorResponse::error(SqlState(*b"55P02"), format!("parameter \"pgweir.{name}\" cannot be changed"))
 }
 
 fn invalid(name: &str, value: &str) -> ErrorResponse {
@@ -79,6 +91,23 @@ mod tests {
         assert_eq!(staleness("default"), Some(None));
         assert_eq!(staleness("soon"), None);
         assert_eq!(staleness("-1s"), None);
+    }
+
+    #[test]
+    fn a_token_is_a_position() {
+        let mut own = OwnSettings::default();
+        own.set("min_lsn", " 16/B374D848 ").unwrap();
+        assert_eq!(own.show("min_lsn", None).unwrap(), "16/B374D848");
+        for garbage in ["", "soon", "16", "16/B374D848; drop table t", "-1/0", "1/23456789A"] {
+            assert_eq!(own.set("min_lsn", garbage).unwrap_err().sqlstate, SqlState(*b"22023"), "{garbage}");
+        }
+        assert_eq!(own.show("min_lsn", None).unwrap(), "16/B374D848");
+        // Behind the header of a page there is no record yet.
+        own.set("min_lsn", "16/B374C018").unwrap();
+        assert_eq!(own.show("min_lsn", None).unwrap(), "16/B374C000");
+        own.set("min_lsn", "default").unwrap();
+        assert_eq!(own.show("min_lsn", None).unwrap(), "0/0");
+        assert_eq!(own.set("lsn", "0/0").unwrap_err().sqlstate, SqlState(*b"55P02"));
     }
 
     #[test]

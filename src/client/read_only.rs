@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Fails on every server, whatever the state of the transaction.
-const FAILS: &str = "SELECT pg_catalog.int4div(1, 0)";
+pub(super) const FAILS: &str = "SELECT pg_catalog.int4div(1, 0)";
 
 /// What a statement asks of a READ ONLY transaction on a replica.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

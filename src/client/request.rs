@@ -17,7 +17,6 @@ use crate::{
         Expected, PinSet, Reply, Undo,
         request::{Request, RequestKind, Scan, frames, scan},
     },
-    sql::{Statement, StatementKind},
 };
 
 /// Replies owed on one connection beyond which its client is not read.
@@ -34,7 +33,7 @@ pub(super) enum Taken {
     NotYet,
 }
 
-fn cancelled() -> ErrorResponse {
+pub(super) fn cancelled() -> ErrorResponse {
     ErrorResponse::error(SqlState::QUERY_CANCELED, "canceling statement due to user request")
 }
 
@@ -152,6 +151,13 @@ impl Client {
     }
 
     pub(super) async fn dispatch(&mut self, request: Request, facts: Facts) -> Result<Taken, ClientError> {
+        if facts.needs_primary
+            && let Some(statement) = self.own_statement(request, &facts)
+            && let Some(taken) = Box::pin(self.answer_own(request, &statement)).await?
+        {
+            self.blocked = (taken == Taken::NotYet).then_some(facts);
+            return Ok(taken);
+        }
         if self.session.transaction.read_only.is_some() {
             if self.is_leaving_replica() {
                 Box::pin(self.go_on_at_primary(request, &facts)).await?;
@@ -244,9 +250,9 @@ impl Client {
         }
     }
 
-    /// Requests that need no server: a lone `Sync`, the end of statements, settings of our own.
+    /// Requests that need no server: a lone `Sync`, the end of statements.
     fn answer(&mut self, request: Request, facts: &Facts) -> bool {
-        if self.answer_own_setting(request, facts) || self.answer_description(request, facts) {
+        if self.answer_description(request, facts) {
             return true;
         }
         // A Parse that some server has taken needs none: a client that prepares while others hold every server goes on.
@@ -268,40 +274,6 @@ impl Client {
             });
         }
         self.drop_request(request.bytes);
-        true
-    }
-
-    /// `SET pgweir.…` and `SHOW pgweir.…`; in an extended request, the former where nothing else stands beside it.
-    fn answer_own_setting(&mut self, request: Request, facts: &Facts) -> bool {
-        let is_own = |statement: &Statement| {
-            let first = statement.parts.first().map(|part| &part.kind);
-            matches!(first, Some(StatementKind::ProxySet { .. } | StatementKind::ProxyShow { .. }))
-        };
-        if !facts.statement.as_deref().is_some_and(is_own) {
-            return false;
-        }
-        let Some(statement) = self.lone_statement(request, facts) else { return false };
-        let [part] = &*statement.parts else { return false };
-        match &part.kind {
-            StatementKind::ProxySet { name, value, .. } => {
-                let outcome = self.session.own.set(name, value.as_deref().unwrap_or("default"));
-                self.answer_utility(request, outcome.map(|()| "SET"));
-            }
-            StatementKind::ProxyShow { name } if request.kind == RequestKind::Simple => {
-                let out = self.io.outbox.buffer();
-                match self.session.own.show(name, self.session.max_staleness) {
-                    Ok(value) => {
-                        backend::put_text_description(out, name);
-                        backend::put_data_row(out, &[Some(&value)]);
-                        backend::put_command_complete(out, "SHOW");
-                    }
-                    Err(error) => error.put(out),
-                }
-                out.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
-                self.drop_request(request.bytes);
-            }
-            _ => return false,
-        }
         true
     }
 

@@ -309,7 +309,7 @@ impl Client {
     }
 
     /// A connection to the primary, once there is one.
-    async fn check_out_primary(
+    pub(super) async fn check_out_primary(
         &mut self,
         wanted: Option<u64>,
     ) -> Result<Option<(MemberId, ServerConnection<Idle>)>, ClientError> {
@@ -380,7 +380,7 @@ impl Client {
         slot.clone()
     }
 
-    fn give_back_unused(&mut self, member: MemberId, server: ServerConnection<Idle>) {
+    pub(super) fn give_back_unused(&mut self, member: MemberId, server: ServerConnection<Idle>) {
         if let Some(pool) = self.pool(member) {
             pool.check_in(server, self.answered.max(self.request_started));
         }

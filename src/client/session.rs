@@ -10,6 +10,7 @@ use crate::{
     cache::{CatalogEpoch, KeyBuffer, KeyPrefix},
     catalog::{self, Meaning, PathNumber},
     cluster::{Database, LoadedCatalog},
+    lsn::Lsn,
     protocol::{FrameError, frontend, frontend::Target, frontend::tag},
     routing::Fence,
     session::{
@@ -68,6 +69,8 @@ pub(super) struct OwnSettings {
     pub route: Option<RouteHint>,
     pub cache_is_off: bool,
     pub max_staleness: Option<u64>,
+    /// What a replica must have replayed to serve its reads; 0 is nothing.
+    pub min_lsn: Lsn,
 }
 
 /// What the open transaction has written so far.

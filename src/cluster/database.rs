@@ -14,7 +14,7 @@ use super::RealDatabase;
 use crate::{
     cache::{CatalogEpoch, Cells, ResultCache},
     catalog::{self, Meaning, RelationOid},
-    config::{CacheMode, ReadYourWrites},
+    config::{CacheMode, ReadWriteSplit, ReadYourWrites},
     routing::{Demand, Fence, MemberId, Topology},
     sql::Statement,
 };
@@ -22,8 +22,8 @@ use crate::{
 /// What the configuration says of one database.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DatabaseSettings {
-    /// Reads may go to replicas.
-    pub splits_reads: bool,
+    /// Whether reads go to replicas.
+    pub split: ReadWriteSplit,
     /// Whose writes a read must see.
     pub read_your_writes: ReadYourWrites,
     /// The members are asked who is primary; else it is the first.
@@ -211,6 +211,21 @@ impl Database {
             if self.topology.serves(demand, now()) {
                 return true;
             }
+        }
+    }
+
+    /// What `found` finds, as soon as a sample lets it; `None` if another database has taken this one's place. Cancel safe.
+    pub async fn sampled_until<T>(&self, found: impl Fn() -> Option<T>) -> Option<T> {
+        loop {
+            let sampled = self.member_sampled.notified();
+            tokio::pin!(sampled);
+            // From now on nothing is missed.
+            sampled.as_mut().enable();
+            let value = found();
+            if value.is_some() || self.is_retired() {
+                return value;
+            }
+            sampled.await;
         }
     }
 

@@ -7,8 +7,8 @@ macro_rules! choice {
     (
         $(#[$meta:meta])*
         pub enum $Choice:ident {
-            $(#[$first_meta:meta])* $First:ident = $first:literal,
-            $($(#[$variant_meta:meta])* $Variant:ident = $name:literal,)*
+            $(#[$first_meta:meta])* $First:ident = $first:literal $(or $first_alias:literal)?,
+            $($(#[$variant_meta:meta])* $Variant:ident = $name:literal $(or $alias:literal)?,)*
         }
     ) => {
         $(#[$meta])*
@@ -29,9 +29,15 @@ macro_rules! choice {
         }
 
         impl SettingValue for $Choice {
-            const EXPECTED: &'static str = concat!($first $(, " | ", $name)*);
+            const EXPECTED: &'static str =
+                concat!($first $(, " (", $first_alias, ")")? $(, " | ", $name $(, " (", $alias, ")")?)*);
 
             fn parse(text: &str) -> Option<$Choice> {
+                match text {
+                    $($first_alias => return Some($Choice::$First),)?
+                    $($($alias => return Some($Choice::$Variant),)?)*
+                    _ => {}
+                }
                 let all = [$Choice::$First $(, $Choice::$Variant)*];
                 all.into_iter().find(|choice| choice.label().eq_ignore_ascii_case(text))
             }
@@ -142,6 +148,18 @@ choice! {
 }
 
 choice! {
+    /// Whether reads go to replicas.
+    pub enum ReadWriteSplit {
+        /// Everything goes to the primary.
+        Off = "off" or "0",
+        /// Everything goes to the primary; what would go to a replica is counted.
+        Log = "log",
+        /// Reads go to replicas.
+        On = "on" or "1",
+    }
+}
+
+choice! {
     /// Whether the primary serves reads that replicas may serve.
     pub enum PrimaryReads {
         /// Only those that must see what no replica has yet; the others wait for a replica.
@@ -228,6 +246,15 @@ mod tests {
         assert_eq!(PoolMode::parse("Transaction"), Some(PoolMode::Transaction));
         assert_eq!(AuthType::parse("SCRAM-SHA-256"), Some(AuthType::ScramSha256));
         assert_eq!(PoolMode::parse("transactional"), None);
+    }
+
+    #[test]
+    fn what_was_a_switch_is_still_read_as_one() {
+        for (text, expected) in [("0", "off"), ("1", "on"), ("OFF", "off"), ("log", "log"), ("on", "on")] {
+            assert_eq!(ReadWriteSplit::parse(text).map(ReadWriteSplit::label), Some(expected));
+        }
+        assert_eq!(ReadWriteSplit::parse("2"), None);
+        assert_eq!(ReadWriteSplit::EXPECTED, "off (0) | log | on (1)");
     }
 
     #[test]

@@ -29,8 +29,8 @@ use std::collections::BTreeMap;
 
 pub use self::{
     choice::{
-        AuthType, CacheMode, Coherence, LoadBalanceHosts, LogFormat, PoolMode, PrimaryReads, ReadYourWrites,
-        ReplicaRole, RoleDetection, RowSecurity, Share, SslMode, StatsColumns,
+        AuthType, CacheMode, Coherence, LoadBalanceHosts, LogFormat, PoolMode, PrimaryReads, ReadWriteSplit,
+        ReadYourWrites, ReplicaRole, RoleDetection, RowSecurity, Share, SslMode, StatsColumns,
     },
     entries::{DatabaseConfig, Host, MemberSection, PeerConfig, ReplicaConfig, UserConfig},
     environment::Environment,

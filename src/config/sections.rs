@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    choice::{CacheMode, Coherence, PrimaryReads, ReadYourWrites, RoleDetection, RowSecurity, Share},
+    choice::{CacheMode, Coherence, PrimaryReads, ReadWriteSplit, ReadYourWrites, RoleDetection, RowSecurity, Share},
     setting::settings,
     supported,
     text::{Hidden, SecretUrl},
@@ -12,8 +12,9 @@ use super::{
 settings! {
     /// `[routing]`: which member of a database serves a statement.
     pub struct RoutingSection {
-        /// Send reads to the members of [replicas].
-        read_write_split: bool = false, OnReload;
+        /// on: send reads to the members of [replicas]; log: only count those that would go there, as would_replica in
+        /// SHOW QUERIES and in the label reason of pgweir_requests_total.
+        read_write_split: ReadWriteSplit = ReadWriteSplit::Off, OnReload;
         /// Whose writes a read is sure to see. Not set: session, or database while the cache is on.
         read_your_writes: Option<ReadYourWrites> = None, OnReload;
         /// Reads on the primary. fallback: those that no replica can serve; always: also its share by weight; never: they

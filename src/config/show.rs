@@ -2,7 +2,7 @@
 
 use super::{
     Config,
-    choice::CacheMode,
+    choice::{CacheMode, ReadWriteSplit},
     error::{ConfigError, Problem},
     setting::{Applies, Section},
 };
@@ -122,7 +122,7 @@ impl Config {
         }
         // What one client sets is found by the next: nobody knows what a name means to either.
         let needs_own_sessions = match (self.routing.read_write_split, self.cache.enabled) {
-            (true, _) => Some("routing.read_write_split"),
+            (ReadWriteSplit::On | ReadWriteSplit::Log, _) => Some("routing.read_write_split"),
             (_, CacheMode::On | CacheMode::Observe) => Some("cache.enabled"),
             _ => None,
         };

@@ -9,7 +9,7 @@ use std::{
 use dashmap::DashMap;
 use serde::Serialize;
 
-use super::{LatencyDistribution, RequestRecord, Route};
+use super::{LatencyDistribution, RequestRecord, Route, WOULD_REPLICA};
 use crate::{
     sql::Fingerprint,
     telemetry::metrics::{Counter, SharedMetrics, families},
@@ -51,6 +51,7 @@ struct Digest {
     bytes: u64,
     cache_hits: u64,
     replica_calls: u64,
+    would_replica: u64,
 }
 
 /// One line of SHOW QUERIES. Times in milliseconds.
@@ -92,6 +93,8 @@ pub struct DigestRow {
     pub cache_hits: u64,
     /// Requests answered by a replica.
     pub replica_calls: u64,
+    /// Requests that would have been, were they not only counted (`read_write_split = log`).
+    pub would_replica: u64,
     /// Normalised text.
     pub query: String,
 }
@@ -179,6 +182,7 @@ impl Digest {
             bytes: 0,
             cache_hits: 0,
             replica_calls: 0,
+            would_replica: 0,
         }
     }
 
@@ -195,6 +199,7 @@ impl Digest {
         self.bytes += record.sent;
         self.cache_hits += u64::from(record.cache.is_hit());
         self.replica_calls += u64::from(record.route == Route::Replica);
+        self.would_replica += u64::from(record.route_reason == WOULD_REPLICA);
     }
 
     fn row(&self, fingerprint: Fingerprint) -> DigestRow {
@@ -221,6 +226,7 @@ impl Digest {
             server_ms: millis(self.server),
             cache_hits: self.cache_hits,
             replica_calls: self.replica_calls,
+            would_replica: self.would_replica,
             query: self.text.to_string(),
         }
     }

@@ -19,7 +19,7 @@ pub use self::{
     account::{Account, Accounts},
     digest::{DigestRow, DigestTable, SHAPE_BYTES},
     latency::LatencyDistribution,
-    record::{CacheOutcome, RequestRecord, Route, Work},
+    record::{CacheOutcome, RequestRecord, Route, WOULD_REPLICA, Work},
     slow_log::{SlowEntry, SlowLog, SlowRow},
     stats::{Statistics, log_line},
 };

@@ -51,6 +51,9 @@ pub struct RequestRecord<'a> {
     pub ended: SystemTime,
 }
 
+/// The reason of reads on the primary that a replica would serve, were they not only counted (`read_write_split = log`).
+pub const WOULD_REPLICA: &str = "would_replica";
+
 /// What a request made the proxy do, for SHOW STATS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {

@@ -24,7 +24,7 @@ use crate::{
     client::{Clients, Settings, Unserved},
     clock::{Clock, nanos},
     cluster::{Database, DatabaseSettings, RealDatabase},
-    config::{CacheMode, Config, DatabaseConfig, Host, ReadYourWrites, RoleDetection, UserConfig},
+    config::{CacheMode, Config, DatabaseConfig, Host, ReadWriteSplit, ReadYourWrites, RoleDetection, UserConfig},
     net::{Address, SocketOptions},
     pool::{LoginSource, Pool, PoolKey, PoolLimits, Pools, Tallies, Turns},
     routing::{Limits, MemberId, PrimarySamples, Topology},
@@ -248,7 +248,7 @@ impl Installation {
         let before = self.find(&section.name).filter(|before| Arc::ptr_eq(&before.database.real, &real));
         let members = routing_members(section, |member| before.as_deref()?.state_of(section, member));
         let topology = Topology::new(members, limits, PrimarySamples::new(SAMPLES));
-        let needs_control = cache.is_some() || (wanted.splits_reads && !section.replicas.is_empty());
+        let needs_control = cache.is_some() || (wanted.split != ReadWriteSplit::Off && !section.replicas.is_empty());
         topology.set_primary((!needs_control).then_some(MemberId(0)));
         let mut database =
             Database::new(section.name.as_str().into(), wanted, topology, names, cache, Arc::clone(&real));
@@ -541,7 +541,7 @@ fn configured_settings(config: &Config, section: &DatabaseConfig) -> DatabaseSet
     DatabaseSettings {
         max_staleness: section.max_staleness.map(nanos),
         users_staleness: config.users.iter().filter_map(of_user).collect(),
-        splits_reads: config.routing.read_write_split,
+        split: config.routing.read_write_split,
         read_your_writes: config.read_your_writes(),
         follows_primary: config.routing.role_detection == RoleDetection::Auto,
         cache: config.cache.enabled,

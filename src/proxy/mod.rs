@@ -47,7 +47,7 @@ use crate::{
     admin::Console,
     client::{ClientInfo, Clients, Context, OwnKey, Parts, Settings, Signal, Tally, hand_over::Leaving},
     clock::Clock,
-    config::{CacheMode, Config, LogFormat},
+    config::{CacheMode, Config, LogFormat, ReadWriteSplit},
     insight::{Insight, InsightSettings},
     net::{Life, Listener},
     pool::{Pools, Tallies},
@@ -126,19 +126,19 @@ pub(crate) struct Proxy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Alone {
     cache: CacheMode,
-    splits_reads: bool,
+    split: ReadWriteSplit,
 }
 
 impl Alone {
-    const NOTHING: Self = Self { cache: CacheMode::Off, splits_reads: false };
+    const NOTHING: Self = Self { cache: CacheMode::Off, split: ReadWriteSplit::Off };
 
     fn of(config: &Config) -> Self {
-        Self { cache: config.cache.enabled, splits_reads: config.routing.read_write_split }
+        Self { cache: config.cache.enabled, split: config.routing.read_write_split }
     }
 
     fn put(self, config: &mut Config) {
         config.cache.enabled = self.cache;
-        config.routing.read_write_split = self.splits_reads;
+        config.routing.read_write_split = self.split;
     }
 
     /// Switches it off, and remembers it.

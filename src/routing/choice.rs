@@ -1,6 +1,7 @@
 //! What a read asks for, and what it gets.
 
 use super::{fence::Fence, member::MemberId};
+use crate::lsn::Lsn;
 
 /// How fresh a read must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub struct Demand {
     pub fence: Fence,
     /// How fresh it must be.
     pub freshness: Freshness,
+    /// What a replica must have replayed besides; 0 asks for nothing.
+    pub min_lsn: Lsn,
     /// A member that has just failed this very statement.
     pub avoid: Option<MemberId>,
 }
@@ -27,7 +30,7 @@ pub struct Demand {
 impl Demand {
     /// A read that must see everything before `fence`.
     pub const fn fenced(fence: Fence) -> Self {
-        Self { fence, freshness: Freshness::Fenced, avoid: None }
+        Self { fence, freshness: Freshness::Fenced, min_lsn: Lsn::new(0), avoid: None }
     }
 }
 

@@ -209,7 +209,9 @@ impl Topology {
         let sampled_at = member.state.sampled_at();
         let is_fresh = match demand.freshness {
             Freshness::Fenced => covers(&member.state, demand),
-            Freshness::Within(staleness) => is_within(&member.state, staleness, now),
+            Freshness::Within(staleness) => {
+                is_within(&member.state, staleness, now) && has_replayed(&member.state, demand)
+            }
             Freshness::Any => true,
         };
         is_fresh.then_some(Choice {
@@ -247,7 +249,9 @@ impl Topology {
         let max_lag = match demand.freshness {
             Freshness::Any => return RouteReason::Replica,
             _ if is_silent => return RouteReason::LagUnknown,
-            Freshness::Within(staleness) if is_within(state, staleness, now) => return RouteReason::Replica,
+            Freshness::Within(staleness) if is_within(state, staleness, now) => {
+                return if has_replayed(state, demand) { RouteReason::Replica } else { RouteReason::NotReplayed };
+            }
             Freshness::Within(_) if state.lag(now).is_none() => return RouteReason::LagUnknown,
             Freshness::Within(_) => return RouteReason::ReplicaLagging,
             Freshness::Fenced => member.max_lag.unwrap_or(self.limits.max_lag),
@@ -284,7 +288,11 @@ impl Topology {
 }
 
 fn covers(state: &MemberState, demand: &Demand) -> bool {
-    demand.fence.is_none() || state.covers() > demand.fence.written_at()
+    (demand.fence.is_none() || state.covers() > demand.fence.written_at()) && has_replayed(state, demand)
+}
+
+fn has_replayed(state: &MemberState, demand: &Demand) -> bool {
+    demand.min_lsn <= Lsn::default() || demand.min_lsn <= state.replayed()
 }
 
 /// Is nothing missing on it that was committed longer ago?

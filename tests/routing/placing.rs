@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     counts, executed, replicas, routed,
-    support::{RawClient, cluster, frames::query, wait_until},
+    support::{Proxy, RawClient, cluster, frames::query, wait_until},
     turn, wait_until_replicas_serve,
 };
 
@@ -98,4 +98,51 @@ fn data_may_be_as_old_as_hint_session_user_and_database_say_in_this_order() {
     app.rows("update t set v = 0; update t set v = 2");
     wait_until("the session follows", || stranger.value("show pgweir.max_staleness") == "1800000ms");
     wait_until("it reads old data", || stranger.value(read) != "2");
+}
+
+#[test]
+fn reads_that_would_go_to_a_replica_are_only_counted_where_that_is_tried_out() {
+    let _turn = turn();
+    let database = cluster().database();
+    cluster().log_statements(&database);
+    cluster().prepare(&database, "create table t(id int primary key, v int); insert into t values (1, 0)");
+    let proxy = Proxy::of(cluster(), &database)
+        .replicas(&database, &[(&replicas()[0], 1), (&replicas()[1], 1)])
+        .section("routing", "read_write_split", "log")
+        .start();
+    let mut session = proxy.session(&database);
+    let decided = || proxy.show(&format!("ROUTE FOR {database} select v from t")).column("reason");
+    wait_until("it would go to a replica", || decided() == ["would_replica"]);
+    for _ in 0..10 {
+        session.rows("select v from t /* tried out */");
+    }
+    session.rows("update t set v = 1");
+    assert_eq!(counts("/* tried out */"), [10, 0, 0]);
+    let table = proxy.show("QUERIES");
+    let of = |wanted: &str| {
+        let (query, column) = (table.position("query"), table.position(wanted));
+        let rows = table.rows.iter().filter(|row| row[query].contains("from t") || row[query].contains("update"));
+        rows.map(|row| (row[query].contains("update"), row[column].clone())).collect::<Vec<_>>()
+    };
+    assert!(of("would_replica").contains(&(false, "10".to_owned())), "{table:?}");
+    assert!(of("would_replica").contains(&(true, "0".to_owned())), "{table:?}");
+    assert!(of("replica_calls").iter().all(|(_, calls)| calls == "0"), "{table:?}");
+    let counted = proxy.metrics().sum("pgweir_requests_total", &["route=\"primary\"", "reason=\"would_replica\""]);
+    assert_eq!(counted, 10.0);
+}
+
+#[test]
+fn show_route_decides_as_the_requests_of_a_session_are() {
+    let _turn = turn();
+    let (proxy, database) = routed(|builder| builder);
+    for (sql, route) in [
+        ("begin read only", "replica"),
+        ("begin", "primary"),
+        ("begin isolation level serializable read only", "primary"),
+        ("select v from t /* pgweir: primary */", "primary"),
+        ("select v from t", "replica"),
+    ] {
+        let decided = proxy.show(&format!("ROUTE FOR {database} {sql}")).column("route");
+        assert_eq!(decided, [route], "{sql}");
+    }
 }

@@ -124,6 +124,7 @@ pub(super) const QUERIES: &[Column] = &[
     ("server_ms", Numeric),
     ("cache_hits", Int8),
     ("replica_calls", Int8),
+    ("would_replica", Int8),
     ("query", Text),
 ];
 
@@ -148,6 +149,7 @@ pub(super) fn queries(rows: &[QueryRow]) -> Vec<Vec<Cell>> {
             decimal(row.server_ms),
             cell(row.cache_hits),
             cell(row.replica_calls),
+            cell(row.would_replica),
             cell(&row.query),
         ]
     };

@@ -253,7 +253,7 @@ fn our_own_tables_have_the_columns_of_the_manual() {
         "SHOW QUERIES",
         "fingerprint:s database:s user:s calls:q errors:q rows:q bytes:q total_ms:N mean_ms:N
          min_ms:N max_ms:N p50_ms:N p95_ms:N p99_ms:N queue_ms:N server_ms:N cache_hits:q
-         replica_calls:q query:s",
+         replica_calls:q would_replica:q query:s",
     );
     check(
         "SHOW SLOW 5",

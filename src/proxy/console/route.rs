@@ -4,25 +4,27 @@ use std::sync::Arc;
 
 use crate::{
     admin::rows::RouteRow,
-    catalog::{Access, AccessReason, Meaning},
+    catalog::{Access, AccessReason},
+    client::would_run,
     cluster::Database,
+    insight::Route,
     proxy::Proxy,
-    routing::{Demand, Fence, RouteReason},
 };
 
 pub(super) fn route_rows(proxy: &Proxy, database: &Arc<Database>, user: &str, sql: &str) -> Vec<RouteRow> {
-    let statement = proxy.context.analyzer.analyze(sql);
-    let texts = statement.parts.iter().map(|part| sql.get(part.start..part.end).unwrap_or(sql).trim().to_owned());
+    let string = proxy.context.analyzer.analyze(sql);
+    let texts = string.parts.iter().map(|part| sql.get(part.start..part.end).unwrap_or(sql).trim().to_owned());
     let mut texts: Vec<String> = texts.collect();
     if texts.is_empty() {
         texts.push(sql.to_owned());
     }
     // A string is placed as a whole, by its strongest statement.
-    let whole = database.meaning(&statement, user);
+    let whole = database.meaning(&string, user);
     let row = |text: String| {
         let statement = proxy.context.analyzer.analyze(&text);
         let meaning = database.meaning(&statement, user);
-        let (route, member, mut reason) = place(proxy, database, &whole);
+        let now = proxy.context.clock.now();
+        let (route, member, mut reason) = would_run(database, user, &string, Arc::clone(&whole), now);
         if whole.reason == AccessReason::MultiStatement && meaning.access == Access::Primary {
             reason = meaning.reason.label();
         }
@@ -39,8 +41,8 @@ pub(super) fn route_rows(proxy: &Proxy, database: &Arc<Database>, user: &str, sq
                 Access::Read => "read",
                 Access::Primary => "primary",
             },
-            route,
-            member,
+            route: if route == Route::Replica { "replica" } else { "primary" },
+            member: member.and_then(|member| Some(database.member_name(member)?.to_string())),
             reason,
             cache,
             cache_reason,
@@ -48,23 +50,4 @@ pub(super) fn route_rows(proxy: &Proxy, database: &Arc<Database>, user: &str, sq
         }
     };
     texts.into_iter().map(row).collect()
-}
-
-fn place(proxy: &Proxy, database: &Database, meaning: &Meaning) -> (&'static str, Option<String>, &'static str) {
-    let name = |member| database.member_name(member).map(|name| name.to_string());
-    let primary = database.primary();
-    let on_primary = |reason| ("primary", primary.and_then(name), reason);
-    if !database.settings.splits_reads {
-        return on_primary("split_off");
-    }
-    if meaning.access == Access::Primary {
-        return on_primary(meaning.reason.label());
-    }
-    let relations = meaning.cacheable.as_deref().ok();
-    let fence = database.read_fence(Fence::NONE, relations);
-    let choice = database.route(&Demand::fenced(fence), proxy.context.clock.now());
-    match choice.member {
-        Some(member) if choice.reason == RouteReason::Replica => ("replica", name(member), meaning.reason.label()),
-        _ => on_primary(choice.reason.label()),
-    }
 }

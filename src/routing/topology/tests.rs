@@ -134,7 +134,7 @@ fn while_the_primary_is_silent_a_replica_serves_as_long_as_it_cannot_be_further_
     check(&topology, 0, 110, R1, RouteReason::Replica);
     check(&topology, 0, 111, PRIMARY, RouteReason::LagUnknown);
     check(&topology, 10, 50, PRIMARY, RouteReason::FenceUnresolved);
-    let at = |freshness| topology.choose(&Demand { fence: Fence::after(40), freshness, avoid: None }, 111);
+    let at = |freshness| topology.choose(&Demand { freshness, ..Demand::fenced(Fence::after(40)) }, 111);
     assert_eq!(at(Freshness::Within(101)).member, Some(R1));
     assert_eq!(at(Freshness::Within(100)).reason, RouteReason::ReplicaLagging);
     assert_eq!(at(Freshness::Any).member, Some(R1));
@@ -173,7 +173,7 @@ fn a_read_that_accepts_staleness_is_bound_by_what_it_accepts() {
     let topology = topology(&[1]);
     sample_primary(&topology, 20, 200);
     let at = |within, now| {
-        let demand = Demand { fence: Fence::after(19), freshness: Freshness::Within(within), avoid: None };
+        let demand = Demand { freshness: Freshness::Within(within), ..Demand::fenced(Fence::after(19)) };
         topology.choose(&demand, now).reason
     };
     // What was committed right behind the sample of time 10 may be missing.
@@ -297,4 +297,23 @@ fn a_replica_that_comes_back_is_given_its_weight_in_steps() {
     assert_eq!(share_at(came_back + 4 * second), 660, "5 of 15");
     assert_eq!(share_at(came_back + 9 * second), 990);
     assert_eq!(share_at(came_back + 100 * second), 990);
+}
+
+#[test]
+fn a_token_sends_reads_to_who_has_replayed_it_however_old_they_may_be() {
+    let topology = topology(&[1]);
+    for (position, freshness, member, reason) in [
+        (100, Freshness::Fenced, R1, RouteReason::Replica),
+        (101, Freshness::Fenced, PRIMARY, RouteReason::NotReplayed),
+        (100, Freshness::Within(50), R1, RouteReason::Replica),
+        (101, Freshness::Within(50), PRIMARY, RouteReason::NotReplayed),
+        (101, Freshness::Any, R1, RouteReason::Replica),
+    ] {
+        let demand = Demand { freshness, min_lsn: Lsn::new(position), ..Demand::fenced(Fence::NONE) };
+        let choice = topology.choose(&demand, 15);
+        assert_eq!((choice.member, choice.reason), (Some(member), reason), "{position} {freshness:?}");
+    }
+    topology.note_replica_sample(R1, 16, 16, Lsn::new(101));
+    let demand = Demand { min_lsn: Lsn::new(101), ..Demand::fenced(Fence::NONE) };
+    assert_eq!(topology.choose(&demand, 17).member, Some(R1), "although the primary has not shown it yet");
 }

@@ -3,7 +3,7 @@
 use pgweir::{
     cache::{KeyBuffer, Lookup, local::FillGuard},
     lsn::Lsn,
-    routing::{Demand, Freshness, Watermark},
+    routing::{Demand, Watermark},
 };
 
 use super::{
@@ -87,7 +87,7 @@ impl World {
 
     /// A read of everything that the cache is not asked for, in one step.
     pub(super) fn read_uncached(&mut self) -> Result<(), String> {
-        let demand = Demand { fence: self.cells.fence(None), freshness: Freshness::Fenced, avoid: None };
+        let demand = Demand::fenced(self.cells.fence(None));
         if self.topology.choose(&demand, self.now).member == Some(REPLICA) {
             self.coverage.replica_reads += 1;
             check("a read from the replica", &Question::Tables(vec![0, 1, 2, VIEW]), &self.server.replica, &self.told)?;
