@@ -97,7 +97,8 @@ fn reads_are_shared_out_by_weight() {
     let [primary, first, second] = counts("/* by weight */");
     assert_eq!(primary, 0);
     assert!((190..=210).contains(&first) && first + second == 300, "{first} and {second} at weights 2 and 1");
-    // Side by side, some wait for a connection to be opened: what is read on the primary meanwhile is little.
+    // Side by side, some wait for a connection to be opened, which is believed from the next sample on. How much is read on the
+    // primary until then depends on the machine; it is little.
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -108,7 +109,7 @@ fn reads_are_shared_out_by_weight() {
     });
     let [primary, first, second] = counts("/* by weight, side by side */");
     let (all, share) = (primary + first + second, (first + second) * 2 / 3);
-    assert!(all == 10_000 && primary <= 100, "{primary} of {all} on the primary");
+    assert!(all == 10_000 && primary <= 500, "{primary} of {all} on the primary");
     assert!(first.abs_diff(share) <= share / 20, "{first} and {second} at weights 2 and 1");
 }
 

@@ -162,3 +162,161 @@ impl View<'_> {
         facts.route_hint().or(self.own.route)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cache::Cells,
+        cluster::{DatabaseSettings, RealDatabase},
+        config::{CacheMode, PrimaryReads, ReadYourWrites},
+        lsn::Lsn,
+        routing::{Health, Limits, Member, PrimarySamples, Role, Sample, Topology},
+    };
+
+    const PRIMARY: MemberId = MemberId(0);
+    const R1: MemberId = MemberId(1);
+    const ON_REPLICA: (Place, &str) = (Place::Replica { member: R1, opened_before: 11 }, "read");
+
+    /// A primary and a replica that has replayed up to 100, the position of time 10.
+    fn database(split: ReadWriteSplit, primary_reads: PrimaryReads) -> Database {
+        let member = |id: MemberId| Member {
+            id,
+            name: format!("m{}", id.0).into(),
+            weight: 1,
+            max_lag: None,
+            role: Role::Any,
+            state: Arc::default(),
+        };
+        let limits = Limits { max_lag: 100, sample_interval: 10, primary_reads };
+        let topology = Topology::new(vec![member(PRIMARY), member(R1)], limits, PrimarySamples::new(8));
+        for member in topology.members() {
+            member.state.set_health(Health::Up);
+            member.state.set_in_recovery(member.id == R1);
+        }
+        topology.set_primary(Some(PRIMARY));
+        topology.note_primary_sample(PRIMARY, Sample { sent_at: 10, lsn: Lsn::new(100) });
+        topology.note_replica_sample(R1, 11, 11, Lsn::new(100));
+        let settings = DatabaseSettings {
+            split,
+            read_your_writes: ReadYourWrites::Session,
+            follows_primary: true,
+            max_staleness: None,
+            users_staleness: Box::default(),
+            cache: CacheMode::Off,
+            cache_ttl: None,
+        };
+        let real = Arc::new(RealDatabase::new(Cells::new(1, 1), 1));
+        Database::new("shop".into(), settings, topology, vec!["m0".into(), "m1".into()], None, real)
+    }
+
+    type Change = fn(&mut Case);
+
+    /// A session and its request: a read that is whole, of a session that has done nothing yet.
+    struct Case {
+        facts: Facts,
+        is_whole: bool,
+        settings: SessionSettings,
+        own: OwnSettings,
+        max_staleness: Option<u64>,
+        keeps_server: bool,
+        fence: Fence,
+    }
+
+    fn decide(database: &Database, change: impl FnOnce(&mut Case)) -> (Place, &'static str) {
+        let mut case = Case {
+            facts: Facts { reason: "read", ..Facts::new() },
+            is_whole: true,
+            settings: SessionSettings::default(),
+            own: OwnSettings::default(),
+            max_staleness: None,
+            keeps_server: false,
+            fence: Fence::NONE,
+        };
+        change(&mut case);
+        let view = View {
+            database,
+            catalog: None,
+            user: "app",
+            settings: &case.settings,
+            own: &case.own,
+            max_staleness: case.max_staleness,
+            keeps_server: case.keeps_server,
+            fence: case.fence,
+        };
+        let Decision { place, reason } = view.decide(&case.facts, case.is_whole, None, None, 15);
+        (place, reason)
+    }
+
+    #[test]
+    fn what_a_replica_must_not_run_runs_on_the_primary() {
+        let database = database(ReadWriteSplit::On, PrimaryReads::Never);
+        assert_eq!(decide(&database, |_| {}), ON_REPLICA);
+        assert_eq!(decide(&database, |case| case.facts.boundary = Boundary::Begin { read_only: true }), ON_REPLICA);
+        let cases: [(Change, &str); 6] = [
+            (|case| (case.facts.needs_primary, case.facts.reason) = (true, "write"), "write"),
+            (|case| case.own.route = Some(RouteHint::Primary), "hint"),
+            (|case| case.keeps_server = true, "session_pooling"),
+            (|case| case.is_whole = false, "open_batch"),
+            (|case| case.facts.boundary = Boundary::Begin { read_only: false }, "open_batch"),
+            (|case| case.settings = SessionSettings::new([("search_path", "private")]), "session_settings"),
+        ];
+        for (change, reason) in cases {
+            assert_eq!(decide(&database, change), (Place::Primary, reason));
+        }
+    }
+
+    #[test]
+    fn a_read_is_as_fresh_as_session_user_and_database_ask() {
+        let database = database(ReadWriteSplit::On, PrimaryReads::Fallback);
+        let unresolved = (Place::Primary, "fence_unresolved");
+        let cases: [(Change, (Place, &str)); 6] = [
+            (|_| {}, unresolved),
+            (|case| case.max_staleness = Some(50), ON_REPLICA),
+            (|case| case.own.max_staleness = Some(50), ON_REPLICA),
+            (|case| (case.own.max_staleness, case.max_staleness) = (Some(0), Some(50)), unresolved),
+            (
+                |case| (case.own.max_staleness, case.max_staleness) = (Some(2), Some(50)),
+                (Place::Primary, "replica_lagging"),
+            ),
+            (
+                |case| (case.own.min_lsn, case.max_staleness) = (Lsn::new(101), Some(50)),
+                (Place::Primary, "not_replayed"),
+            ),
+        ];
+        for (change, expected) in cases {
+            let decided = decide(&database, |case| {
+                case.fence = Fence::after(14);
+                change(case);
+            });
+            assert_eq!(decided, expected);
+        }
+    }
+
+    #[test]
+    fn what_no_replica_can_serve_waits_only_where_the_primary_shall_serve_none() {
+        let down = "replica_down";
+        for (split, primary_reads, expected) in [
+            (ReadWriteSplit::On, PrimaryReads::Fallback, (Place::Primary, down)),
+            (ReadWriteSplit::On, PrimaryReads::Always, (Place::Primary, down)),
+            (ReadWriteSplit::On, PrimaryReads::Never, (Place::Awaited, down)),
+            (ReadWriteSplit::Log, PrimaryReads::Never, (Place::Primary, down)),
+            (ReadWriteSplit::Off, PrimaryReads::Never, (Place::Primary, "split_off")),
+        ] {
+            let database = database(split, primary_reads);
+            database.topology.members().iter().for_each(|member| member.state.set_health(Health::Down));
+            assert_eq!(decide(&database, |_| {}), expected, "{split:?} {primary_reads:?}");
+        }
+        let database = database(ReadWriteSplit::On, PrimaryReads::Never);
+        let behind = decide(&database, |case| case.fence = Fence::after(14));
+        assert_eq!(behind, (Place::Primary, "fence_unresolved"), "what no replica has yet");
+    }
+
+    #[test]
+    fn while_it_is_tried_out_everything_runs_on_the_primary() {
+        let database = database(ReadWriteSplit::Log, PrimaryReads::Fallback);
+        assert_eq!(decide(&database, |_| {}), (Place::Primary, WOULD_REPLICA));
+        assert_eq!(decide(&database, |case| case.keeps_server = true), (Place::Primary, "session_pooling"));
+        assert_eq!(decide(&database, |case| case.fence = Fence::after(14)), (Place::Primary, "fence_unresolved"));
+    }
+}
