@@ -70,7 +70,7 @@ impl Link {
 
     /// It leads to what is the primary no longer: nothing more is sent there.
     pub(super) fn is_deposed(&self) -> bool {
-        self.is_primary && self.pool.is_deposed(&self.server.core().info)
+        self.pool.is_deposed(&self.server.core().info)
     }
 
     /// Nothing is outstanding.
@@ -105,6 +105,15 @@ impl Link {
         let core = self.server.core_mut();
         core.statements.unnamed = None;
         frontend::put_query(core.endpoint.outbox.buffer(), text);
+    }
+
+    /// Begins a transaction that the client believes to be open: nothing may run if that fails, and no cancel request of
+    /// its own may hit it.
+    pub(super) fn begin_again(&mut self, begin: &str) {
+        self.ask(begin, Capture::Settings);
+        self.restoring += 1;
+        self.hide();
+        self.expects_transaction = true;
     }
 
     /// Brings the server's parameters and settings to the client's values, in the same write as what follows.

@@ -96,8 +96,6 @@ enum Progress {
     Queries,
     /// Something that is lost elsewhere: a cursor, a savepoint, a setting.
     More,
-    /// It ends on the replica, to go on elsewhere.
-    Leaving,
 }
 
 /// An open transaction on a replica.
@@ -156,16 +154,26 @@ impl ReadOnly {
         Some(Self { begin: begin.into(), keeps_snapshot, progress: Progress::Begun })
     }
 
-    /// A request has been sent to the replica; `leaves_portal`: it may have left a portal open.
-    pub(super) fn ran(&mut self, facts: &Facts, leaves_portal: bool) {
-        if facts.executed == 0 || (facts.is_alone && matches!(facts.boundary, Boundary::Begin { .. })) {
+    /// A request has been sent to the replica; `has_portal`: it leaves a portal open, or goes on with one.
+    pub(super) fn ran(&mut self, facts: &Facts, has_portal: bool) {
+        let is_begin = facts.is_alone && matches!(facts.boundary, Boundary::Begin { .. });
+        if !has_portal && (facts.executed == 0 || is_begin) {
             return;
         }
-        let is_plain = facts.only_queries && !leaves_portal;
+        let is_plain = facts.only_queries && !has_portal;
         self.progress = match self.progress {
             Progress::Begun | Progress::Queries if is_plain => Progress::Queries,
             _ => Progress::More,
         };
+    }
+
+    /// What becomes of a request of a session that keeps something on the replica.
+    fn escape_late(&self, wish: Wish) -> Escape {
+        match wish {
+            Wish::Nothing => Escape::None,
+            Wish::Primary => Escape::Stayed,
+            Wish::PrimaryOnly => Escape::Refused,
+        }
     }
 
     /// What becomes of a request that asks for this.
@@ -173,21 +181,34 @@ impl ReadOnly {
         let may_move = match self.progress {
             Progress::Begun => true,
             Progress::Queries => !self.keeps_snapshot || ends_first,
-            Progress::More => ends_first,
-            Progress::Leaving => false,
+            // Its end here must be the client's COMMIT, which keeps what it has set.
+            Progress::More => false,
         };
         match (wish, may_move) {
-            (Wish::Nothing, _) => Escape::None,
+            (Wish::Nothing, _) | (_, false) => self.escape_late(wish),
             (_, true) => Escape::Moved,
-            (Wish::Primary, false) => Escape::Stayed,
-            (Wish::PrimaryOnly, false) => Escape::Refused,
         }
     }
 }
 
+/// Do these messages leave a portal open, or go on with one of before?
+fn has_portal<'a>(steps: impl Iterator<Item = &'a Step>) -> bool {
+    let mut is_bound = false;
+    for step in steps {
+        match step {
+            Step::Bind { .. } if is_bound => return true,
+            Step::Bind { .. } => is_bound = true,
+            Step::Execute { max_rows: 0, .. } if is_bound => is_bound = false,
+            Step::Execute { .. } => return true,
+            _ => {}
+        }
+    }
+    is_bound
+}
+
 fn refusal() -> ErrorResponse {
     ErrorResponse::error(
-        SqlState::READ_ONLY_SQL_TRANSACTION,
+        SqlState::READ_ONLY_TRANSACTION,
         "cannot execute this statement in a READ ONLY transaction that runs on a replica",
     )
     .with_hint("Make it the first statement of the transaction, or begin the transaction without READ ONLY.")
@@ -200,17 +221,20 @@ impl Client {
         if link.status != TransactionStatus::InTransaction || self.pending.unfinished().is_some() {
             return None;
         }
-        let open = self.session.transaction.read_only.as_mut()?;
+        let session = &self.session;
+        let open = session.transaction.read_only.as_ref()?;
+        let keeps_state =
+            !session.pins.is_empty() || !session.suspects.is_empty() || session.must_probe || session.is_probed;
         let hint = facts.route_hint() == Some(RouteHint::Primary);
-        let escape = open.escape(if hint { facts.wish.max(Wish::Primary) } else { facts.wish }, facts.ends_first);
+        let wish = if hint { facts.wish.max(Wish::Primary) } else { facts.wish };
+        let escape = if keeps_state { open.escape_late(wish) } else { open.escape(wish, facts.ends_first) };
         if escape != Escape::None {
             self.context.tally.escaped(escape);
         }
         match escape {
             Escape::None | Escape::Stayed => None,
             Escape::Moved => {
-                open.progress = Progress::Leaving;
-                link.tell("ROLLBACK");
+                self.leave_replica();
                 Some(Taken::NotYet)
             }
             // Who has not sent the end of a request is not told before the server can be.
@@ -229,22 +253,26 @@ impl Client {
         }
     }
 
-    /// Has the transaction ended on a replica, so that this request begins it anew?
-    pub(super) fn is_leaving_replica(&self) -> bool {
-        self.link.is_none()
-            && self.session.transaction.read_only.as_ref().is_some_and(|open| open.progress == Progress::Leaving)
+    /// Nobody waits for the end of the transaction there: nothing of it is wanted.
+    fn leave_replica(&mut self) {
+        let Some(mut link) = self.link.take() else { return };
+        link.server.core_mut().endpoint.inbox.hand_over(&mut self.io.outbox);
+        self.session.server_opened = u64::MAX;
+        self.note_unlinked(link.member);
+        link.clean("ROLLBACK".to_owned());
     }
 
     /// Begins the transaction again, at the primary; the request joins it there.
     pub(super) async fn go_on_at_primary(&mut self, request: Request, facts: &Facts) -> Result<(), ClientError> {
         let transaction = std::mem::take(&mut self.session.transaction);
+        let began = self.transaction_started;
         let plan = FillPlan::none("in_transaction");
         // A cancel request would leave the client in a transaction that nobody has: it is not heard here.
         while self.link_up(request.kind, facts, &plan).await?.is_none() {}
         if let (Some(link), Some(open)) = (&mut self.link, transaction.read_only) {
-            link.tell(&open.begin);
-            link.expects_transaction = true;
+            link.begin_again(&open.begin);
         }
+        self.transaction_started = began;
         Ok(())
     }
 
@@ -257,10 +285,16 @@ impl Client {
             let reads_committed = self.session.reads_committed();
             self.session.transaction.read_only = ReadOnly::begun(control, reads_committed).map(Box::new);
         }
-        let leaves_portal = |step: &Step| matches!(step, Step::Execute { max_rows, .. } if *max_rows != 0);
-        let leaves_portal = self.session.steps.iter().any(|located| leaves_portal(&located.step));
+        let has_portal = has_portal(self.session.steps.iter().map(|located| &located.step));
         if let Some(open) = &mut self.session.transaction.read_only {
-            open.ran(facts, leaves_portal);
+            open.ran(facts, has_portal);
+        }
+    }
+
+    /// A message that nobody has read is about to be sent to a replica.
+    pub(super) fn note_unread(&mut self) {
+        if let Some(open) = &mut self.session.transaction.read_only {
+            open.progress = Progress::More;
         }
     }
 }
@@ -302,7 +336,7 @@ mod tests {
             (ran(repeatable, true), false, Escape::Stayed),
             (ran(None, false), false, Escape::Stayed),
             (ran(repeatable, true), true, Escape::Moved),
-            (ran(None, false), true, Escape::Moved),
+            (ran(None, false), true, Escape::Stayed),
         ] {
             assert_eq!(open.escape(Wish::Primary, ends_first), expected, "{open:?}");
             assert_eq!(open.escape(Wish::Nothing, ends_first), Escape::None, "{open:?}");

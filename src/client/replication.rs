@@ -61,6 +61,7 @@ pub(super) struct Replica {
     pub info: Arc<ClientInfo>,
     pub key: OwnKey,
     server: ServerConnection<Busy>,
+    pool: Arc<Pool>,
     _admission: Admission,
 }
 
@@ -102,13 +103,13 @@ pub(super) async fn open(
         backend::put_parameter_status(out, name, value);
     }
     super::login::end_login(io, context, &info, key, "").await?;
-    Ok(Replica { info, key, server: server.begin(), _admission: admission })
+    Ok(Replica { info, key, server: server.begin(), pool: Arc::clone(pool), _admission: admission })
 }
 
 /// Until one of the two leaves. The server connection is closed then: it is nobody else's.
 pub(super) async fn serve(mut io: Endpoint, mut replica: Box<Replica>, context: &Arc<Context>) {
     let info = Arc::clone(&replica.info);
-    let end = relay(&mut io, &mut replica.server, &info).await;
+    let end = relay(&mut io, &mut replica.server, &replica.pool, &info).await;
     let error = end.err().unwrap_or(ClientError::Terminated);
     context.clients.remove(&info.id);
     context.cancel_keys.revoke(replica.key);
@@ -116,14 +117,26 @@ pub(super) async fn serve(mut io: Endpoint, mut replica: Box<Replica>, context: 
     _ = replica.server.core().info.end.set("client disconnected");
     Visitor::of(&info).log_end(context, &error);
     context.tally.ended(&error);
-    if matches!(error, ClientError::ShuttingDown | ClientError::Disconnected | ClientError::DatabaseRemoved) {
+    let is_told = matches!(
+        error,
+        ClientError::ShuttingDown | ClientError::Disconnected | ClientError::DatabaseRemoved | ClientError::Deposed
+    );
+    if is_told {
         super::say_farewell(&mut io, &error).await;
     }
 }
 
-async fn relay(io: &mut Endpoint, server: &mut ServerConnection<Busy>, info: &ClientInfo) -> Result<(), ClientError> {
+async fn relay(
+    io: &mut Endpoint,
+    server: &mut ServerConnection<Busy>,
+    pool: &Pool,
+    info: &ClientInfo,
+) -> Result<(), ClientError> {
     server.core_mut().endpoint.change_task();
     loop {
+        if pool.is_deposed(&server.core().info) {
+            return Err(ClientError::Deposed);
+        }
         let pumped = poll_fn(|cx| {
             // Nobody looks at what passes.
             let from_server = &mut server.core_mut().endpoint;

@@ -159,15 +159,11 @@ impl Client {
             return Ok(taken);
         }
         if self.session.transaction.read_only.is_some() {
-            if self.is_leaving_replica() {
-                Box::pin(self.go_on_at_primary(request, &facts)).await?;
-                self.blocked = Some(facts);
-                return Ok(Taken::NotYet);
-            }
             match self.escape(request, &facts) {
                 None => {}
                 Some(Taken::Yes) => return Ok(Taken::Yes),
                 Some(Taken::NotYet) => {
+                    Box::pin(self.go_on_at_primary(request, &facts)).await?;
                     self.blocked = Some(facts);
                     return Ok(Taken::NotYet);
                 }
@@ -386,6 +382,7 @@ impl Client {
         names: Option<(Vec<u8>, Vec<u8>, usize)>,
     ) {
         self.account_for(kind, header.frame_bytes, facts, placement, None);
+        self.note_unread();
         self.note_sequences(facts);
         self.note_effects(facts);
         let is_shared = self.session.is_transparent && !self.keeps_server;

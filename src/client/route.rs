@@ -3,7 +3,10 @@
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{Ordering, fence},
+    },
     time::Duration,
 };
 
@@ -121,7 +124,6 @@ impl Client {
         fill: &FillPlan,
     ) -> Result<Option<Placement>, ClientError> {
         let asked = self.request_started;
-        let placed = if self.has_waited { self.context.clock.now() } else { asked };
         let mut avoid = match self.again {
             Again::Second(second) if !self.has_waited => Some(second.avoid),
             _ => None,
@@ -131,6 +133,8 @@ impl Client {
         let mut reason = "";
         let mut is_awaited = false;
         for _ in 0..REPLICAS_TRIED {
+            // Of one who has waited, nothing that was so when it asked counts.
+            let placed = if self.has_waited { self.context.clock.now() } else { asked };
             let decision = self.view().decide(facts, is_whole, fill.fence(), avoid, placed);
             let Place::Replica { member, opened_before } = decision.place else {
                 is_awaited = decision.place == Place::Awaited;
@@ -193,18 +197,21 @@ impl Client {
                 Err(error) => return Err(error),
             }
         }
-        // While it waited, another may have taken the primary's place. No await follows.
-        if is_primary && !self.is_primary(member) {
+        let now = if self.has_waited { self.context.clock.now() } else { asked };
+        server.assign(self.info.id, now);
+        self.info.set_server(&server.core().info);
+        self.info.set_activity(Activity::Active);
+        // While it waited, another may have taken the primary's place, or the replica may have gone. Who says so looks at
+        // who holds a server behind that. No await follows.
+        fence(Ordering::SeqCst);
+        if if is_primary { !self.is_primary(member) } else { self.is_down(member) } {
+            self.info.set_activity(Activity::Idle);
             self.give_back_unused(member, server);
             return Err(ClientError::Checkout(CheckoutError::Moved));
         }
-        let now = if self.has_waited { self.context.clock.now() } else { asked };
-        server.assign(self.info.id, now);
         let Some(pool) = self.pool(member) else {
             return Err(ClientError::Checkout(CheckoutError::Closed));
         };
-        self.info.set_server(&server.core().info);
-        self.info.set_activity(Activity::Active);
         self.session.server_opened = server.core().info.connected_at;
         if let Some(member) = self.session.database.topology.member(member) {
             member.state.started();

@@ -74,9 +74,12 @@ impl Members {
             let transition = member.health.failed(kind);
             let is_down = matches!(member.health.state(), State::Down(_));
             // Nobody waits for the first word of one that cannot be asked.
-            if is_down || member.report.said == Said::Unasked {
-                member.report.said = Said::Silent;
-            }
+            member.report.said = match member.report.said {
+                Said::Unasked | Said::Closed if is_there(kind) => Said::Closed,
+                Said::Unasked | Said::Closed => Said::Silent,
+                _ if is_down => Said::Silent,
+                said => said,
+            };
             transition
         })
     }
@@ -112,6 +115,15 @@ impl Members {
         Change { health: change(member), roles: self.judge() }
     }
 
+    /// Another one has asked the members meanwhile: what it has seen of a later timeline holds here, too.
+    pub fn learn(&mut self, known: Known) -> Option<Verdict> {
+        if self.detection == RoleDetection::Configured || known.lineage.timeline <= self.known.lineage.timeline {
+            return None;
+        }
+        self.known = known;
+        self.judge()
+    }
+
     fn judge(&mut self) -> Option<Verdict> {
         if self.detection == RoleDetection::Configured {
             return None;
@@ -123,6 +135,11 @@ impl Members {
         self.verdict = verdict;
         is_news.then_some(verdict)
     }
+}
+
+/// A server that has no room for us, or does not let us in, may be well.
+fn is_there(kind: FailureKind) -> bool {
+    matches!(kind, FailureKind::Full | FailureKind::Rejected | FailureKind::Statement | FailureKind::Proxy)
 }
 
 #[cfg(test)]
@@ -186,6 +203,25 @@ mod tests {
         let mut members = began_with(None, RoleDetection::Auto);
         assert_eq!(members.sampled(A, false, on(1)).roles, None);
         assert_eq!(members.failed(B, FailureKind::Timeout).roles, verdict(Some(A), Reason::OnlyOne, false));
+    }
+
+    #[test]
+    fn members_that_are_full_or_let_nobody_in_leave_the_file_in_force() {
+        let mut members = began_with(None, RoleDetection::Auto);
+        assert_eq!(members.failed(A, FailureKind::Full).roles, None);
+        assert_eq!(members.failed(B, FailureKind::Rejected).roles, verdict(Some(A), Reason::Configured, false));
+        assert_eq!(members.sampled(A, false, on(1)).roles, None);
+    }
+
+    #[test]
+    fn a_promotion_that_others_have_seen_counts() {
+        let seen = Known { primary: Some(B), lineage: on(2) };
+        let mut early = began_with(Some(A), RoleDetection::Auto);
+        assert_eq!(early.learn(seen), verdict(Some(B), Reason::KnownSilent, false));
+        assert_eq!(early.learn(Known { primary: Some(A), lineage: on(1) }), None);
+        let mut late = members(RoleDetection::Auto);
+        assert_eq!(late.learn(seen), verdict(None, Reason::NoPrimary, true), "until the promoted one says so here");
+        assert_eq!(late.sampled(B, false, on(2)).roles, verdict(Some(B), Reason::OnlyOne, true));
     }
 
     #[test]

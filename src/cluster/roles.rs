@@ -9,6 +9,8 @@ pub enum Said {
     Unasked,
     /// It does not answer.
     Silent,
+    /// It is there and tells us nothing: it has no room, or does not let us in.
+    Closed,
     /// It takes writes.
     Primary,
     /// It is in recovery.
@@ -54,6 +56,8 @@ pub enum Reason {
     NoPrimary,
     /// None is known yet, and not all members have been asked.
     Asking,
+    /// Nobody says so, none is known, and the first one cannot be asked: the file is believed.
+    Configured,
 }
 
 impl Reason {
@@ -68,6 +72,7 @@ impl Reason {
             Self::KnownSilent => "known_silent",
             Self::NoPrimary => "no_primary",
             Self::Asking => "asking",
+            Self::Configured => "configured",
         }
     }
 }
@@ -108,8 +113,12 @@ pub fn primary(reports: &[Report], known: Known) -> Verdict {
     } else {
         match of_known.map(|report| report.said) {
             Some(Said::Primary) => (known.primary, Reason::Replaced),
-            Some(Said::Silent | Said::Unasked) => (known.primary, Reason::KnownSilent),
-            Some(Said::Replica) | None => (None, Reason::NoPrimary),
+            Some(Said::Silent | Said::Closed | Said::Unasked) => (known.primary, Reason::KnownSilent),
+            Some(Said::Replica) => (None, Reason::NoPrimary),
+            None => match reports.first().filter(|first| first.said == Said::Closed) {
+                Some(first) if known.lineage == Lineage::default() => (Some(first.member), Reason::Configured),
+                _ => (None, Reason::NoPrimary),
+            },
         }
     };
     let is_rival = |report: &Report| Some(report.member) != primary;
@@ -183,7 +192,7 @@ fn differ<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Said::{Primary, Replica, Silent, Unasked};
+    use Said::{Closed, Primary, Replica, Silent, Unasked};
 
     fn of(system_identifier: u64, timeline: u32) -> Lineage {
         Lineage { system_identifier: Some(system_identifier), timeline: Some(timeline) }
@@ -285,6 +294,16 @@ mod tests {
         check(nobody, &[(Primary, of(7, 1)), (Unasked, Lineage::default())], None, Reason::Asking, false);
         check(nobody, &[(Primary, of(7, 1)), (Silent, Lineage::default())], Some(0), Reason::OnlyOne, false);
         check(nobody, &[(Silent, Lineage::default()), (Silent, Lineage::default())], None, Reason::NoPrimary, false);
+    }
+
+    #[test]
+    fn where_nobody_can_be_asked_the_file_is_believed() {
+        let (nobody, nothing) = (Known::default(), Lineage::default());
+        check(nobody, &[(Closed, nothing), (Closed, nothing)], Some(0), Reason::Configured, false);
+        check(nobody, &[(Closed, nothing), (Replica, of(7, 1))], Some(0), Reason::Configured, false);
+        check(nobody, &[(Closed, nothing), (Primary, of(7, 1))], Some(1), Reason::OnlyOne, false);
+        check(nobody, &[(Silent, nothing), (Closed, nothing)], None, Reason::NoPrimary, false);
+        check(known(None, of(7, 1)), &[(Closed, nothing), (Replica, of(7, 1))], None, Reason::NoPrimary, false);
     }
 
     #[test]

@@ -169,6 +169,7 @@ impl Pool {
     ) -> Result<(ServerConnection<Idle>, Vec<(String, String)>), CheckoutError> {
         let lease = place.take_lease().and_then(|lease| lease.downcast::<Lease>().ok());
         let mut lease = lease.ok_or(CheckoutError::Closed)?;
+        let before = Arc::clone(&place.core().info);
         drop(place);
         let (turns, deadline) = {
             let state = self.state();
@@ -181,6 +182,9 @@ impl Pool {
         let connecting = Box::pin(connect(&login, id, self.clock.now(), worker));
         let (mut server, reported) =
             timeout(deadline, connecting).await.map_err(|_| ConnectError::Timeout(login.address.clone()))??;
+        if self.is_deposed(&before) {
+            return Err(CheckoutError::Moved);
+        }
         self.servers.remove(&lease.info.id);
         lease.info = Arc::clone(&server.core().info);
         self.servers.insert(id, Arc::clone(&lease.info));

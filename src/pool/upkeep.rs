@@ -1,7 +1,10 @@
 //! What is done for a pool several times a second, and what changes it from outside.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{Ordering, fence},
+    },
     time::Duration,
 };
 
@@ -180,6 +183,8 @@ impl Pool {
         }
         self.renew();
         self.shares.wake();
+        // Who takes one looks at who is primary behind that: one of the two sees the other.
+        fence(Ordering::SeqCst);
         let holders = self.servers.iter().map(|server| server.client.load(Ordering::Relaxed));
         holders.filter(|client| *client != 0).collect()
     }

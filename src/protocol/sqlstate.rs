@@ -21,8 +21,6 @@ impl SqlState {
     pub const ADMIN_SHUTDOWN: Self = Self(*b"57P01");
     /// `query_canceled`.
     pub const QUERY_CANCELED: Self = Self(*b"57014");
-    /// `read_only_sql_transaction`: a standby, or READ ONLY.
-    pub const READ_ONLY_SQL_TRANSACTION: Self = Self(*b"25006");
     /// `feature_not_supported`.
     pub const FEATURE_NOT_SUPPORTED: Self = Self(*b"0A000");
     /// `invalid_sql_statement_name`: an unknown prepared statement.

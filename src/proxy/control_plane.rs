@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, Ordering, fence},
     },
     time::Duration,
 };
@@ -238,6 +238,15 @@ impl ControlPlane {
         Memory { known: self.watcher.members().known(), history: *self.watcher.history() }
     }
 
+    /// Those who watched the members until now may have seen a promotion since [`Self::memory`] was taken of them.
+    pub(super) fn catch_up(&self, memory: Memory) {
+        let verdict = self.watcher.members().learn(memory.known);
+        if let Some(verdict) = verdict {
+            tracing::warn!(primary = ?verdict.primary, "primary changed during a reload");
+            self.watcher.follow(verdict.primary);
+        }
+    }
+
     /// Are its members sampled?
     pub(super) fn watches_members(&self) -> bool {
         self.watches_members
@@ -265,7 +274,7 @@ impl ControlPlane {
                 }
                 let backend = Backend { member: origin.member, pid: origin.process_id };
                 let (clock, database) = (self.clock, Arc::clone(&self.database));
-                let watched = self.in_doubt.watch(backend, move || {
+                let settle = move || {
                     let now = clock.now();
                     database.note_write(now);
                     let changes_catalog = lost.changes_catalog();
@@ -273,8 +282,14 @@ impl ControlPlane {
                     if changes_catalog {
                         database.catalog_changed(crate::client::random);
                     }
-                });
-                if let Err(error) = watched {
+                };
+                // What runs on a server that was the primary decides nothing any more.
+                let primary = self.database.topology.primary();
+                if self.database.may_fail_over() && primary.is_some_and(|primary| primary != origin.member) {
+                    settle();
+                    continue;
+                }
+                if let Err(error) = self.in_doubt.watch(backend, settle) {
                     tracing::error!(%error, "what they wrote stays out of the cache");
                 }
             }
@@ -374,6 +389,8 @@ impl Watcher {
 
     /// A member is down: whoever waits for it, or for an answer of it, looks for another one.
     fn nudge_readers(&self) {
+        // Who has just been given a connection to it looks at its health behind that.
+        fence(Ordering::SeqCst);
         let is_concerned =
             |client: &ClientInfo| *client.database == *self.database.name && client.activity() != Activity::Idle;
         self.clients.iter().filter(|client| is_concerned(client)).for_each(|client| client.nudge());

@@ -147,6 +147,9 @@ impl Installation {
             }
             self.change_pools(&old.section, now.as_ref().map(|now| &now.section), is_other_tls);
             old.stop();
+            if let Some(now) = now {
+                now.catch_up(&old);
+            }
         }
         self.switch(|switches| switches.retain(|name| self.find(name).is_some()));
         self.refresh_pools(&settings);
@@ -186,6 +189,7 @@ impl Installation {
                     self.databases.write().unwrap_or_else(PoisonError::into_inner).insert(name, Arc::clone(&served));
                     served.start(&self.shared);
                     old.stop();
+                    served.catch_up(&old);
                     forget_primary(&served.database, self.shared.clock.now());
                     served.database.cells.reopen(Closure::Primary, crate::client::random);
                 }

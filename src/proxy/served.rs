@@ -59,6 +59,14 @@ impl Served {
         self.control.get().filter(|plane| plane.watches_members()).map_or_else(configured, of_plane)
     }
 
+    /// What those who watched it until now have learnt while it was built.
+    pub(super) fn catch_up(&self, before: &Self) {
+        let is_same = Arc::ptr_eq(&self.database.real, &before.database.real);
+        if let Some(plane) = self.control.get().filter(|_| is_same) {
+            plane.catch_up(before.memory_for(&self.section));
+        }
+    }
+
     /// The primary's number there, if it will be the same server.
     fn primary_of(&self, next: &DatabaseConfig) -> Option<MemberId> {
         let primary = self.database.member_name(self.database.primary()?)?;

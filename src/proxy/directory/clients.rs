@@ -10,7 +10,7 @@ use crate::{
     config::DatabaseConfig,
     pool::{Greeting, Pool, PoolKey},
     proxy::{
-        control_plane::{ControlPlane, Memory},
+        control_plane::ControlPlane,
         members::{login_parameters, section_named},
         served::Served,
     },
@@ -26,18 +26,14 @@ impl Directory for Installation {
         let Some(served) = self.find(&database.name).filter(|served| served.control.get().is_none()) else {
             return false;
         };
-        match ControlPlane::new(
-            &served.database,
-            &served.section,
-            &self.settings(),
-            &self.shared,
-            Some(user),
-            Memory::default(),
-        ) {
-            Ok(plane) => {
-                let _turn = self.changing();
-                served.watch(plane, &self.shared)
-            }
+        // One at a time: a plane that is made says who is primary.
+        let _turn = self.changing();
+        if served.control.get().is_some() || served.database.is_retired() {
+            return false;
+        }
+        let memory = served.memory_for(&served.section);
+        match ControlPlane::new(&served.database, &served.section, &self.settings(), &self.shared, Some(user), memory) {
+            Ok(plane) => served.watch(plane, &self.shared),
             Err(error) => {
                 tracing::warn!(%error, "catalog cannot be read");
                 false
