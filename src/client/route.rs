@@ -307,7 +307,9 @@ impl Client {
         let encoding = self.session.parameters.get("client_encoding").unwrap_or_default();
         let is_recoded = core.parameters.get("client_encoding") != Some(encoding);
         let recoding = is_recoded.then(|| format!("SET client_encoding='{encoding}'"));
-        Some((recoding.into_iter().chain([change]).collect(), wanted.into_owned()))
+        // A timeout that strikes as its statement ends is told with the next one: that is to be one of our own.
+        let echo = core.settings.get("statement_timeout").map(|_| String::new());
+        Some((recoding.into_iter().chain([change]).chain(echo).collect(), wanted.into_owned()))
     }
 
     fn is_primary(&self, member: MemberId) -> bool {

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    server::{Busy, ExecuteError, Idle, ServerConnection, ServerInfo, initialise, reset},
+    server::{Busy, ExecuteError, Idle, ServerConnection, ServerInfo, execute, initialise, reset},
     session::PinSet,
 };
 
@@ -476,6 +476,8 @@ impl Pool {
         let user = &self.key.user;
         let cleaning = async {
             let server = reset(server, query).await?;
+            // A statement_timeout that strikes as its statement ends is told with the next one: not with a client's.
+            let server = execute(server.begin(), "").await?;
             match connect_query {
                 Some(connect_query) => Ok(initialise(server, &connect_query, user).await?),
                 None => Ok(server),
