@@ -28,13 +28,17 @@ fn routed() -> (Proxy, String) {
     cluster().log_statements(&database);
     cluster().prepare(&database, "create table t(v int); insert into t values (1)");
     let proxy = Proxy::of(cluster(), &database).replicas(&database, &[(replica(), 1)]).start();
-    let mut session = proxy.session(&database);
+    (proxy, database)
+}
+
+/// The replica has an idle connection that is old enough to be trusted.
+fn wait_until_it_serves(proxy: &Proxy, database: &str) {
+    let mut session = proxy.session(database);
     let mark = format!("/* serves {} */", scratch().unique());
     wait_until("the replica serves", || {
         session.query(&format!("select v from t {mark}"));
         replica().executions(&mark) > 0
     });
-    (proxy, database)
 }
 
 fn moved(proxy: &Proxy) -> f64 {
@@ -43,6 +47,7 @@ fn moved(proxy: &Proxy) -> f64 {
 
 /// Begins with these statements, the last of which reads on the replica.
 fn begun(proxy: &Proxy, database: &str, begin: &str) -> RawClient {
+    wait_until_it_serves(proxy, database);
     let mut session = proxy.session(database);
     session.rows(begin);
     let mark = format!("/* in it {} */", scratch().unique());
@@ -75,6 +80,7 @@ fn behind_plain_reads_the_transaction_goes_on_at_the_primary() {
 #[test]
 fn the_first_statement_decides_whatever_the_isolation() {
     let (proxy, database) = routed();
+    wait_until_it_serves(&proxy, &database);
     let primary = &cluster().primary;
     let mut session = proxy.session(&database);
     session.rows(REPEATABLE);

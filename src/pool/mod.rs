@@ -1,5 +1,6 @@
 //! Server connections per database, user and member.
 
+mod asking;
 mod error;
 mod figures;
 mod lending;
@@ -14,9 +15,10 @@ mod upkeep;
 pub mod wait_queue;
 mod wear;
 
+pub use asking::{Asking, CheckedOut, CheckingOut, Patience};
 pub use error::CheckoutError;
 pub use figures::{Greeting, PoolCounts};
-pub use lending::{Asking, CheckedOut, CheckingOut, Patience, Pool, PoolKey};
+pub use lending::{Pool, PoolKey};
 pub use opening::{LoginSource, Turns};
 pub use registry::Pools;
 pub use retry::Failure;

@@ -6,9 +6,10 @@ use tokio::time::timeout;
 
 use super::{
     CheckoutError, Pool,
+    asking::{Patience, Told, Waiter},
     error::failure,
     figures::Greeting,
-    lending::{Patience, State, Told, Waiter},
+    lending::State,
     states::Shown,
     wait_queue::WaitQueue,
     wear::Worn,

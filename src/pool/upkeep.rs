@@ -10,7 +10,8 @@ use std::{
 
 use super::{
     Pool,
-    lending::{Rested, State, Told},
+    asking::Told,
+    lending::{Rested, State},
     wait_queue::Shape,
     wear::{Life, Worn},
 };

@@ -24,7 +24,7 @@ use crate::{
     client::{Clients, Settings, Unserved},
     clock::{Clock, nanos},
     cluster::{Database, DatabaseSettings, RealDatabase},
-    config::{CacheMode, Config, DatabaseConfig, Host, ReadWriteSplit, ReadYourWrites, RoleDetection, UserConfig},
+    config::{CacheMode, Config, DatabaseConfig, Host, ReadWriteSplit, RoleDetection, UserConfig},
     net::{Address, SocketOptions},
     pool::{LoginSource, Pool, PoolKey, PoolLimits, Pools, Tallies, Turns},
     routing::{Limits, MemberId, PrimarySamples, Topology},
@@ -535,7 +535,10 @@ fn login(
 fn database_settings(config: &Config, section: &DatabaseConfig) -> DatabaseSettings {
     #[cfg(debug_assertions)]
     if is_ablated("fence") {
-        return DatabaseSettings { read_your_writes: ReadYourWrites::Off, ..configured_settings(config, section) };
+        return DatabaseSettings {
+            read_your_writes: crate::config::ReadYourWrites::Off,
+            ..configured_settings(config, section)
+        };
     }
     configured_settings(config, section)
 }
