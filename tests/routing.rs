@@ -15,7 +15,7 @@ mod placing;
 mod tokens;
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Barrier, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -97,19 +97,22 @@ fn reads_are_shared_out_by_weight() {
     let [primary, first, second] = counts("/* by weight */");
     assert_eq!(primary, 0);
     assert!((190..=210).contains(&first) && first + second == 300, "{first} and {second} at weights 2 and 1");
-    // Side by side, some wait for a connection to be opened, which is believed from the next sample on. How much is read on the
-    // primary until then depends on the machine; it is little.
+    // Side by side; what little is read on the primary waited for a connection to be opened.
+    let all_are_open = Barrier::new(4);
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 let mut session = proxy.session(&database);
+                // The connections that they need are opened before it counts, and have grown old enough.
+                (0..500).for_each(|_| _ = session.rows("select v from t /* before that */"));
+                all_are_open.wait();
                 (0..2500).for_each(|_| _ = session.rows("select v from t /* by weight, side by side */"));
             });
         }
     });
     let [primary, first, second] = counts("/* by weight, side by side */");
     let (all, share) = (primary + first + second, (first + second) * 2 / 3);
-    assert!(all == 10_000 && primary <= 500, "{primary} of {all} on the primary");
+    assert!(all == 10_000 && primary <= 100, "{primary} of {all} on the primary");
     assert!(first.abs_diff(share) <= share / 20, "{first} and {second} at weights 2 and 1");
 }
 

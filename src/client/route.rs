@@ -204,7 +204,8 @@ impl Client {
         // While it waited, another may have taken the primary's place, or the replica may have gone. Who says so looks at
         // who holds a server behind that. No await follows.
         fence(Ordering::SeqCst);
-        if if is_primary { !self.is_primary(member) } else { self.is_down(member) } {
+        let has_gone = if is_primary { !self.is_primary(member) } else { self.is_down(member) };
+        if has_gone {
             self.info.set_activity(Activity::Idle);
             self.give_back_unused(member, server);
             return Err(ClientError::Checkout(CheckoutError::Moved));

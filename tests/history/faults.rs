@@ -25,12 +25,6 @@ const KEYS: u64 = 6;
 /// When a primary was dead, or being replaced.
 type Gap = Mutex<Option<(Time, Time)>>;
 
-/// What went wrong with a connection.
-enum Ended {
-    /// With these last words.
-    Lost(String),
-}
-
 struct Session<'a> {
     number: u16,
     proxy: &'a Proxy,
@@ -49,8 +43,8 @@ impl Session<'_> {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap()
     }
 
-    /// Sends and reads; a connection that ends is opened again for the next.
-    fn ask(&mut self, message: &[u8]) -> Result<Reply, Ended> {
+    /// Sends and reads, or the last words of a connection that has ended: it is opened again for the next.
+    fn ask(&mut self, message: &[u8]) -> Result<Reply, String> {
         let client = self.client.get_or_insert_with(|| self.proxy.session(self.database));
         client.patience(Duration::from_secs(60));
         let sent = client.try_send(message);
@@ -58,7 +52,7 @@ impl Session<'_> {
         let last = frames.iter().rev().find_map(|frame| frame.field(b'C').filter(|_| frame.tag == b'E'));
         if sent.is_err() || frames.last().is_none_or(|frame| frame.tag != b'Z') {
             self.client = None;
-            return Err(Ended::Lost(last.unwrap_or_default()));
+            return Err(last.unwrap_or_default());
         }
         Ok(Reply { frames })
     }
@@ -106,7 +100,7 @@ impl Session<'_> {
         match self.ask(&message) {
             Ok(reply) if reply.error().is_none() => self.note(began, &reply),
             Ok(reply) => self.failed.push((began, self.now(), reply.sqlstate())),
-            Err(Ended::Lost(words)) => self.failed.push((began, self.now(), words)),
+            Err(words) => self.failed.push((began, self.now(), words)),
         }
     }
 
@@ -123,7 +117,7 @@ impl Session<'_> {
                 }
                 Ok(reply) if !reply.rows().is_empty() => self.note(began, &reply),
                 Ok(_) => {}
-                Err(Ended::Lost(_)) => return,
+                Err(_) => return,
             }
         }
     }
@@ -148,7 +142,7 @@ impl Session<'_> {
                     let versions = reply.rows().into_iter().map(|row| row[0].parse().unwrap());
                     cells.extend(versions.map(|version| (Cell(key as u16), version)));
                 }
-                Err(Ended::Lost(_)) => {
+                Err(_) => {
                     outcome = Outcome::Unknown;
                     break;
                 }
