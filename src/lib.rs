@@ -2,6 +2,7 @@
 //!
 //! ARCHITECTURE.md draws the layers; `tests/architecture.rs` holds them.
 
+pub mod ablation;
 pub mod admin;
 pub mod auth;
 pub mod cache;

@@ -1,7 +1,8 @@
 //! The stamp protocol, every interleaving of it: a bounded model of one table and one cached answer.
 //!
 //! One or two proxies, two writes that pass through them, the primary's log and visibility as separate
-//! steps, a replica that lags, connections lost around the commit. The rules of
+//! steps, a replica that lags, connections lost around the commit, writes that pass by, a proxy that is cut off, a
+//! shared cache that may give back anything it ever held. The rules of
 //! `src/cache/invalidation.rs` are switches; with all of them on no reachable state breaks the promise,
 //! and each of them off leads to a state that does.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails loudly")]
@@ -16,7 +17,7 @@ mod state;
 #[path = "cache_model/steps.rs"]
 mod steps;
 
-use rules::{Bump, InDoubt, Join, Promise, Rules, Stamps};
+use rules::{Bump, InDoubt, Join, Lease, Outside, Promise, Rules, Stamps};
 use search::{Outcome, search};
 
 /// One proxy, primary only: what level one is built on.
@@ -35,6 +36,9 @@ const ONE_PROXY: Rules = Rules {
     in_doubt: InDoubt::Kept,
     waits_for_peers: true,
     stamps: Stamps::Sets,
+    shared: false,
+    outside: Outside::Never,
+    lease: Lease::Endless,
 };
 
 /// Two proxies and a bus that acknowledges; one write, to keep the model small.
@@ -138,4 +142,41 @@ fn a_bus_that_is_not_waited_for_is_too_late() {
 fn stamps_that_keep_the_highest_take_one_write_for_two() {
     let rules = Rules { marks_before_commit: false, promise: Promise::Told, in_doubt: InDoubt::Never, ..TWO_PROXIES };
     check_is_broken(Rules { stamps: Stamps::Maxima, writes: 2, ..rules });
+}
+
+/// Without marks and lost connections, to keep the model of two writes through two proxies small.
+const TOLD: Rules =
+    Rules { marks_before_commit: false, promise: Promise::Told, in_doubt: InDoubt::Never, writes: 2, ..TWO_PROXIES };
+
+#[test]
+fn a_shared_cache_may_forget_and_bring_back_what_it_likes() {
+    check_holds(Rules { shared: true, ..ONE_PROXY });
+    check_holds(Rules { shared: true, ..TWO_PROXIES });
+}
+
+#[test]
+fn stamps_that_only_count_take_one_proxys_write_for_the_others() {
+    check_is_broken(Rules { shared: true, stamps: Stamps::Counters, ..TOLD });
+}
+
+#[test]
+fn a_write_that_passes_by_counts_once_a_snapshot_shows_it() {
+    check_holds(Rules { outside: Outside::WhenVisible, ..ONE_PROXY });
+    check_holds(Rules { outside: Outside::WhenVisible, writes: 1, ..TWO_PROXIES });
+}
+
+#[test]
+fn the_log_is_ahead_of_what_can_be_seen() {
+    check_is_broken(Rules { outside: Outside::WhenLogged, writes: 1, ..ONE_PROXY });
+}
+
+#[test]
+fn a_proxy_that_nobody_waits_for_answers_nothing_from_its_cache() {
+    check_holds(Rules { lease: Lease::Kept, ..TWO_PROXIES });
+    check_holds(Rules { lease: Lease::Kept, promise: Promise::Told, ..TWO_PROXIES });
+}
+
+#[test]
+fn a_proxy_that_is_cut_off_and_goes_on_answers_with_the_past() {
+    check_is_broken(Rules { lease: Lease::Ignored, promise: Promise::Told, ..TWO_PROXIES });
 }

@@ -116,7 +116,8 @@ fn the_comparison_with_pgbouncer_ends_in_a_table() {
 fn the_configurations_of_the_readme_are_read() {
     let text = blocks(&document("README.md"), "ini").join("\n") + "\n[pgbouncer]\nauth_type = trust\n";
     let no_file = |_: &str| Err(std::io::ErrorKind::NotFound.into());
-    let config = pgweir::config::Config::parse(&text, "README.md", &|_| None, &no_file).unwrap();
+    let variable = |name: &str| (name == "PGWEIR_CACHE_SECRET").then(|| "of the environment".to_owned());
+    let config = pgweir::config::Config::parse(&text, "README.md", &variable, &no_file).unwrap();
     assert_eq!(config.databases["shop"].replicas.len(), 2);
     assert_eq!(config.without_effect(), [""; 0]);
 }

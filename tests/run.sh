@@ -70,7 +70,7 @@ step() {
 
 # Two at a time, because most of them wait for servers; the long ones first.
 integration_tests() {
-    local file name lane long="drivers pgbench authentication limits routing tls operations history"
+    local file name lane long="drivers pgbench authentication limits routing tls operations history staleness"
     for file in tests/*.rs tests/*/main.rs; do
         name=${file#tests/}
         name=${name%/main.rs}

@@ -186,7 +186,12 @@ fn choose_replica() -> Box<dyn FnMut(usize)> {
         member(MemberId(1), Role::Replica, 2, true),
         member(MemberId(2), Role::Replica, 1, true),
     ];
-    let limits = Limits { max_lag: 10 * SECOND, sample_interval: SECOND, primary_reads: PrimaryReads::Fallback };
+    let limits = Limits {
+        max_lag: 10 * SECOND,
+        sample_interval: SECOND,
+        primary_reads: PrimaryReads::Fallback,
+        wait_for_lsn: 0,
+    };
     let topology = Topology::new(members, limits, PrimarySamples::new(64));
     topology.set_primary(Some(PRIMARY));
     topology.note_primary_sample(PRIMARY, Sample { sent_at: 2 * SECOND, lsn: Lsn::new(1 << 24) });

@@ -174,7 +174,7 @@ pub struct ReplicaRow {
     pub host: String,
     /// Port of the connect string.
     pub port: u16,
-    /// `primary`, `replica` or `unknown`.
+    /// `primary`, `equal` (takes writes beside it), `replica` or `unknown`.
     pub role: &'static str,
     /// `up`, `lagging`, `down`, `banned` …
     pub state: &'static str,
@@ -215,6 +215,16 @@ pub struct CacheRow {
     pub hits: u64,
     /// Answers from the second level.
     pub shared_hits: u64,
+    /// Answers of other clients' reads that were under way.
+    pub joined: u64,
+    /// Level two: `off`, `up`, or why it is left alone.
+    pub shared_state: &'static str,
+    /// Times it did not answer in time.
+    pub shared_timeouts: u64,
+    /// Times it failed otherwise.
+    pub shared_errors: u64,
+    /// What lay there and was no answer: forged, changed, cut, of another secret.
+    pub shared_refused: u64,
     /// Reads that asked in vain.
     pub misses: u64,
     /// Reads that were not asked for.
@@ -229,6 +239,12 @@ pub struct CacheRow {
     pub invalidations: u64,
     /// Answers that left for want of room.
     pub evictions: u64,
+    /// How writes that bypass the proxy are known: `ttl`, `heard`, or `unheard` while they should be and are not.
+    pub direct_writes: &'static str,
+    /// Seconds since all of them were known; `None` while they are not.
+    pub direct_age: Option<f64>,
+    /// Times the stream that tells of them was lost.
+    pub direct_gaps: u64,
 }
 
 /// One line of SHOW CACHE TABLES.

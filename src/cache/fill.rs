@@ -134,7 +134,7 @@ enum Part {
     Ready,
 }
 
-/// ParseComplete, BindComplete, RowDescription, DataRow…, CommandComplete, ReadyForQuery: what is left
+/// CloseComplete…, ParseComplete, BindComplete, RowDescription, DataRow…, CommandComplete, ReadyForQuery: what is left
 /// out is absent, nothing else may be there.
 fn cut(wire: &Bytes) -> Result<Answer, Discard> {
     let mut part = Part::Preamble;
@@ -143,7 +143,7 @@ fn cut(wire: &Bytes) -> Result<Answer, Discard> {
     while at < wire.len() {
         let (tag, end) = message(wire, at).ok_or(Discard::Malformed)?;
         part = match (part, tag) {
-            (Part::Preamble, b'1' | b'2' | b't') => Part::Preamble,
+            (Part::Preamble, b'1' | b'2' | b'3' | b't') => Part::Preamble,
             (Part::Preamble, b'T') => {
                 row_description = Some(wire.slice(at..end));
                 Part::Described

@@ -34,14 +34,22 @@
 //! consistent fence before the function returns: the socket call that follows cannot overtake it.
 //! A capture ends with the same fence, so its loads cannot sink below the query's first byte.
 //!
+//! *Writes that bypass the proxy* are marked by nobody. Their stamps move once a snapshot of the primary shows them,
+//! and a hit looks first at [`Cells::is_heard`]: the time up to which all of them are known, stored after their stamps
+//! have moved, must not lie further back than was promised. [`super::wal`] says when that time may be told.
+//!
 //! *Stamps are sums of random draws*, not counters: two proxies that apply the same bumps in any order
 //! agree, and two different sets of bumps agree with probability 2^-64.
 
 mod cell;
 mod cells;
+mod direct;
 mod gate;
+mod peers;
 mod write;
 
-pub use cells::{Captured, CatalogEpoch, CellReport, Cells, Uncaptured};
+pub use cells::{Captured, CatalogEpoch, CellReport, Cells, Totals, Uncaptured};
+pub use direct::Voids;
 pub use gate::Closure;
+pub use peers::{Peers, Ticket, WriteId, WriteSet};
 pub use write::{InDoubt, Origin, Touched, WriteGuard};

@@ -3,7 +3,9 @@
 //! The encoding is injective: every part of variable length follows its own length, so no choice of
 //! contents can make two questions look alike, and the whole key is compared on a hit.
 
-use std::borrow::Borrow;
+use std::{borrow::Borrow, sync::Arc};
+
+use crate::ablation::Ablation;
 
 /// Raised whenever the encoding changes.
 const FORMAT_VERSION: u8 = 1;
@@ -30,19 +32,26 @@ impl KeyPrefix {
         let mut parameters: Vec<_> = parameters
             .into_iter()
             .map(|(name, value)| (name.to_ascii_lowercase(), value))
-            .filter(|(name, _)| name != IGNORED_PARAMETER)
+            .filter(|(name, _)| name != IGNORED_PARAMETER && !is_left_out(name))
             .collect();
         parameters.sort_unstable();
         let mut bytes = vec![FORMAT_VERSION];
         push_bytes(&mut bytes, cluster.as_bytes());
         bytes.extend_from_slice(&database.to_le_bytes());
-        push_bytes(&mut bytes, user.as_bytes());
+        push_bytes(&mut bytes, if Ablation::Role.is_left_out() { b"" } else { user.as_bytes() });
         push_count(&mut bytes, parameters.len());
         for (name, value) in &parameters {
             push_bytes(&mut bytes, name.as_bytes());
             push_bytes(&mut bytes, value.as_bytes());
         }
         Self(bytes.into())
+    }
+}
+
+fn is_left_out(parameter: &str) -> bool {
+    match parameter {
+        "role" | "session_authorization" | "is_superuser" => Ablation::Role.is_left_out(),
+        _ => Ablation::Parameters.is_left_out(),
     }
 }
 
@@ -128,11 +137,16 @@ impl KeyBuffer {
     }
 }
 
-/// An owned key, as the store keeps it; looked up by the bytes alone.
+/// A key that is kept, once for all who keep it; looked up by the bytes alone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Key(Box<[u8]>);
+pub struct Key(Arc<[u8]>);
 
 impl Key {
+    /// All of it.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// How many bytes it takes.
     pub fn len(&self) -> usize {
         self.0.len()

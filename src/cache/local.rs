@@ -4,19 +4,25 @@
 //! fill of an earlier one, whose query may have missed a write that the later reader must see.
 
 use std::sync::{
-    Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    Arc, PoisonError, RwLock,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
-use moka::sync::Cache;
+use moka::{notification::RemovalCause, sync::Cache};
 
 use super::{
+    costs::Costs,
     entry::Entry,
     fill::{Discard, Fill},
-    invalidation::{Captured, CatalogEpoch, Cells, Uncaptured},
+    flights::{Boarded, Flight, Flights, Landing, Lead},
+    invalidation::{Captured, CatalogEpoch, Cells, Closure, Uncaptured},
     key::Key,
+    shared::{Found, Question, SharedCache, SharedStats},
 };
-use crate::{catalog::RelationOid, routing::Fence};
+use crate::{ablation::Ablation, catalog::RelationOid, routing::Fence, sql::Fingerprint};
+
+/// What an answer has beside its rows: description and tag.
+const ANSWER_ALLOWANCE_BYTES: usize = 64 * 1024;
 
 /// What the cache holds and has done since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,7 +35,11 @@ pub struct CacheStats {
     pub capacity_bytes: u64,
     /// Answers given.
     pub hits: u64,
-    /// Rights to fill given.
+    /// Answers that level two has given.
+    pub shared_hits: u64,
+    /// Answers of others' reads that were under way.
+    pub joined: u64,
+    /// Questions that nobody here had an answer to.
     pub misses: u64,
     /// Answers found void or out of date.
     pub stale: u64,
@@ -39,16 +49,21 @@ pub struct CacheStats {
     pub overtaken: u64,
     /// Fills whose answer could not be kept.
     pub discarded: u64,
+    /// Answers that left for want of room, or were not let in for others that are asked for more often.
+    pub evicted: u64,
 }
 
 #[derive(Debug, Default)]
 struct Counters {
     hits: AtomicU64,
+    shared_hits: AtomicU64,
+    joined: AtomicU64,
     misses: AtomicU64,
     stale: AtomicU64,
     stored: AtomicU64,
     overtaken: AtomicU64,
     discarded: AtomicU64,
+    evicted: Arc<AtomicU64>,
 }
 
 /// Level one of the cache: one for the process, whatever databases it serves.
@@ -57,6 +72,10 @@ pub struct ResultCache {
     store: Cache<Key, Arc<Entry>, foldhash::fast::RandomState>,
     capacity_bytes: u64,
     max_result_bytes: AtomicUsize,
+    flights: Arc<Flights>,
+    costs: Costs,
+    shared: RwLock<Option<Arc<SharedCache>>>,
+    is_shared: AtomicBool,
     counters: Counters,
 }
 
@@ -74,15 +93,26 @@ pub enum Lookup {
 impl ResultCache {
     /// A cache of `capacity_bytes` that keeps answers of up to `max_result_bytes`.
     pub fn new(capacity_bytes: u64, max_result_bytes: usize) -> Arc<Self> {
+        let evicted = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&evicted);
         let store = Cache::builder()
             .max_capacity(capacity_bytes)
+            .eviction_listener(move |_, _, cause| {
+                if cause == RemovalCause::Size {
+                    count(&counter);
+                }
+            })
             .weigher(|key: &Key, entry: &Arc<Entry>| entry.weight(key.len()))
             .build_with_hasher(foldhash::fast::RandomState::default());
         Arc::new(Self {
             store,
             capacity_bytes,
             max_result_bytes: AtomicUsize::new(max_result_bytes),
-            counters: Counters::default(),
+            flights: Arc::default(),
+            costs: Costs::default(),
+            shared: RwLock::default(),
+            is_shared: AtomicBool::new(false),
+            counters: Counters { evicted, ..Counters::default() },
         })
     }
 
@@ -98,6 +128,12 @@ impl ResultCache {
         epoch: CatalogEpoch,
         now: u64,
     ) -> Lookup {
+        if !cells.is_trusted_at(now) {
+            return Lookup::Refused(Uncaptured::Closed(Closure::Peers));
+        }
+        if !cells.is_heard(now) {
+            return Lookup::Refused(Uncaptured::Closed(Closure::DirectWrites));
+        }
         let Some(entry) = self.store.get(key) else {
             return self.miss(key, cells, deps, epoch, now);
         };
@@ -112,6 +148,12 @@ impl ResultCache {
             self.store.invalidate(key);
         }
         outcome
+    }
+
+    /// Would [`Self::lookup`] answer? Counts nothing.
+    pub fn holds(&self, key: &[u8], cells: &Arc<Cells>, now: u64) -> bool {
+        let is_held = |entry: Arc<Entry>| entry.captured.is_of(cells) && entry.is_current() && !entry.is_expired(now);
+        cells.is_trusted_at(now) && cells.is_heard(now) && self.store.get(key).is_some_and(is_held)
     }
 
     fn miss(
@@ -131,6 +173,15 @@ impl ResultCache {
         }
     }
 
+    /// Puts an answer into memory, unless it alone is more than may be there.
+    fn keep(&self, key: &Key, entry: &Arc<Entry>) {
+        if u64::from(entry.weight(key.len())) > self.capacity_bytes {
+            count(&self.counters.evicted);
+        } else {
+            self.store.insert(key.clone(), Arc::clone(entry));
+        }
+    }
+
     /// Frees the memory of every answer. To make answers void, [`Cells::flush`] is what counts.
     pub fn clear(&self) {
         self.store.invalidate_all();
@@ -141,20 +192,57 @@ impl ResultCache {
         self.max_result_bytes.store(max_result_bytes, Ordering::Relaxed);
     }
 
+    /// Level two, where there is one from now on.
+    pub fn set_shared(&self, shared: Option<Arc<SharedCache>>) {
+        let is_shared = shared.is_some();
+        *self.shared.write().unwrap_or_else(PoisonError::into_inner) = shared;
+        self.is_shared.store(is_shared, Ordering::Release);
+    }
+
+    /// Level two, if there is one.
+    pub fn shared(&self) -> Option<Arc<SharedCache>> {
+        let shared = || self.shared.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if self.is_shared.load(Ordering::Acquire) { shared() } else { None }
+    }
+
+    /// What level two has done.
+    pub fn shared_stats(&self) -> Option<SharedStats> {
+        self.shared().map(|shared| shared.stats())
+    }
+
     /// What it holds and has done. The first two figures lag a moment behind.
     pub fn stats(&self) -> CacheStats {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (joined, shared_hits) = (of(&self.counters.joined), of(&self.counters.shared_hits));
         CacheStats {
             entries: self.store.entry_count(),
             bytes: self.store.weighted_size(),
             capacity_bytes: self.capacity_bytes,
             hits: of(&self.counters.hits),
-            misses: of(&self.counters.misses),
+            shared_hits,
+            joined,
+            misses: of(&self.counters.misses).saturating_sub(joined + shared_hits),
             stale: of(&self.counters.stale),
             stored: of(&self.counters.stored),
             overtaken: of(&self.counters.overtaken),
             discarded: of(&self.counters.discarded),
+            evicted: of(&self.counters.evicted),
         }
+    }
+
+    /// A reader was given the answer of a flight that he had joined, in place of one of his own.
+    pub fn note_joined(&self) {
+        count(&self.counters.joined);
+    }
+
+    /// What a statement of that shape usually costs the server, in microseconds; `None` if nobody has measured it lately.
+    pub fn usual_cost(&self, shape: Fingerprint) -> Option<u32> {
+        self.costs.usual(shape)
+    }
+
+    /// Questions under way that others may join.
+    pub fn flights(&self) -> usize {
+        self.flights.len()
     }
 
     /// Does the housekeeping that otherwise happens now and then, so that figures are exact.
@@ -194,12 +282,84 @@ pub struct FillGuard {
     captured: Captured,
     fill: Fill,
     started_at: u64,
+    shape: Option<(Fingerprint, Arc<str>)>,
+    lead: Option<Lead>,
 }
 
 impl FillGuard {
     fn new(cache: Arc<ResultCache>, key: &[u8], captured: Captured, now: u64) -> Self {
         let fill = Fill::new(cache.max_result_bytes.load(Ordering::Relaxed));
-        Self { cache, key: Key::from(key), captured, fill, started_at: now }
+        Self { cache, key: Key::from(key), captured, fill, started_at: now, shape: None, lead: None }
+    }
+
+    /// The flight that asks the same already, to be waited for in place of asking. `None`: others may wait for this one
+    /// from now on. Call it right after the lookup: what was captured there must be what a reader of now must see.
+    pub fn board(&mut self) -> Option<Arc<Flight>> {
+        match self.cache.flights.board(&self.key, &self.captured) {
+            Boarded::Joins(flight) => Some(flight),
+            Boarded::Leads(lead) => {
+                self.lead = Some(lead);
+                None
+            }
+        }
+    }
+
+    /// What it costs says something about the next one of its shape; `cluster` is what its name in level two begins with.
+    pub fn is_of(&mut self, shape: Fingerprint, cluster: &Arc<str>) {
+        self.shape = Some((shape, Arc::clone(cluster)));
+    }
+
+    /// Level two, and what to ask it: if there is one, if it is not to be left alone, and if statements of this shape
+    /// usually cost enough to be worth the way.
+    pub fn question(&self) -> Option<SharedQuestion> {
+        let shared = self.cache.shared()?;
+        let (shape, cluster) = self.shape.as_ref()?;
+        if !shared.is_worth(self.cache.usual_cost(*shape)) || !shared.admits() {
+            return None;
+        }
+        let question = shared.question(&self.key, &self.captured);
+        let max_bytes = self.cache.max_result_bytes.load(Ordering::Relaxed).saturating_add(ANSWER_ALLOWANCE_BYTES);
+        Some(SharedQuestion { shared, cluster: Arc::clone(cluster), question, max_bytes })
+    }
+
+    /// Keeps what level two has brought, for at most `ttl` nanoseconds, and hands it out: if its stamps are still what
+    /// they were when it was asked for.
+    pub fn adopt(self: Box<Self>, found: Found, ttl: Option<u64>, now: u64) -> Result<Arc<Entry>, Box<Self>> {
+        let shared = self.cache.shared();
+        if !self.captured.is_current() {
+            shared.into_iter().for_each(|shared| shared.note_overtaken());
+            return Err(self);
+        }
+        let Self { cache, key, captured, shape, lead, .. } = *self;
+        let value = found.value;
+        if let Some((shape, _)) = shape {
+            cache.costs.learn(shape, value.cost_us);
+        }
+        let entry = Arc::new(Entry {
+            row_description: value.row_description,
+            rows: value.rows,
+            command_complete: value.command_complete,
+            row_count: value.row_count,
+            filled_at: now,
+            cost_us: value.cost_us,
+            expires_at: Some(now.saturating_add(ttl.map_or(found.remaining, |ttl| ttl.min(found.remaining)))),
+            captured,
+        });
+        cache.keep(&key, &entry);
+        count(&cache.counters.shared_hits);
+        shared.into_iter().for_each(|shared| shared.note_hit());
+        land(lead, Landing::Arrived(Arc::clone(&entry)));
+        Ok(entry)
+    }
+
+    /// Whether what it brings could still be kept.
+    pub fn is_current(&self) -> bool {
+        self.captured.is_current()
+    }
+
+    /// The query is sent at `now`: what it costs is counted from there.
+    pub fn sent_at(&mut self, now: u64) {
+        self.started_at = now;
     }
 
     /// What the query must not miss, if a replica runs it: resolve it with
@@ -212,42 +372,90 @@ impl FillGuard {
     /// Takes the server's answer as it comes, cut anywhere; replies to messages of the proxy's own are
     /// left out. `false`: it has given up and needs no more.
     pub fn feed(&mut self, bytes: &[u8]) -> bool {
-        self.fill.feed(bytes)
+        let goes_on = self.fill.feed(bytes);
+        if !goes_on {
+            self.land(Landing::Unshared);
+        }
+        goes_on
     }
 
     /// Gives up, for a reason the bytes do not show.
     pub fn discard(&mut self, why: Discard) {
         self.fill.discard(why);
+        self.land(Landing::Unshared);
+    }
+
+    fn land(&mut self, landing: Landing) {
+        land(self.lead.take(), landing);
     }
 
     /// The answer is complete: keeps it for at most `ttl` nanoseconds, unless it was overtaken.
     /// `status` is that of the ReadyForQuery that followed.
     pub fn commit(self, status: u8, ttl: Option<u64>, now: u64) -> FillOutcome {
-        let Self { cache, key, captured, fill, started_at } = self;
+        let Self { cache, key, captured, fill, started_at, shape, lead } = self;
+        let cost_us = u32::try_from(now.saturating_sub(started_at) / 1000).unwrap_or(u32::MAX);
+        let learn = |cost_us| shape.iter().for_each(|(shape, _)| cache.costs.learn(*shape, cost_us));
         let answer = match fill.finish(status, |relation| captured.depends_on(relation)) {
             Ok(answer) => answer,
             Err(why) => {
                 count(&cache.counters.discarded);
+                // What cannot be kept is not worth a way to level two.
+                learn(0);
+                land(lead, Landing::Unshared);
                 return FillOutcome::Discarded(why);
             }
         };
-        if !captured.is_current() {
+        learn(cost_us);
+        #[cfg(debug_assertions)]
+        let captured = match Ablation::CaptureBeforeQuery.is_left_out() {
+            true => captured.taken_late(),
+            false => captured,
+        };
+        if !captured.is_current() && !Ablation::JoinAtEqualStamps.is_left_out() {
             count(&cache.counters.overtaken);
             return FillOutcome::Overtaken;
         }
-        let entry = Entry {
+        let entry = Arc::new(Entry {
             row_description: answer.row_description,
             rows: answer.rows,
             command_complete: answer.command_complete,
             row_count: answer.row_count,
             filled_at: now,
-            cost_us: u32::try_from(now.saturating_sub(started_at) / 1000).unwrap_or(u32::MAX),
+            cost_us,
             expires_at: ttl.map(|ttl| now.saturating_add(ttl)),
             captured,
-        };
-        cache.store.insert(key, Arc::new(entry));
+        });
+        cache.keep(&key, &entry);
         count(&cache.counters.stored);
+        land(lead, Landing::Arrived(Arc::clone(&entry)));
+        if let (Some(shared), Some((shape, cluster))) = (cache.shared(), shape)
+            && shared.is_worth(Some(cache.costs.usual(shape).unwrap_or(cost_us)))
+        {
+            shared.offer(cluster, key, entry);
+        }
         FillOutcome::Stored
+    }
+}
+
+/// One question to level two.
+#[derive(Debug)]
+pub struct SharedQuestion {
+    shared: Arc<SharedCache>,
+    cluster: Arc<str>,
+    question: Question,
+    max_bytes: usize,
+}
+
+impl SharedQuestion {
+    /// Asks; never for longer than the deadline.
+    pub async fn ask(self) -> Option<Found> {
+        self.shared.get(self.cluster, self.question, self.max_bytes).await
+    }
+}
+
+fn land(lead: Option<Lead>, landing: Landing) {
+    if let Some(lead) = lead {
+        lead.land(landing);
     }
 }
 

@@ -9,7 +9,10 @@ use super::{
     rows::ForeignKeyRow,
     source::Body,
 };
-use crate::sql::{Action, Target};
+use crate::{
+    ablation::Ablation,
+    sql::{Action, Target},
+};
 
 /// The columns an UPDATE sets; `None` where they are not known.
 type Columns<'t> = Option<&'t [Box<str>]>;
@@ -24,16 +27,17 @@ pub(super) struct Closure<'s> {
     pub(super) effects: Effects,
     pub(super) deferred_constraints: bool,
     pub(super) catalog_change: bool,
-    seen: HashSet<(u32, Step)>,
+    /// With the columns of which target: their address tells them apart.
+    seen: HashSet<(u32, Step, Option<*const Box<str>>)>,
 }
 
 /// What happens to one relation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Step {
     Insert,
+    Update,
     /// Some columns change, none of which a foreign key refers to.
     UpdatePlain,
-    Update,
     Delete,
     Truncate,
     TruncateCascade,
@@ -76,11 +80,7 @@ impl<'s> Closure<'s> {
         let Some(relation) = snapshot.relation(oid) else {
             return self.unresolved();
         };
-        let step = match step {
-            Step::Update if !touches_a_key(relation, columns) => Step::UpdatePlain,
-            step => step,
-        };
-        if !self.seen.insert((oid, step)) {
+        if !self.seen.insert((oid, step, columns.map(<[_]>::as_ptr))) {
             return;
         }
         if relation.system {
@@ -96,7 +96,12 @@ impl<'s> Closure<'s> {
             RelationKind::MaterializedView => self.touch(oid),
             RelationKind::Table | RelationKind::Partitioned => {
                 self.touch(oid);
-                self.keys(relation, step);
+                // Of a part, other columns may be referred to than of the whole, and of a view none ever are.
+                let here = match step {
+                    Step::Update if !touches_a_key(relation, columns) => Step::UpdatePlain,
+                    step => step,
+                };
+                self.keys(relation, here);
                 self.descend(relation, step, columns, descend);
             }
             RelationKind::Sequence | RelationKind::Other => self.unresolved(),
@@ -160,6 +165,9 @@ impl<'s> Closure<'s> {
     }
 
     fn keys(&mut self, relation: &Relation, step: Step) {
+        if Ablation::Cascades.is_left_out() {
+            return;
+        }
         // Before PostgreSQL 15 an update that moves a row between partitions deletes it.
         let may_move = relation.kind == RelationKind::Partitioned;
         for key in &relation.referenced_by {
@@ -193,12 +201,15 @@ impl<'s> Closure<'s> {
 
     /// Rows written through a parent may lie in any child.
     fn descend(&mut self, relation: &Relation, step: Step, columns: Columns<'_>, descend: bool) {
+        if Ablation::Descendants.is_left_out() {
+            return;
+        }
         let routed = relation.kind == RelationKind::Partitioned;
         if !routed && (!descend || step == Step::Insert) {
             return;
         }
         // An update may move a row to another partition: a delete here, an insert there.
-        let moved = routed && matches!(step, Step::Update | Step::UpdatePlain);
+        let moved = routed && step == Step::Update;
         for child in &relation.children {
             self.step(*child, step, columns, true);
             if moved {
@@ -223,6 +234,9 @@ fn touches_a_key(relation: &Relation, columns: Columns<'_>) -> bool {
 
 /// Calls `visit` for each table that `oid` is a partition or an inheritance child of, at any distance.
 pub(super) fn each_ancestor(snapshot: &Snapshot, oid: u32, mut visit: impl FnMut(u32)) {
+    if Ablation::Ancestors.is_left_out() {
+        return;
+    }
     let mut seen = HashSet::new();
     let mut open = vec![oid];
     while let Some(next) = open.pop() {

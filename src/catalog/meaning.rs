@@ -113,6 +113,10 @@ pub enum Bypass {
     SystemRelation,
     /// A relation whose changes cannot be seen.
     UntrackedRelation,
+    /// A table whose changes that bypass the proxy are not published.
+    NotPublished,
+    /// A materialised view that may be refreshed without the proxy hearing of it.
+    RefreshUnheard,
     /// Row level security.
     RowSecurity,
     /// ctid, xmin and their kin.
@@ -147,6 +151,8 @@ impl Bypass {
             Self::UserFunction => "user_function",
             Self::SystemRelation => "system_relation",
             Self::UntrackedRelation => "untracked_relation",
+            Self::NotPublished => "not_published",
+            Self::RefreshUnheard => "refresh_unheard",
             Self::RowSecurity => "row_security",
             Self::SystemColumn => "system_column",
             Self::Sample => "sample",

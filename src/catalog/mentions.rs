@@ -152,6 +152,10 @@ impl<'s> Judge<'s> {
             return;
         }
         let found = self.found_in(names, path.as_ref());
+        // Of what it reads its label knows nothing.
+        if !found.reads.is_empty() {
+            self.verdict.bypass(Bypass::UserFunction);
+        }
         if found.primary.is_some() {
             self.behaves(Conduct {
                 primary: Some(AccessReason::MislabelledFunction),

@@ -10,6 +10,7 @@ mod closure;
 mod doubt;
 mod effects;
 mod function;
+mod heard;
 mod judge;
 mod kinds;
 mod meaning;
@@ -30,7 +31,7 @@ pub use effects::Effects;
 pub use kinds::meaning_without_catalog;
 pub use meaning::{Access, AccessReason, Bypass, Meaning, RelationOid, Writes};
 pub use rows::{
-    ExpressionRow, ExpressionUse, ForeignKeyRow, FunctionRow, OperatorRow, RelationRow, RuleRow, SchemaRow,
+    ExpressionRow, ExpressionUse, ForeignKeyRow, FunctionRow, HeardRows, OperatorRow, RelationRow, RuleRow, SchemaRow,
     SnapshotRows, TriggerRow, TypeRow, UnseenRow,
 };
 pub use snapshot::{PathNumber, Snapshot};

@@ -64,6 +64,12 @@ impl Judge<'_> {
         if !relation.permanent {
             self.verdict.refuse(AccessReason::NotReplicated, Bypass::UntrackedRelation);
         }
+        if !relation.heard {
+            self.verdict.bypass(match relation.kind {
+                RelationKind::MaterializedView => Bypass::RefreshUnheard,
+                _ => Bypass::NotPublished,
+            });
+        }
         if relation.unstable_columns {
             self.verdict.bypass(Bypass::UnstableType);
         }

@@ -61,6 +61,8 @@ pub(super) struct Relation {
     /// It has an identity column.
     pub(super) has_identity: bool,
     pub(super) policies: Vec<TreeUses>,
+    /// Changes that bypass the proxy come to its ears, or need not.
+    pub(super) heard: bool,
 }
 
 impl Relation {
@@ -85,6 +87,7 @@ impl Relation {
             write_functions: Vec::new(),
             has_identity: false,
             policies: Vec::new(),
+            heard: true,
         }
     }
 }
@@ -139,6 +142,9 @@ pub(super) fn relations(rows: &SnapshotRows) -> HashMap<u32, Relation> {
                 ExpressionUse::Policy => relation.policies.push(uses),
             }
         }
+    }
+    if let Some(heard) = &rows.heard {
+        super::heard::mark(&mut relations, heard);
     }
     relations
 }

@@ -49,6 +49,21 @@ pub struct SnapshotRows {
     pub unseen: Vec<UnseenRow>,
     /// `pg_type`
     pub types: Vec<TypeRow>,
+    /// What is heard of writes that bypass the proxy; `None` where that is not asked for.
+    pub heard: Option<HeardRows>,
+}
+
+/// What the primary's replication stream tells of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct HeardRows {
+    /// Tables of the publication, if it publishes every kind of change, without a row filter.
+    pub published: Vec<u32>,
+    /// `pubviaroot`: changes of partitions come as those of the listed table that they belong to.
+    pub via_root: bool,
+    /// Tables whose statement triggers tell of every kind of change.
+    pub triggered: Vec<u32>,
+    /// Event triggers tell of definitions, and of materialised views that are refreshed.
+    pub definitions: bool,
 }
 
 impl SnapshotRows {

@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod heard;
 mod labels;
 mod reading;
 mod session;

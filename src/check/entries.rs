@@ -25,6 +25,8 @@ pub(super) struct Entry {
     pub(super) may_be_primary: bool,
     /// Routing or caching asks this server on its own account.
     pub(super) is_watched: bool,
+    /// Writes that bypass the proxy shall be heard of there, through this publication.
+    pub(super) publication: Option<String>,
 }
 
 /// As whom to log in.
@@ -61,7 +63,9 @@ pub(super) fn entries(config: &Config, users: &UserList, lines: &Lines) -> Vec<E
         let place = lines.of_key(&["databases"], name);
         let whom = whom(config, database, users);
         let splits_reads = config.routing.read_write_split != ReadWriteSplit::Off && !database.replicas.is_empty();
-        let is_watched = splits_reads || config.cache.enabled == CacheMode::On;
+        let is_watched = splits_reads || database.has_equals() || config.cache.enabled == CacheMode::On;
+        let hears = config.cache.enabled == CacheMode::On && config.cache.wal_invalidation;
+        let publication = hears.then(|| config.cache.wal_publication.clone());
         let entry = |name: &str, place: &Option<Location>, parameters: &DatabaseConfig, host: Host<'_>| Entry {
             name: name.to_owned(),
             database: database.name.clone(),
@@ -73,6 +77,7 @@ pub(super) fn entries(config: &Config, users: &UserList, lines: &Lines) -> Vec<E
             is_replica: false,
             may_be_primary: true,
             is_watched,
+            publication: publication.clone(),
         };
         entries.extend(database.hosts().map(|host| entry(name, &place, database, host)));
         for replica in &database.replicas {
@@ -82,6 +87,7 @@ pub(super) fn entries(config: &Config, users: &UserList, lines: &Lines) -> Vec<E
             entries.extend(replica.parameters.hosts().map(|host| Entry {
                 is_replica: true,
                 may_be_primary,
+                publication: None,
                 ..entry(&name, &place, &replica.parameters, host)
             }));
         }

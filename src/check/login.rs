@@ -9,6 +9,7 @@ use tokio::{
 
 use super::entries::{Entry, Whom};
 use crate::{
+    cluster::wal_preflight::{self, Lack},
     control::{ControlError, Deadlines, Session, Target},
     net::tls::ConnectTls,
 };
@@ -25,6 +26,8 @@ pub(super) struct Member {
     pub(super) version: String,
     pub(super) in_recovery: bool,
     pub(super) system_identifier: Option<u64>,
+    /// Of what it takes to hear of writes that bypass the proxy.
+    pub(super) lacks: Vec<Lack>,
 }
 
 impl fmt::Display for Member {
@@ -69,7 +72,8 @@ async fn look(
         password,
         tls: Arc::clone(tls),
     };
-    let asked = ask(&target, Deadlines { connect: longest, statement: LONGEST_STATEMENT });
+    let deadlines = Deadlines { connect: longest, statement: LONGEST_STATEMENT };
+    let asked = ask(&target, deadlines, entry.publication.as_deref());
     match timeout(longest + LONGEST_STATEMENT, asked).await {
         Ok(Ok(member)) => Ok(member),
         Ok(Err(error)) => Err(format!("cannot log in as {user}: {error}")),
@@ -77,12 +81,17 @@ async fn look(
     }
 }
 
-async fn ask(target: &Target, deadlines: Deadlines) -> Result<Member, ControlError> {
+async fn ask(target: &Target, deadlines: Deadlines, publication: Option<&str>) -> Result<Member, ControlError> {
     let session = Session::open(target, deadlines).await?;
     let client = session.client();
     let row = client.query_one(QUESTION, &[]).await?;
     let system = client.query_one(SYSTEM, &[]).await.ok();
+    let lacks = match publication {
+        Some(publication) => wal_preflight::look(client, publication).await?.lacks(publication),
+        None => Vec::new(),
+    };
     Ok(Member {
+        lacks,
         version: row.try_get(0)?,
         in_recovery: row.try_get(1)?,
         system_identifier: system.and_then(|row| row.try_get::<_, i64>(0).ok()).map(i64::cast_unsigned),

@@ -17,7 +17,7 @@ use self::{
 use crate::{
     auth::UserList,
     config::{Config, ConfigError, Lines, Location},
-    net::tls::{ConnectTls, TlsSetup},
+    net::tls::{ConnectTls, TlsSetup, trusted_file},
 };
 
 /// Logins at the same time; a server that does not answer costs `server_connect_timeout`.
@@ -90,10 +90,24 @@ fn check(file: &Path, config: &Config) -> Vec<Problem> {
             let deadline = longest_login(config);
             problems.extend(runtime.block_on(log_in_everywhere(deadline, entries, Arc::clone(&tls.connect))));
             problems.extend(runtime.block_on(authentication::ask(config, &users, &lines, deadline, &tls.connect)));
+            problems.extend(runtime.block_on(redis(config, &lines)));
         }
         Err(error) => problems.push(Problem { place: None, what: format!("cannot start a runtime: {error}") }),
     }
     problems
+}
+
+/// Does Redis let us in, if the cache is to use it?
+async fn redis(config: &Config, lines: &Lines) -> Option<Problem> {
+    const CA_FILE: &str = "redis_tls_ca_file";
+    let problem = |key: &str, what: String| Problem { place: lines.of_key(&["cache"], key), what };
+    let roots = match trusted_file(&format!("cache.{CA_FILE}"), &config.cache.redis_tls_ca_file) {
+        Ok(roots) => roots,
+        Err(error) => return Some(problem(CA_FILE, error.to_string())),
+    };
+    let settings = crate::proxy::wanted_level_two(&config.cache, roots)?;
+    let outcome = crate::cache::shared::try_out(&settings).await;
+    outcome.err().map(|error| problem("redis_url", format!("redis_url: {error}")))
 }
 
 /// `auth_file`, and what is wrong with it.
@@ -153,6 +167,15 @@ fn report(logins: &[(Entry, Login)]) -> Vec<Problem> {
         let what = match login {
             Login::In(member) => {
                 print(&mut out, format_args!("{entry}: {member}"));
+                for lack in &member.lacks {
+                    let what =
+                        format!("{entry}: {}{lack}", if lack.is_note() { "note: " } else { "wal_invalidation: " });
+                    let problem = Problem { place: entry.place.clone(), what };
+                    match lack.is_note() {
+                        true => print(&mut std::io::stderr().lock(), format_args!("pgweir: {problem}")),
+                        false => problems.push(problem),
+                    }
+                }
                 misplaced(entry, member, primary)
             }
             Login::Listens if entry.is_watched => {
@@ -177,7 +200,9 @@ fn misplaced(entry: &Entry, member: &Member, primary: Option<&Member>) -> Option
     let is_stranger = primary.is_some_and(|primary| {
         primary.system_identifier.zip(member.system_identifier).is_some_and(|(one, other)| one != other)
     });
-    if is_stranger {
+    // A cluster of its own is what such a member is to be.
+    let is_equal = entry.may_be_primary && !member.in_recovery;
+    if is_stranger && !is_equal {
         return Some(format!("this is a server of another cluster than {}'s", entry.database));
     }
     (!member.in_recovery && !entry.may_be_primary).then(|| "this is no replica: it takes writes".to_owned())
@@ -204,11 +229,12 @@ mod tests {
             is_replica,
             may_be_primary: false,
             is_watched: false,
+            publication: None,
         }
     }
 
     fn member(in_recovery: bool, system_identifier: u64) -> Member {
-        Member { version: "15.18".to_owned(), in_recovery, system_identifier: Some(system_identifier) }
+        Member { version: "15.18".to_owned(), in_recovery, system_identifier: Some(system_identifier), lacks: vec![] }
     }
 
     #[track_caller]
@@ -226,7 +252,10 @@ mod tests {
 
     #[test]
     fn a_member_of_any_role_may_take_writes() {
-        check(&Entry { may_be_primary: true, ..entry(true) }, member(false, 1), None);
+        let any = Entry { may_be_primary: true, ..entry(true) };
+        check(&any, member(false, 1), None);
+        check(&any, member(false, 2), None);
+        check(&any, member(true, 2), Some("this is a server of another cluster than shop's"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A read that a replica has not answered runs once more, elsewhere.
 //!
-//! Only a request that does nothing but read (or begins to), outside of a transaction, on a replica, and only while its client
+//! Only a request that does nothing but read (or begins to), outside of a transaction, on a replica or one of several equal
+//! members, and only while its client
 //! has not been sent a byte of the answer: what the server says in front of the first row waits unread until there is a row, an end
 //! or an error. The request's bytes stay where they have arrived.
 
@@ -94,6 +95,11 @@ impl Cause {
         matches!(self, Self::ReadOnly | Self::InRecovery(_))
     }
 
+    /// It says nothing of the request, whoever runs it.
+    fn is_of_the_server(self) -> bool {
+        matches!(self, Self::ConnectionLost | Self::MemberDown | Self::Shutdown(_))
+    }
+
     /// What an error or a notice of a replica means for a read.
     fn of(message: &[u8]) -> Option<Self> {
         let sqlstate = error_response::sqlstate(message)?;
@@ -177,7 +183,8 @@ fn is_ready(unread: &[u8]) -> bool {
 impl Client {
     /// The request is about to be sent: is it kept?
     pub(super) fn keep_for_again(&mut self, request: Request, facts: &Facts, placement: &Placement) {
-        if placement.route != Route::Replica || self.again != Again::Never {
+        let may_go_elsewhere = placement.route == Route::Replica || self.session.database.topology.has_equals();
+        if !may_go_elsewhere || self.again != Again::Never {
             return;
         }
         let is_whole = matches!(request.kind, RequestKind::Simple | RequestKind::Sync);
@@ -199,11 +206,18 @@ impl Client {
         self.make_up_replies();
     }
 
+    /// Something follows on the same connection: what came in front of it is not sent again.
+    pub(super) fn runs_once(&mut self) {
+        if matches!(self.again, Again::Kept { .. }) {
+            self.is_answered();
+        }
+    }
+
     /// Shall what the server has said wait?
     pub(super) fn waits_for_answer(&mut self) -> bool {
         let Again::Kept { bytes, is_lone } = self.again else { return matches!(self.again, Again::Due { .. }) };
         let Some(link) = &mut self.link else { return false };
-        let is_clients_turn = link.replies.is_clients_turn();
+        let (is_clients_turn, is_primary) = (link.replies.is_clients_turn(), link.is_primary);
         let unread = link.server.core_mut().endpoint.inbox.unread();
         let is_error = unread.first() == Some(&tag::ERROR_RESPONSE);
         if !is_clients_turn && !is_error && unread.first() != Some(&tag::NOTICE_RESPONSE) {
@@ -211,7 +225,7 @@ impl Client {
         }
         match said(unread) {
             Said::Nothing => true,
-            Said::Failure(cause) if self.io.inbox.has_kept(bytes) => {
+            Said::Failure(cause) if (!is_primary || cause.is_of_the_server()) && self.io.inbox.has_kept(bytes) => {
                 self.again = Again::Due { cause, is_lone };
                 true
             }

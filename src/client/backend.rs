@@ -8,7 +8,8 @@ use super::{
     pending::{Outcome, Pending},
 };
 use crate::{
-    cache::Touched,
+    ablation::Ablation,
+    cache::{Discard, Touched},
     catalog::{RelationOid, casts_doubt},
     insight::RequestRecord,
     protocol::{TransactionStatus, backend, backend::tag, error_response, frame},
@@ -104,7 +105,9 @@ impl Client {
                     if let Some((fill, _)) = &mut pending.fill {
                         match core.endpoint.inbox.unread().get(..bytes) {
                             Some(row) => _ = fill.feed(row),
-                            None if bytes > crate::session::request::REQUEST_LIMIT_BYTES => pending.fill = None,
+                            None if bytes > crate::session::request::REQUEST_LIMIT_BYTES => {
+                                fill.discard(Discard::TooLarge)
+                            }
                             None => return Ok(Step::Wait),
                         }
                     }
@@ -217,7 +220,7 @@ impl Client {
                     self.session.fence = Fence::after(now);
                     self.session.database.note_write(now);
                     for guard in unit.guard.iter().chain(&unit.more) {
-                        guard.reveal(now, || draw.next());
+                        self.unheard = guard.reveal(now, || draw.next()).max(self.unheard);
                     }
                     if unit.catalog_change && unit.guard.is_none() {
                         self.session.database.cells.bump_catalog(|| draw.next());
@@ -361,11 +364,14 @@ impl Client {
     /// read may have written.
     fn void_misunderstood(&mut self, now: u64) {
         let cells = &self.session.database.cells;
-        let Some(epoch) = self.session.transaction.epoch.filter(|epoch| !cells.is_in_force(*epoch)) else { return };
+        let Some(epoch) = self.session.transaction.epoch.filter(|epoch| !cells.is_certainly_in_force(*epoch)) else {
+            return;
+        };
         if self.link.as_ref().is_some_and(|link| link.is_primary) {
             tracing::debug!(?epoch, "statement understood with an older catalog");
             let draw = &mut self.draw;
-            cells.begin_write(Touched::Database, false).committed(now, || draw.next());
+            let ticket = cells.begin_write(Touched::Database, false).committed(now, || draw.next());
+            self.unheard = ticket.max(self.unheard);
         }
     }
 
@@ -380,10 +386,11 @@ impl Client {
                     if unit.guard.is_none() && self.session.database.voids() {
                         // A reload has switched the cache on meanwhile.
                         let cells = &self.session.database.cells;
-                        cells.begin_write(Touched::Database, unit.catalog_change).committed(now, || draw.next());
+                        let everything = cells.begin_write(Touched::Database, unit.catalog_change);
+                        self.unheard = everything.committed(now, || draw.next()).max(self.unheard);
                     }
                     for guard in unit.guard.into_iter().chain(unit.more) {
-                        guard.committed(now, || draw.next());
+                        self.unheard = guard.committed(now, || draw.next()).max(self.unheard);
                     }
                     // Behind the guard: the snapshot that is wanted now must be younger than its stamp.
                     if unit.catalog_change {
@@ -480,7 +487,7 @@ impl Client {
         else {
             return;
         };
-        if has_written == Some("f") {
+        if has_written == Some("f") || Ablation::LockSet.is_left_out() {
             unit.wrote_nothing = true;
             return;
         }

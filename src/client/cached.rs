@@ -1,13 +1,17 @@
 //! Answers from the cache.
 
+use std::{sync::Arc, time::Duration};
+
 use super::{
     Client,
+    again::Again,
+    cache_wait::{On, Waiting, patience},
     facts::{Boundary, Facts},
     pending::Pending,
     session::Step,
 };
 use crate::{
-    cache::{FillGuard, Lookup},
+    cache::{CatalogEpoch, Entry, FillGuard, Lookup, ResultCache, invalidation::Uncaptured},
     insight::{CacheOutcome, Route, Work},
     lsn::Lsn,
     protocol::{TransactionStatus, backend, frontend},
@@ -22,12 +26,29 @@ pub(super) struct FillPlan {
     pub guard: Option<(Box<FillGuard>, Option<u64>)>,
     pub outcome: CacheOutcome,
     pub reason: &'static str,
+    /// Others were waited for, in vain: nothing that was so when the request came counts any more.
+    pub has_waited: bool,
 }
 
 impl FillPlan {
     /// It will not.
     pub(super) fn none(reason: &'static str) -> Self {
-        Self { guard: None, outcome: CacheOutcome::Bypass, reason }
+        Self { guard: None, outcome: CacheOutcome::Bypass, reason, has_waited: false }
+    }
+
+    /// It will, unless something else happens.
+    pub(super) fn keeping(fill: Box<FillGuard>, ttl: Option<u64>) -> Self {
+        Self { guard: Some((fill, ttl)), outcome: CacheOutcome::Miss, reason: "miss", has_waited: false }
+    }
+
+    /// The server keeps what the client will ask for later.
+    pub(super) fn too_long() -> Self {
+        Self::none("row_limit")
+    }
+
+    /// The next reader of the same text may not accept what this one does.
+    fn of_stale_read() -> Self {
+        Self { outcome: CacheOutcome::Miss, ..Self::none("stale_read") }
     }
 
     /// What a replica must have replayed to bring it.
@@ -42,17 +63,80 @@ pub(super) enum Asked {
     Answered,
     /// A server must be asked.
     Fill(FillPlan),
+    /// Somebody else may have it in a moment.
+    Wait(Box<Waiting>),
+    /// There is an answer, once it is known that no write has made it void.
+    Settle,
 }
+
+/// A session that reads strictly waits no longer than this for the primary's word; then the primary answers itself.
+const LONGEST_BARRIER: Duration = Duration::from_secs(1);
 
 /// How a request that can be answered from the cache is put together.
 struct Shape {
+    /// `Close` messages in front of it; what they name is nobody's but the client's.
+    closes: usize,
     parses: bool,
     is_described: bool,
+    /// It takes so many rows and asks for the others later, if there are any.
+    max_rows: Option<u64>,
+}
+
+impl Shape {
+    const SIMPLE: Self = Self { closes: 0, parses: false, is_described: true, max_rows: None };
+
+    /// Is that the whole answer to it? Of exactly as many rows as it takes, PostgreSQL says that there may be more.
+    fn takes_all(&self, rows: u64) -> bool {
+        self.max_rows.is_none_or(|max| rows < max)
+    }
+}
+
+/// A request that may be answered from the cache; its key is built.
+pub(super) struct Asking {
+    pub cache: Arc<ResultCache>,
+    shape: Shape,
+    pub ttl: Option<u64>,
+    epoch: CatalogEpoch,
+}
+
+impl Asking {
+    /// Is that the whole answer to it?
+    pub(super) fn takes_all(&self, entry: &Entry) -> bool {
+        self.shape.takes_all(entry.row_count)
+    }
+}
+
+/// What level one says.
+pub(super) enum Said {
+    /// The client has its answer.
+    Answered,
+    /// There is one, of more rows than the client takes at once.
+    TooLong,
+    /// Somebody has to bring it.
+    Missing(FillGuard),
+    /// Nobody may.
+    Refused(Uncaptured),
 }
 
 impl Client {
     /// Answers a request from the cache, or says what becomes of the answer.
     pub(super) fn ask_cache(&mut self, request: Request, facts: &Facts) -> Asked {
+        self.ask_cache_once(request, facts, false)
+    }
+
+    /// As [`Self::ask_cache`], behind [`Asked::Settle`]: first it is made sure that every write that anybody can see has
+    /// voided what it must.
+    pub(super) async fn ask_cache_strictly(&mut self, request: Request, facts: &Facts) -> Asked {
+        let database = Arc::clone(&self.session.database);
+        let bound = database.settings.direct.as_ref().map(|direct| Duration::from_nanos(direct.max_staleness));
+        let is_settled = database.real.direct.barrier(bound.unwrap_or_default().min(LONGEST_BARRIER)).await;
+        match is_settled {
+            true => self.ask_cache_once(request, facts, true),
+            false => Asked::Fill(FillPlan::none("strict_timeout")),
+        }
+    }
+
+    fn ask_cache_once(&mut self, request: Request, facts: &Facts, is_settled: bool) -> Asked {
         let Some(cache) = self.session.database.cache.clone() else {
             return Asked::Fill(FillPlan { outcome: CacheOutcome::Off, ..FillPlan::none("off") });
         };
@@ -60,51 +144,118 @@ impl Client {
             Ok(found) => found,
             Err(reason) => return Asked::Fill(FillPlan::none(reason)),
         };
-        let Some(deps) = facts.meaning.as_ref().and_then(|meaning| meaning.cacheable.as_deref().ok()) else {
-            return Asked::Fill(FillPlan::none("not_a_read"));
-        };
         let Some(epoch) = facts.epoch else {
             return Asked::Fill(FillPlan::none("catalog_not_loaded"));
         };
         if !self.build_key(request, &shape) {
             return Asked::Fill(FillPlan::none("parameters"));
         }
-        let cells = &self.session.database.cells;
-        match cache.lookup(self.session.key.as_bytes(), cells, deps, epoch, self.request_started) {
-            Lookup::Hit(entry) => {
-                let out = self.io.outbox.buffer();
-                let before = out.len();
-                if request.kind == RequestKind::Sync {
-                    if shape.parses {
-                        out.extend_from_slice(backend::PARSE_COMPLETE);
-                    }
-                    out.extend_from_slice(backend::BIND_COMPLETE);
-                }
-                if let Some(description) = &entry.row_description {
-                    out.extend_from_slice(description);
-                }
-                out.extend_from_slice(&entry.rows);
-                out.extend_from_slice(&entry.command_complete);
-                out.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
-                let sent = (out.len() - before) as u64;
-                self.drop_request(request.bytes);
-                self.observe_hit(request, facts, entry.row_count, sent);
-                Asked::Answered
-            }
-            // The next reader of the same text may not accept what this one does.
-            Lookup::Miss(_) if self.freshness(facts) != Freshness::Fenced => {
-                Asked::Fill(FillPlan { outcome: CacheOutcome::Miss, ..FillPlan::none("stale_read") })
-            }
-            Lookup::Miss(fill) => Asked::Fill(FillPlan {
-                guard: Some((Box::new(fill), ttl)),
-                outcome: CacheOutcome::Miss,
-                reason: "miss",
-            }),
-            Lookup::Refused(refusal) => Asked::Fill(FillPlan::none(refusal.label())),
+        let asking = Asking { cache, shape, ttl, epoch };
+        let must_settle = !is_settled && self.is_strict(facts);
+        if must_settle
+            && asking.cache.holds(self.session.key.as_bytes(), &self.session.database.cells, self.request_started)
+        {
+            return Asked::Settle;
+        }
+        match self.look_up(request, facts, &asking, self.request_started) {
+            Said::Answered => Asked::Answered,
+            Said::TooLong => Asked::Fill(FillPlan::too_long()),
+            Said::Refused(refusal) => Asked::Fill(FillPlan::none(refusal.label())),
+            Said::Missing(fill) => self.plan(fill, facts, asking),
         }
     }
 
-    fn observe_hit(&self, request: Request, facts: &Facts, rows: u64, sent: u64) {
+    /// Nobody here has the answer: who brings it?
+    pub(super) fn plan(&self, mut fill: FillGuard, facts: &Facts, asking: Asking) -> Asked {
+        if self.freshness(facts) != Freshness::Fenced {
+            return Asked::Fill(FillPlan::of_stale_read());
+        }
+        // What runs for the second time has waited long enough; the question of another may have missed a direct write.
+        if matches!(self.again, Again::Second(_)) || self.is_strict(facts) {
+            return Asked::Fill(FillPlan::keeping(Box::new(fill), asking.ttl));
+        }
+        let shape = facts.statement.as_ref().map(|statement| statement.fingerprint);
+        shape.into_iter().for_each(|shape| fill.is_of(shape, &self.session.database.name));
+        if let Some(flight) = fill.board() {
+            let patience = patience(shape.and_then(|shape| asking.cache.usual_cost(shape)));
+            return Asked::Wait(Box::new(Waiting { asking, on: On::Flight(flight, patience) }));
+        }
+        match fill.question() {
+            Some(question) => {
+                Asked::Wait(Box::new(Waiting { asking, on: On::Shared(Box::new(fill), Box::new(question)) }))
+            }
+            None => Asked::Fill(FillPlan::keeping(Box::new(fill), asking.ttl)),
+        }
+    }
+
+    /// The same for one who waits for nobody any more.
+    pub(super) fn plan_alone(&self, mut fill: FillGuard, facts: &Facts, asking: &Asking) -> FillPlan {
+        if self.freshness(facts) != Freshness::Fenced {
+            return FillPlan::of_stale_read();
+        }
+        if let Some(statement) = &facts.statement {
+            fill.is_of(statement.fingerprint, &self.session.database.name);
+        }
+        FillPlan::keeping(Box::new(fill), asking.ttl)
+    }
+
+    /// Answers the request from level one if it can be.
+    pub(super) fn look_up(&mut self, request: Request, facts: &Facts, asking: &Asking, now: u64) -> Said {
+        let cells = &self.session.database.cells;
+        let deps = facts.meaning.as_ref().and_then(|meaning| meaning.cacheable.as_deref().ok()).unwrap_or_default();
+        match asking.cache.lookup(self.session.key.as_bytes(), cells, deps, asking.epoch, now) {
+            Lookup::Hit(entry) if !asking.takes_all(&entry) => Said::TooLong,
+            Lookup::Hit(entry) => {
+                self.answer_from_cache(&entry, request, facts, asking, (CacheOutcome::Hit, "hit"));
+                Said::Answered
+            }
+            Lookup::Miss(fill) => Said::Missing(fill),
+            Lookup::Refused(refusal) => Said::Refused(refusal),
+        }
+    }
+
+    /// Gives the client an answer that somebody else has brought.
+    pub(super) fn answer_from_cache(
+        &mut self,
+        entry: &Entry,
+        request: Request,
+        facts: &Facts,
+        asking: &Asking,
+        outcome: (CacheOutcome, &'static str),
+    ) {
+        let out = self.io.outbox.buffer();
+        let before = out.len();
+        if request.kind == RequestKind::Sync {
+            for _ in 0..asking.shape.closes {
+                out.extend_from_slice(backend::CLOSE_COMPLETE);
+            }
+            if asking.shape.parses {
+                out.extend_from_slice(backend::PARSE_COMPLETE);
+            }
+            out.extend_from_slice(backend::BIND_COMPLETE);
+        }
+        if let Some(description) = &entry.row_description {
+            out.extend_from_slice(description);
+        }
+        out.extend_from_slice(&entry.rows);
+        out.extend_from_slice(&entry.command_complete);
+        out.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
+        let sent = (out.len() - before) as u64;
+        self.drop_request(request.bytes);
+        self.observe_hit(request, facts, (entry.row_count, sent), outcome);
+    }
+
+    fn is_strict(&self, facts: &Facts) -> bool {
+        self.session.own.is_strict || facts.is_strict()
+    }
+
+    fn observe_hit(
+        &self,
+        request: Request,
+        facts: &Facts,
+        (rows, sent): (u64, u64),
+        (outcome, reason): (CacheOutcome, &'static str),
+    ) {
         let now = self.context.clock.now();
         self.observe(
             &Pending {
@@ -114,8 +265,8 @@ impl Client {
                 route: Route::Cache,
                 route_reason: "cached",
                 member: None,
-                cache: CacheOutcome::Hit,
-                cache_reason: "hit",
+                cache: outcome,
+                cache_reason: reason,
                 rows,
                 sent,
                 received: request.bytes as u64,
@@ -144,6 +295,10 @@ impl Client {
             // Of writes elsewhere the cache knows nothing.
             return Err("min_lsn");
         }
+        if self.is_strict(facts) && self.session.database.settings.direct.is_none() {
+            // Of writes that bypass the proxy it knows nothing at all.
+            return Err("strict");
+        }
         if self.keeps_server {
             return Err("session_pooling");
         }
@@ -160,24 +315,31 @@ impl Client {
             return Err("not_a_read");
         }
         let shape = match request.kind {
-            RequestKind::Simple => Shape { parses: false, is_described: true },
+            RequestKind::Simple => Shape::SIMPLE,
             RequestKind::Sync => self.extended_shape()?,
             _ => return Err("open_batch"),
         };
         Ok((shape, ttl))
     }
 
-    /// `[Parse] Bind [Describe portal] Execute Sync`, all rows asked for.
+    /// `[Close]… [Parse] Bind [Describe portal] Execute Sync`.
     fn extended_shape(&self) -> Result<Shape, &'static str> {
         let mut steps = self.session.steps.iter().map(|located| &located.step).peekable();
+        let mut closes = 0;
+        while steps.next_if(|step| matches!(step, Step::CloseStatement { .. } | Step::CloseOther)).is_some() {
+            closes += 1;
+        }
         let parses = steps.next_if(|step| matches!(step, Step::Parse { is_taken: false, .. })).is_some();
         if steps.next_if(|step| matches!(step, Step::Bind { prepared: Some(_), .. })).is_none() {
             return Err("batch_shape");
         }
         let is_described = steps.next_if(|step| matches!(step, Step::DescribePortal)).is_some();
         match (steps.next(), steps.next(), steps.next()) {
-            (Some(Step::Execute { max_rows: 0, .. }), Some(Step::Sync), None) => Ok(Shape { parses, is_described }),
-            (Some(Step::Execute { .. }), Some(Step::Sync), None) => Err("row_limit"),
+            (Some(Step::Execute { max_rows, .. }), Some(Step::Sync), None) => {
+                // A limit that is not positive is none.
+                let max_rows = u64::try_from(*max_rows).ok().filter(|max| *max > 0);
+                Ok(Shape { closes, parses, is_described, max_rows })
+            }
             _ => Err("batch_shape"),
         }
     }

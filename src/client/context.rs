@@ -76,6 +76,8 @@ pub struct Settings {
     pub users: UserList,
     /// How connections are encrypted.
     pub tls: TlsSetup,
+    /// `redis_tls_ca_file`, where it is named.
+    pub redis_roots: Option<Vec<u8>>,
     /// `auth_hba_file`, with `auth_type = hba`.
     pub rules: Arc<HbaRules>,
 }

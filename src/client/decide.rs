@@ -9,9 +9,9 @@ use super::{
 use crate::{
     catalog::Meaning,
     cluster::{Database, LoadedCatalog},
-    config::ReadWriteSplit,
+    config::{ReadWriteSplit, ReadYourWrites},
     insight::{Route, WOULD_REPLICA},
-    routing::{Demand, Fence, Freshness, MemberId, RouteReason},
+    routing::{Behind, Demand, Fence, Freshness, MemberId, RouteReason},
     session::SessionSettings,
     sql::{RouteHint, Statement},
 };
@@ -31,15 +31,24 @@ pub(super) struct View<'a> {
     pub keeps_server: bool,
     /// What it has written itself.
     pub fence: Fence,
+    /// Of several members that take writes, the one that it was given last.
+    pub home: Option<MemberId>,
 }
+
+/// The reason where no replica serves a read: one of several equal members does, by weight.
+const EQUAL: &str = "equal";
+/// The same, because its session is there already.
+const HOME: &str = "home";
 
 /// Who runs a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// The primary.
+    /// The primary, or one that takes writes as well ([`View::writer`]).
     Primary,
     /// A replica, on a connection that is older than this.
     Replica { member: MemberId, opened_before: u64 },
+    /// A replica, once it has replayed that far (`wait_for_lsn_timeout`).
+    Behind(Behind),
     /// A replica, once one can (`primary_reads = never`).
     Awaited,
 }
@@ -72,6 +81,7 @@ pub fn would_run(
         max_staleness: database.settings.max_staleness_of(user),
         keeps_server: false,
         fence: Fence::NONE,
+        home: None,
     };
     let mut facts = Facts::new();
     facts.execute(statement, meaning);
@@ -80,8 +90,9 @@ pub fn would_run(
     }
     let Decision { place, reason } = view.decide(&facts, true, None, None, now);
     match place {
-        Place::Primary => (Route::Primary, database.primary(), reason),
+        Place::Primary => (Route::Primary, view.writer(None, now).or(database.primary()), reason),
         Place::Replica { member, .. } => (Route::Replica, Some(member), reason),
+        Place::Behind(Behind { member, .. }) => (Route::Replica, Some(member), reason),
         Place::Awaited => (Route::Replica, None, reason),
     }
 }
@@ -101,8 +112,13 @@ impl View<'_> {
             return Decision { place: Place::Primary, reason };
         }
         let topology = &self.database.topology;
+        // Replicas are measured by the primary, and what it wrote is elsewhere.
+        if self.home().is_some_and(|home| topology.primary() != Some(home)) {
+            return Decision { place: Place::Primary, reason: HOME };
+        }
         let is_counted = self.database.settings.split == ReadWriteSplit::Log;
-        let choice = self.database.route(&Demand { avoid, ..self.demand(facts, filling) }, now);
+        let demand = Demand { avoid, ..self.demand(facts, filling) };
+        let choice = self.database.route(&demand, now);
         match (choice.member, choice.reason) {
             (_, RouteReason::Replica) if is_counted => Decision { place: Place::Primary, reason: WOULD_REPLICA },
             (Some(member), RouteReason::Replica) => {
@@ -112,8 +128,32 @@ impl View<'_> {
             (_, reason) if !is_counted && reason > RouteReason::NotReplayed && topology.waits_for_replica() => {
                 Decision { place: Place::Awaited, reason: reason.label() }
             }
+            (_, RouteReason::NoReplica) if topology.has_equals() => {
+                Decision { place: Place::Primary, reason: if self.home().is_some() { HOME } else { EQUAL } }
+            }
+            (_, RouteReason::NotReplayed) if !is_counted && facts.boundary == Boundary::None => {
+                let behind = topology.choose_behind(&demand, now);
+                Decision {
+                    place: behind.map_or(Place::Primary, Place::Behind),
+                    reason: RouteReason::NotReplayed.label(),
+                }
+            }
             (_, reason) => Decision { place: Place::Primary, reason: reason.label() },
         }
+    }
+
+    /// The member that runs what no replica does; none if none is known to be well. `avoid`: one that could not be reached.
+    pub(super) fn writer(&self, avoid: Option<MemberId>, now: u64) -> Option<MemberId> {
+        match self.database.topology.has_equals() {
+            true => self.database.topology.choose_writer(self.home(), avoid, now),
+            false => self.database.primary(),
+        }
+    }
+
+    /// The member that its session stays with, while that takes writes, so as to see what it has written.
+    pub(super) fn home(&self) -> Option<MemberId> {
+        let stays = self.database.settings.read_your_writes != ReadYourWrites::Off;
+        self.home.filter(|home| stays && self.database.topology.takes_writes(*home))
     }
 
     /// Why no replica may run it, whatever they are like.
@@ -135,6 +175,10 @@ impl View<'_> {
         }
         if !is_whole || !matches!(facts.boundary, Boundary::None | Boundary::Begin { read_only: true }) {
             return Some("open_batch");
+        }
+        // Of writes that bypass the proxy nobody knows which replica has replayed them.
+        if self.own.is_strict || facts.is_strict() {
+            return Some("strict");
         }
         (self.route_hint(facts) == Some(RouteHint::Primary)).then_some("hint")
     }
@@ -171,7 +215,7 @@ mod tests {
         cluster::{DatabaseSettings, RealDatabase},
         config::{CacheMode, PrimaryReads, ReadYourWrites},
         lsn::Lsn,
-        routing::{Health, Limits, Member, PrimarySamples, Role, Sample, Topology},
+        routing::{Health, Limits, Member, MemberSet, PrimarySamples, Role, Sample, Topology},
     };
 
     const PRIMARY: MemberId = MemberId(0);
@@ -180,16 +224,22 @@ mod tests {
 
     /// A primary and a replica that has replayed up to 100, the position of time 10.
     fn database(split: ReadWriteSplit, primary_reads: PrimaryReads) -> Database {
-        let member = |id: MemberId| Member {
-            id,
+        let topology = topology(primary_reads, &[PRIMARY, R1], Role::Replica);
+        database_of(topology, split, ReadYourWrites::Session)
+    }
+
+    fn topology(primary_reads: PrimaryReads, members: &[MemberId], role: Role) -> Topology {
+        let member = |id: &MemberId| Member {
+            id: *id,
             name: format!("m{}", id.0).into(),
             weight: 1,
             max_lag: None,
-            role: Role::Any,
+            role: if *id == R1 { Role::Replica } else { role },
             state: Arc::default(),
         };
-        let limits = Limits { max_lag: 100, sample_interval: 10, primary_reads };
-        let topology = Topology::new(vec![member(PRIMARY), member(R1)], limits, PrimarySamples::new(8));
+        let limits = Limits { max_lag: 100, sample_interval: 10, primary_reads, wait_for_lsn: 0 };
+        let members = members.iter().map(member).collect();
+        let topology = Topology::new(members, limits, PrimarySamples::new(8));
         for member in topology.members() {
             member.state.set_health(Health::Up);
             member.state.set_in_recovery(member.id == R1);
@@ -197,17 +247,23 @@ mod tests {
         topology.set_primary(Some(PRIMARY));
         topology.note_primary_sample(PRIMARY, Sample { sent_at: 10, lsn: Lsn::new(100) });
         topology.note_replica_sample(R1, 11, 11, Lsn::new(100));
+        topology
+    }
+
+    fn database_of(topology: Topology, split: ReadWriteSplit, read_your_writes: ReadYourWrites) -> Database {
         let settings = DatabaseSettings {
             split,
-            read_your_writes: ReadYourWrites::Session,
+            read_your_writes,
             follows_primary: true,
             max_staleness: None,
             users_staleness: Box::default(),
             cache: CacheMode::Off,
             cache_ttl: None,
+            direct: None,
         };
         let real = Arc::new(RealDatabase::new(Cells::new(1, 1), 1));
-        Database::new("shop".into(), settings, topology, vec!["m0".into(), "m1".into()], None, real)
+        let names = topology.members().iter().map(|member| (*member.name).into()).collect();
+        Database::new("shop".into(), settings, topology, names, None, real)
     }
 
     type Change = fn(&mut Case);
@@ -221,9 +277,19 @@ mod tests {
         max_staleness: Option<u64>,
         keeps_server: bool,
         fence: Fence,
+        home: Option<MemberId>,
     }
 
     fn decide(database: &Database, change: impl FnOnce(&mut Case)) -> (Place, &'static str) {
+        let (place, reason, _) = decide_with_writer(database, change);
+        (place, reason)
+    }
+
+    /// Also says who serves what no replica does.
+    fn decide_with_writer(
+        database: &Database,
+        change: impl FnOnce(&mut Case),
+    ) -> (Place, &'static str, Option<MemberId>) {
         let mut case = Case {
             facts: Facts { reason: "read", ..Facts::new() },
             is_whole: true,
@@ -232,6 +298,7 @@ mod tests {
             max_staleness: None,
             keeps_server: false,
             fence: Fence::NONE,
+            home: None,
         };
         change(&mut case);
         let view = View {
@@ -243,9 +310,41 @@ mod tests {
             max_staleness: case.max_staleness,
             keeps_server: case.keeps_server,
             fence: case.fence,
+            home: case.home,
         };
         let Decision { place, reason } = view.decide(&case.facts, case.is_whole, None, None, 15);
-        (place, reason)
+        (place, reason, view.writer(None, 15))
+    }
+
+    #[test]
+    fn a_session_of_equal_members_stays_with_one_and_reads_from_replicas_of_the_primary_alone() {
+        const OTHER: MemberId = MemberId(2);
+        let equals = |read_your_writes| {
+            let topology = topology(PrimaryReads::Fallback, &[PRIMARY, R1, OTHER], Role::Any);
+            topology.set_equals(MemberSet::default().with(OTHER));
+            database_of(topology, ReadWriteSplit::On, read_your_writes)
+        };
+        let write = |case: &mut Case| (case.facts.needs_primary, case.facts.reason) = (true, "write");
+        let database = equals(ReadYourWrites::Session);
+        assert_eq!(decide(&database, |_| {}), ON_REPLICA);
+        assert_eq!(decide(&database, |case| case.home = Some(PRIMARY)), ON_REPLICA);
+        for _ in 0..3 {
+            let read = decide_with_writer(&database, |case| case.home = Some(OTHER));
+            assert_eq!(read, (Place::Primary, HOME, Some(OTHER)));
+        }
+        let mut writers: Vec<_> = (0..4).map(|_| decide_with_writer(&database, write)).collect();
+        writers.sort_by_key(|(.., writer)| *writer);
+        let runs_on = |member| (Place::Primary, "write", Some(member));
+        assert_eq!(writers, [runs_on(PRIMARY), runs_on(PRIMARY), runs_on(OTHER), runs_on(OTHER)]);
+        database.topology.members()[1].state.set_in_recovery(false);
+        assert_eq!(decide(&database, |_| {}), (Place::Primary, EQUAL));
+        assert_eq!(decide(&database, |case| case.home = Some(PRIMARY)), (Place::Primary, HOME));
+        database.topology.members()[2].state.set_health(Health::Down);
+        assert_eq!(decide_with_writer(&database, |case| case.home = Some(OTHER)).2, Some(PRIMARY), "until it fails");
+        database.topology.set_equals(MemberSet::default());
+        assert_eq!(decide(&database, |case| case.home = Some(OTHER)), (Place::Primary, EQUAL), "or writes no more");
+        let database = equals(ReadYourWrites::Off);
+        assert_eq!(decide(&database, |case| case.home = Some(OTHER)), ON_REPLICA, "nobody asks for that");
     }
 
     #[test]
@@ -253,7 +352,8 @@ mod tests {
         let database = database(ReadWriteSplit::On, PrimaryReads::Never);
         assert_eq!(decide(&database, |_| {}), ON_REPLICA);
         assert_eq!(decide(&database, |case| case.facts.boundary = Boundary::Begin { read_only: true }), ON_REPLICA);
-        let cases: [(Change, &str); 6] = [
+        let cases: [(Change, &str); 7] = [
+            (|case| case.own.is_strict = true, "strict"),
             (|case| (case.facts.needs_primary, case.facts.reason) = (true, "write"), "write"),
             (|case| case.own.route = Some(RouteHint::Primary), "hint"),
             (|case| case.keeps_server = true, "session_pooling"),

@@ -108,6 +108,9 @@ pub enum ClientError {
     /// The server that it holds is the primary no longer.
     #[error("the primary has changed")]
     Deposed,
+    /// Other proxies that cache the database could not be told of its write: it may have been committed.
+    #[error("other proxies could not be told of a write")]
+    Unheard,
     /// The descriptor could not be used.
     #[error(transparent)]
     Socket(std::io::Error),
@@ -196,6 +199,7 @@ impl ClientError {
             Self::DatabaseRemoved => "database_removed",
             Self::DatabaseDisabled(_) => "database_disabled",
             Self::Deposed => "primary_changed",
+            Self::Unheard => "peers_unreachable",
             Self::Socket(_) => "socket",
         }
     }
@@ -225,6 +229,7 @@ impl ClientError {
             | Self::Socket(_)
             | Self::Handshake(_)
             | Self::Encryption(_)
+            | Self::Unheard
             | Self::HandedOver => {
                 return LastWords::Silence;
             }

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::read_only::{Wish, ends_first};
 use crate::{
+    ablation::Ablation,
     cache::CatalogEpoch,
     catalog::{Access, AccessReason, Effects, Meaning, RelationOid, TransactionControl, Writes},
     sql::{CacheHint, DiscardTarget, Hints, RouteHint, Statement, StatementKind},
@@ -82,19 +83,27 @@ pub(super) enum Boundary {
 pub(super) struct Placing {
     route: Option<RouteHint>,
     max_staleness: Option<Duration>,
+    is_strict: bool,
 }
 
 impl Placing {
     /// These, and those of one more statement.
     fn and(self, more: &Hints, is_first: bool) -> Self {
         if is_first {
-            return Self { route: more.route, max_staleness: more.max_staleness };
+            return Self::from(more);
         }
         let is_primary = [self.route, more.route].contains(&Some(RouteHint::Primary));
         let route =
             if is_primary { Some(RouteHint::Primary) } else { self.route.filter(|route| Some(*route) == more.route) };
         let both = self.max_staleness.zip(more.max_staleness);
-        Self { route, max_staleness: both.map(|(one, other)| one.min(other)) }
+        let is_strict = self.is_strict || more.strict;
+        Self { route, max_staleness: both.map(|(one, other)| one.min(other)), is_strict }
+    }
+}
+
+impl From<&Hints> for Placing {
+    fn from(hints: &Hints) -> Self {
+        Self { route: hints.route, max_staleness: hints.max_staleness, is_strict: hints.strict }
     }
 }
 
@@ -174,7 +183,7 @@ impl Facts {
     pub(super) fn mention(&mut self, statement: &Arc<Statement>, meaning: &Meaning) {
         self.place(meaning);
         if self.executed == 0 {
-            self.hints = Placing { route: statement.hints.route, max_staleness: statement.hints.max_staleness };
+            self.hints = Placing::from(&statement.hints);
         }
         if self.statement.is_none() {
             self.statement = Some(Arc::clone(statement));
@@ -208,7 +217,8 @@ impl Facts {
             Written::Relations(_) if self.effects.intersects(Effects::OTHER_NAMES) => Written::AskServer,
             written => written,
         });
-        if meaning.deferred_constraints && !self.written.is_nothing() {
+        let may_defer = meaning.deferred_constraints && !Ablation::DeferredTriggers.is_left_out();
+        if may_defer && !self.written.is_nothing() {
             self.written = Written::Anything;
         }
         self.catalog_change |= meaning.catalog_change;
@@ -265,6 +275,11 @@ impl Facts {
     /// How old an answer all of its statements accept.
     pub(super) fn max_staleness(&self) -> Option<Duration> {
         self.hints.max_staleness
+    }
+
+    /// Does one of its statements have to see every write, also those that bypass the proxy?
+    pub(super) fn is_strict(&self) -> bool {
+        self.hints.is_strict
     }
 
     /// The cache hint of the only statement.

@@ -123,10 +123,13 @@ impl Client {
             merge(&mut earlier.unit, unit);
             return;
         }
-        let plan = fill.unwrap_or_else(|| match self.session.database.caches() {
+        let mut plan = fill.unwrap_or_else(|| match self.session.database.caches() {
             true => FillPlan::none(if self.session.pins.is_empty() { "in_transaction" } else { "pinned" }),
             false => FillPlan { outcome: CacheOutcome::Off, ..FillPlan::none("off") },
         });
+        if let Some((guard, _)) = &mut plan.guard {
+            guard.sent_at(self.request_started + placement.queued);
+        }
         if let Some(member) = self.session.database.topology.member(placement.member) {
             member.state.requested();
         }
@@ -195,6 +198,7 @@ impl Client {
         if written.is_nothing() && !catalog_change {
             return None;
         }
+        let unheard = &mut self.unheard;
         let guard = self.session.database.voids().then(|| {
             let touched = match &written {
                 Written::Relations(relations) => Touched::Relations(relations),
@@ -206,6 +210,7 @@ impl Client {
             guard.understood_with(transaction.epoch);
             let entry = self.session.database.entry;
             guard.runs_on(Origin { entry, member: link.member, process_id: info.remote_pid as i32 });
+            *unheard = guard.announce().max(*unheard);
             guard
         });
         let commits_inside = !facts.atomic || facts.boundary == Boundary::Mixed || (!asks_server && !is_certain);

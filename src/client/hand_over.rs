@@ -45,6 +45,9 @@ pub struct Luggage {
     key: OwnKey,
     parameters: Vec<(String, String)>,
     own_settings: Vec<(String, String)>,
+    /// The member that it stays with, where several are equal.
+    #[serde(default)]
+    home: Option<String>,
     /// What it has set beyond the parameters, and what it began with.
     settings: Vec<(String, String)>,
     began_with: Vec<(String, String)>,
@@ -152,7 +155,7 @@ impl Client {
     fn pack(&self) -> Luggage {
         let ClientInfo { user, database, application_name, peer, connected_at, .. } = &*self.info;
         let settings = &self.session.own;
-        let own = ["route", "cache", "max_staleness", "min_lsn"].into_iter();
+        let own = ["route", "cache", "cache_consistency", "max_staleness", "min_lsn"].into_iter();
         let own = own.filter(|name| *name != "max_staleness" || settings.max_staleness.is_some());
         let own = own.filter_map(|name| Some((name.to_owned(), settings.show(name, None).ok()?)));
         let statement = |(name, prepared): (&[u8], &Arc<crate::session::Prepared>)| PackedStatement {
@@ -172,6 +175,7 @@ impl Client {
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .collect(),
             own_settings: own.collect(),
+            home: self.session.home.and_then(|home| Some(self.session.database.member_name(home)?.to_string())),
             settings: packed(&self.session.settings),
             began_with: packed(&self.session.began_with),
             statements: self.session.names.iter().map(statement).collect(),
@@ -218,6 +222,7 @@ pub async fn adopt(client: Leaving, context: Arc<Context>, worker: usize) {
             context.connected.fetch_add(1, Ordering::Relaxed);
             let mut client = Box::new(Client::new(io, guest, Arc::clone(&context), worker));
             client.session.fence = Fence::after(context.clock.now());
+            client.session.home = luggage.home.as_deref().and_then(|home| client.session.database.member_named(home));
             client.session.resume(unpacked(&luggage.settings));
             for PackedStatement { name, text, types } in &luggage.statements {
                 client.session.remember_statement(name, text, types);

@@ -198,6 +198,11 @@ impl ClientInfo {
         self.set_activity(Activity::Waiting);
     }
 
+    /// What it has waited for does not count: it will wait for a server from now on, if it has to.
+    pub(super) fn waited(&self, now: u64) {
+        self.waiting_since.store(now, Ordering::Relaxed);
+    }
+
     /// Since when it waits for a server, or waited last.
     pub(super) fn waits_since(&self) -> u64 {
         self.waiting_since.load(Ordering::Relaxed)

@@ -53,7 +53,9 @@ impl Client {
     ) -> Result<Option<Taken>, ClientError> {
         // The shared connection hears UTF-8.
         let is_utf8 = self.session.parameters.get("client_encoding") == Some("UTF8");
-        if !self.session.is_transparent || self.keeps_server || !is_utf8 {
+        // Where several members take writes, each knows of its own notifications only: the client listens where it is.
+        let has_equals = self.session.database.topology.has_equals();
+        if !self.session.is_transparent || self.keeps_server || !is_utf8 || has_equals {
             return Ok(None);
         }
         let Some(statement) = self.lone_statement(request, facts) else { return Ok(None) };

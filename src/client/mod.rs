@@ -4,6 +4,7 @@ mod admission;
 mod again;
 mod authenticate;
 mod backend;
+mod cache_wait;
 mod cached;
 mod cancel;
 mod cancel_key;
@@ -64,6 +65,7 @@ use self::{
     rules::Rules, session::Session,
 };
 use crate::{
+    cache::invalidation::Ticket,
     config::PoolMode,
     insight::Account,
     net::{Accepted, Endpoint, SocketOptions, poll_pump},
@@ -75,6 +77,10 @@ use crate::{
 /// Requests of a client that are held while they must wait for those in front of them. The longest that is understood
 /// as a whole fits in.
 const UNREAD_LIMIT_BYTES: usize = 3 * REQUEST_LIMIT_BYTES;
+
+/// How long a write waits for other proxies to hear of it. They are a matter of milliseconds, and who does not answer is not
+/// waited for for longer than its lease; what takes longer is a primary that does not say who they are.
+const HEARD_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long a client may take to read its last words.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -164,6 +170,8 @@ pub(crate) struct Client {
     /// It listens for notifications.
     listening: Option<Box<listening::Listening>>,
     noted: stuck::Noted,
+    /// What other proxies must have heard before a byte leaves.
+    unheard: Ticket,
     draw: Draw,
     woken: Arc<Notify>,
     signalled: Option<Pin<Box<OwnedNotified>>>,
@@ -309,6 +317,7 @@ impl Client {
             probe: None,
             listening: None,
             noted: stuck::Noted::Nothing,
+            unheard: Ticket::NONE,
             draw: Draw::default(),
             woken,
             signalled: None,
@@ -333,7 +342,13 @@ impl Client {
             if self.listening.is_some() {
                 Box::pin(self.hear_itself()).await?;
             }
+            if !self.unheard.is_none() {
+                self.be_heard().await?;
+            }
             self.take_requests().await?;
+            if !self.unheard.is_none() {
+                self.be_heard().await?;
+            }
             self.forbid_transactions()?;
             self.forbid_pins()?;
             self.take_mail()?;
@@ -341,6 +356,16 @@ impl Client {
                 self.survive(end)?;
             }
         }
+    }
+
+    /// Waits until other proxies have heard of what is about to be sent: a commit, or the answer that tells of one.
+    async fn be_heard(&mut self) -> Result<(), ClientError> {
+        let ticket = std::mem::take(&mut self.unheard);
+        if let Some(bus) = self.session.database.real.bus() {
+            let heard = tokio::time::timeout(HEARD_WITHIN, bus.heard(ticket));
+            Box::pin(heard).await.map_err(|_| ClientError::Unheard)?;
+        }
+        Ok(())
     }
 
     /// `max_pinned` keep their servers already.

@@ -127,6 +127,10 @@ impl Client {
     async fn written_up_to(&mut self) -> Result<Option<Result<Lsn, ErrorResponse>>, ClientError> {
         let (fence, least) = (self.session.fence, self.session.own.min_lsn);
         let database = Arc::clone(&self.session.database);
+        if database.topology.has_equals() {
+            let detail = "Members of role=any have positions of their own, which mean nothing to each other.";
+            return Ok(Some(Err(unknown_position(detail))));
+        }
         let known = |database: &Database| match database.topology.samples().resolve(fence) {
             Watermark::Known(position) => Some(position.max(least)),
             Watermark::Unknown => None,

@@ -18,9 +18,8 @@ impl OwnSettings {
             ("cache", "on" | "default") => self.cache_is_off = false,
             ("cache", "off") => self.cache_is_off = true,
             ("max_staleness", value) => self.max_staleness = staleness(value).ok_or_else(|| invalid(name, value))?,
-            // Strict covers writes that bypass this process, too; no cached answer can promise that.
-            ("cache_consistency", "normal" | "default") => self.cache_is_off = false,
-            ("cache_consistency", "strict") => self.cache_is_off = true,
+            ("cache_consistency", "normal" | "default") => self.is_strict = false,
+            ("cache_consistency", "strict") => self.is_strict = true,
             ("min_lsn", "default") => self.min_lsn = Lsn::default(),
             ("min_lsn", value) => {
                 let position: Lsn = value.parse().map_err(|_| invalid(name, value))?;
@@ -42,6 +41,7 @@ impl OwnSettings {
                 None => "auto".to_owned(),
             },
             "cache" => if self.cache_is_off { "off" } else { "on" }.to_owned(),
+            "cache_consistency" => if self.is_strict { "strict" } else { "normal" }.to_owned(),
             "max_staleness" => match self.max_staleness.or(default_staleness) {
                 None | Some(0) => "0".to_owned(),
                 Some(nanos) => format!("{}ms", nanos / 1_000_000),
@@ -108,6 +108,17 @@ mod tests {
         own.set("min_lsn", "default").unwrap();
         assert_eq!(own.show("min_lsn", None).unwrap(), "0/0");
         assert_eq!(own.set("lsn", "0/0").unwrap_err().sqlstate, SqlState(*b"55P02"));
+    }
+
+    #[test]
+    fn strictness_and_the_cache_are_switched_apart() {
+        let mut own = OwnSettings::default();
+        own.set("cache", "off").unwrap();
+        own.set("cache_consistency", "strict").unwrap();
+        assert_eq!(own.show("cache_consistency", None).unwrap(), "strict");
+        own.set("cache_consistency", "default").unwrap();
+        assert_eq!((own.show("cache_consistency", None).unwrap().as_str(), own.cache_is_off), ("normal", true));
+        assert_eq!(own.set("cache_consistency", "lax").unwrap_err().sqlstate, SqlState(*b"22023"));
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 use super::{
     Client, ClientError,
     again::{Again, Second},
+    cache_wait::Awaited,
+    cached::{Asked, FillPlan},
     facts::Facts,
     link::Link,
     session::Step,
@@ -205,15 +207,31 @@ impl Client {
                 self.blocked = Some(facts);
                 return Ok(Taken::NotYet);
             }
-            self.forward(request, facts, super::route::Placement::joined(link), None);
+            let placement = super::route::Placement::joined(link);
+            self.runs_once();
+            self.forward(request, facts, placement, None);
             return Ok(Taken::Yes);
         }
         if self.answer(request, &facts) {
             return Ok(Taken::Yes);
         }
-        let fill = match self.ask_cache(request, &facts) {
-            super::cached::Asked::Answered => return Ok(Taken::Yes),
-            super::cached::Asked::Fill(fill) => fill,
+        let mut asked = self.ask_cache(request, &facts);
+        if matches!(asked, Asked::Settle) {
+            asked = Box::pin(self.ask_cache_strictly(request, &facts)).await;
+        }
+        let fill = match asked {
+            Asked::Answered => return Ok(Taken::Yes),
+            Asked::Fill(fill) => fill,
+            Asked::Settle => FillPlan::none("strict"),
+            Asked::Wait(waiting) => match Box::pin(self.wait_for_answer(request, &facts, *waiting)).await? {
+                Awaited::Answered => return Ok(Taken::Yes),
+                Awaited::Fill(fill) => fill,
+                Awaited::Cancelled => {
+                    self.take_back_names(request);
+                    self.reject(request, &cancelled());
+                    return Ok(Taken::Yes);
+                }
+            },
         };
         match self.link_up(request.kind, &facts, &fill).await? {
             Some(placement) => {
@@ -336,6 +354,7 @@ impl Client {
             _ => return Err(FrameError::LengthTooLarge(header.frame_bytes as u32).into()),
         }
         let must_wait = |link: &Link| !link.is_primary && !link.is_in_transaction();
+        self.runs_once();
         let is_free = self.session.pins.is_empty() && self.pending.unfinished().is_none();
         if is_free && self.link.as_ref().is_some_and(must_wait) {
             return Ok(Taken::NotYet);

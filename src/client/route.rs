@@ -1,5 +1,8 @@
 //! Finds a server for a request.
 
+mod behind;
+mod equals;
+
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
@@ -86,7 +89,7 @@ impl Client {
         facts: &Facts,
         fill: &FillPlan,
     ) -> Result<Option<Placement>, ClientError> {
-        self.has_waited = false;
+        self.has_waited = fill.has_waited;
         let mut may_rejoin = true;
         loop {
             let placed = self.link_up_here(kind, facts, fill).await;
@@ -136,6 +139,17 @@ impl Client {
             // Of one who has waited, nothing that was so when it asked counts.
             let placed = if self.has_waited { self.context.clock.now() } else { asked };
             let decision = self.view().decide(facts, is_whole, fill.fence(), avoid, placed);
+            if let Place::Behind(place) = decision.place {
+                reason = match Box::pin(self.wait_on_replica(place, facts, placed)).await? {
+                    Replied::Found(server) => {
+                        found_on = Some((place.member, server));
+                        behind::WAITED
+                    }
+                    Replied::Unfit(why) | Replied::Elsewhere(why) => why,
+                    Replied::Cancelled => return Ok(None),
+                };
+                break;
+            }
             let Place::Replica { member, opened_before } = decision.place else {
                 is_awaited = decision.place == Place::Awaited;
                 // That a replica was not reached says more than that no other will do.
@@ -247,7 +261,7 @@ impl Client {
         if !state.admits(now) {
             return Ok(Replied::Elsewhere(RouteReason::ReplicaBanned.label()));
         }
-        let found = self.check_out(member, settled, None).await;
+        let found = self.check_out(member, settled, None, Patience::None).await;
         let (now, draw) = match &found {
             Ok(Some(_)) => (0, 0),
             _ => (self.context.clock.now(), self.draw.next()),
@@ -286,10 +300,11 @@ impl Client {
         self.session.database.topology.member(member).map(|member| &*member.state)
     }
 
-    /// Is it a replica that answers nobody?
+    /// Is it a member that answers nobody, and may another one do?
     pub(super) fn is_down(&self, member: MemberId) -> bool {
-        let is_primary = self.session.database.primary() == Some(member);
-        !is_primary && self.state_of(member).is_some_and(|state| state.health() == Health::Down)
+        let database = &self.session.database;
+        let is_sole = database.primary() == Some(member) && !database.topology.has_equals();
+        !is_sole && self.state_of(member).is_some_and(|state| state.health() == Health::Down)
     }
 
     /// What brings a server to the session's settings, where it may refuse that, and what it is set to then.
@@ -315,11 +330,21 @@ impl Client {
 
     fn is_primary(&self, member: MemberId) -> bool {
         let database = &self.session.database;
-        database.primary() == Some(member) && !database.is_retired()
+        (database.primary() == Some(member) || database.topology.takes_writes(member)) && !database.is_retired()
     }
 
-    /// A connection to the primary, once there is one.
+    /// A connection to the primary, once there is one; where several members take writes, to the one whose turn it is.
     pub(super) async fn check_out_primary(
+        &mut self,
+        wanted: Option<u64>,
+    ) -> Result<Option<(MemberId, ServerConnection<Idle>)>, ClientError> {
+        if self.session.database.topology.has_equals() {
+            return Box::pin(self.check_out_equal(wanted)).await;
+        }
+        self.check_out_sole(wanted).await
+    }
+
+    async fn check_out_sole(
         &mut self,
         wanted: Option<u64>,
     ) -> Result<Option<(MemberId, ServerConnection<Idle>)>, ClientError> {
@@ -331,7 +356,8 @@ impl Client {
             },
         };
         let since = self.session.database.real.defaults_since();
-        Ok(self.check_out(primary, since, wanted).await?.map(|server| (primary, server)))
+        let patience = patience(&self.session.database, primary);
+        Ok(self.check_out(primary, since, wanted, patience).await?.map(|server| (primary, server)))
     }
 
     /// What is known of the session.
@@ -346,6 +372,7 @@ impl Client {
             max_staleness: session.max_staleness,
             keeps_server: self.keeps_server,
             fence: session.fence,
+            home: session.home,
         }
     }
 
@@ -403,9 +430,10 @@ impl Client {
         member: MemberId,
         since: u64,
         wanted: Option<u64>,
+        patience: Patience,
     ) -> Result<Option<ServerConnection<Idle>>, ClientError> {
         loop {
-            let found = self.check_out_any(member, wanted).await?;
+            let found = self.check_out_any(member, wanted, patience).await?;
             match found {
                 Some(old) if old.core().info.connected_at < since => drop(old),
                 found => return Ok(found),
@@ -418,12 +446,12 @@ impl Client {
         &mut self,
         member: MemberId,
         wanted: Option<u64>,
+        patience: Patience,
     ) -> Result<Option<ServerConnection<Idle>>, ClientError> {
         let Some(pool) = self.pool(member) else {
             return Err(ClientError::Checkout(CheckoutError::Closed));
         };
         // Patience ends by a nudge, not by a timer.
-        let patience = patience(&self.session.database, member);
         let asking = Asking { worker: self.worker, wait: Duration::ZERO, wanted, patience };
         match pool.check_out(asking)? {
             CheckedOut::Now(server) => Ok(Some(server)),
@@ -456,6 +484,16 @@ impl Client {
         member: Option<MemberId>,
         wanted: Pin<Box<dyn Future<Output = Result<T, CheckoutError>> + Send>>,
     ) -> Result<Option<T>, ClientError> {
+        self.wait_watching(member, false, wanted).await
+    }
+
+    /// The same for one who is not to be told that it waits for long, if `is_notified`.
+    pub(super) async fn wait_watching<T>(
+        &mut self,
+        member: Option<MemberId>,
+        mut is_notified: bool,
+        wanted: Pin<Box<dyn Future<Output = Result<T, CheckoutError>> + Send>>,
+    ) -> Result<Option<T>, ClientError> {
         let mut wanted = wanted;
         let info = Arc::clone(&self.info);
         // An older wish to be woken would be served first.
@@ -465,7 +503,6 @@ impl Client {
         let since = if self.has_waited { info.waits_since() } else { self.context.clock.now() };
         info.wait_since(since);
         self.has_waited = true;
-        let mut is_notified = false;
         let waited = loop {
             let has_room = self.io.inbox.len() < REQUEST_LIMIT_BYTES;
             if info.take_nudge() {

@@ -12,7 +12,7 @@ use crate::{
     cluster::{Database, LoadedCatalog},
     lsn::Lsn,
     protocol::{FrameError, frontend, frontend::Target, frontend::tag},
-    routing::Fence,
+    routing::{Fence, MemberId},
     session::{
         Parameters, PinSet, Prepared, PreparedNames, Sequences, SessionSettings, Undo, is_custom, parameters::tracked,
         request::frames,
@@ -68,6 +68,8 @@ pub(super) struct Located {
 pub(super) struct OwnSettings {
     pub route: Option<RouteHint>,
     pub cache_is_off: bool,
+    /// Reads see every write, also those that bypass the proxy.
+    pub is_strict: bool,
     pub max_staleness: Option<u64>,
     /// What a replica must have replayed to serve its reads; 0 is nothing.
     pub min_lsn: Lsn,
@@ -119,6 +121,8 @@ pub(super) struct Session {
     /// When the server connection that it holds was opened.
     pub server_opened: u64,
     pub fence: Fence,
+    /// Of several members that take writes, the one that it was given last.
+    pub home: Option<MemberId>,
     pub transaction: TransactionWrites,
     pub own: OwnSettings,
     /// How old data may be that it reads, where neither it nor a hint says, nanoseconds.
@@ -193,6 +197,7 @@ impl Session {
             scope_changes: false,
             server_opened: u64::MAX,
             fence: Fence::NONE,
+            home: None,
             transaction: TransactionWrites::default(),
             own: OwnSettings::default(),
             max_staleness: None,
@@ -210,6 +215,8 @@ impl Session {
     pub(super) fn rejoin(&mut self) -> bool {
         let Ok(database) = self.context.directory.database(&self.database.name) else { return false };
         self.scope = None;
+        let home = self.home.and_then(|home| self.database.member_name(home));
+        self.home = home.and_then(|home| database.member_named(home));
         self.database = database;
         self.take_catalog(self.database.real.catalog_version());
         true

@@ -3,14 +3,19 @@
 //! One repeatable-read transaction, so that all rows are of one moment; nothing needs more rights than any
 //! role has. Works on PostgreSQL 12 and later.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use tokio_postgres::{Client, Row};
 
 use crate::catalog::{
-    ExpressionRow, ExpressionUse, ForeignKeyRow, FunctionRow, OperatorRow, RelationRow, RuleRow, SchemaRow, Snapshot,
-    SnapshotRows, TriggerRow, TypeRow, UnseenRow,
+    ExpressionRow, ExpressionUse, ForeignKeyRow, FunctionRow, HeardRows, OperatorRow, RelationRow, RuleRow, SchemaRow,
+    Snapshot, SnapshotRows, TriggerRow, TypeRow, UnseenRow,
 };
 
 mod queries;
+
+/// `server_version_num` since which the stream carries messages of triggers.
+pub(super) const FIRST_WITH_MESSAGES: i32 = 140_000;
 
 /// Why the catalogs could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +29,9 @@ pub enum CatalogLoadError {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// The process ends.
+    #[error("cut off")]
+    CutOff(#[from] tokio::task::JoinError),
 }
 
 type Loaded<T> = Result<T, CatalogLoadError>;
@@ -32,28 +40,54 @@ fn reading(what: &'static str) -> impl FnOnce(tokio_postgres::Error) -> CatalogL
     move |source| CatalogLoadError::Query { what, source }
 }
 
-/// Reads a snapshot. Not cancel safe: a dropped load leaves the connection in a transaction.
-pub async fn load(client: &Client) -> Loaded<Snapshot> {
+/// Reads a snapshot. `publication`: writes that bypass the proxy are heard of through it, and what is not heard of must
+/// not be kept. Not cancel safe: a dropped load leaves the connection in a transaction.
+pub async fn load(client: &Client, publication: Option<&str>) -> Loaded<Snapshot> {
     let began = client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await;
     began.map_err(reading("the catalogs"))?;
-    let rows = read(client).await;
+    let rows = read(client, publication).await;
     let ended = client.batch_execute("ROLLBACK").await;
     let rows = rows?;
     ended.map_err(reading("the catalogs"))?;
-    Ok(Snapshot::new(rows))
+    // Thousands of tables take a while, and others on this thread have deadlines.
+    Ok(tokio::task::spawn_blocking(|| Snapshot::new(rows)).await?)
 }
 
 /// A number that changes when definitions, privileges or default settings change; a few milliseconds.
 ///
 /// It tells of changes that did not pass the proxy. Reloads of a table's contents (TRUNCATE, REFRESH) leave
 /// it as it is.
-pub async fn fingerprint(client: &Client) -> Loaded<u64> {
+pub async fn fingerprint(client: &Client, publication: Option<&str>) -> Loaded<u64> {
     let row = client.query_one(queries::FINGERPRINT, &[]).await.map_err(reading("the catalog fingerprint"))?;
     let number: i64 = column(&row, 0, "the catalog fingerprint")?;
-    Ok(number.cast_unsigned())
+    let Some(publication) = publication else { return Ok(number.cast_unsigned()) };
+    let mut both = DefaultHasher::new();
+    (number, heard(client, publication).await?).hash(&mut both);
+    Ok(both.finish())
 }
 
-async fn read(client: &Client) -> Loaded<SnapshotRows> {
+/// What the primary's replication stream would tell of.
+async fn heard(client: &Client, publication: &str) -> Loaded<HeardRows> {
+    let what = "what is published";
+    let oid = |row: &Row, what| column(row, 0, what);
+    let options = client.query_opt(queries::PUBLICATION, &[&publication]).await.map_err(reading(what))?;
+    let mut rows = HeardRows::default();
+    if let Some(options) = options {
+        rows.via_root = column(&options, 0, what)?;
+        if column(&options, 1, what)? {
+            rows.published = each(client.query(queries::PUBLISHED, &[&publication]).await, what, oid)?;
+        }
+    }
+    let version: i32 = column(&client.query_one(queries::VERSION, &[]).await.map_err(reading(what))?, 0, what)?;
+    if version >= FIRST_WITH_MESSAGES {
+        rows.triggered = list(client, "triggers that tell of writes", queries::TRIGGERED, oid).await?;
+        let event = client.query_one(queries::EVENT_TRIGGERS, &[]).await.map_err(reading(what))?;
+        rows.definitions = column(&event, 0, what)?;
+    }
+    Ok(rows)
+}
+
+async fn read(client: &Client, publication: Option<&str>) -> Loaded<SnapshotRows> {
     let mut rows = database(client).await?;
     session_defaults(client, &mut rows).await?;
     // From here on no object of a user can stand in for one of the catalog. Compiling would take longer than running.
@@ -105,6 +139,9 @@ async fn read(client: &Client) -> Loaded<SnapshotRows> {
     })
     .await?;
     rows.types = list(client, "pg_type", queries::TYPES, type_row).await?;
+    if let Some(publication) = publication {
+        rows.heard = Some(heard(client, publication).await?);
+    }
     Ok(rows)
 }
 

@@ -10,9 +10,9 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::RealDatabase;
+use super::{DirectSettings, RealDatabase};
 use crate::{
-    cache::{CatalogEpoch, Cells, ResultCache},
+    cache::{CatalogEpoch, Cells, ResultCache, invalidation::Closure},
     catalog::{self, Meaning, RelationOid},
     config::{CacheMode, ReadWriteSplit, ReadYourWrites},
     routing::{Demand, Fence, MemberId, Topology},
@@ -36,6 +36,8 @@ pub struct DatabaseSettings {
     pub users_staleness: Box<[(Box<str>, u64)]>,
     /// Upper bound of an answer's age in nanoseconds; `None`: until it is void.
     pub cache_ttl: Option<u64>,
+    /// Writes that bypass the proxy are heard of.
+    pub direct: Option<DirectSettings>,
 }
 
 impl DatabaseSettings {
@@ -101,6 +103,9 @@ impl Database {
     ) -> Self {
         if cache.is_some() {
             real.begin_caching();
+        }
+        if settings.direct.is_some() {
+            real.direct.need();
         }
         Self {
             name,
@@ -251,6 +256,19 @@ impl Database {
     #[must_use]
     pub fn caches(&self) -> bool {
         self.cache.is_some()
+    }
+
+    /// What is published of writes that bypass the proxy, where they are heard of.
+    #[must_use]
+    pub fn publication(&self) -> Option<&str> {
+        self.settings.direct.as_ref().map(|direct| &*direct.publication)
+    }
+
+    /// Why nothing is answered from the cache at `now`, if that is so.
+    #[must_use]
+    pub fn cache_closure(&self, now: u64) -> Option<Closure> {
+        let unheard = || (!self.cells.is_heard(now)).then_some(Closure::DirectWrites);
+        self.cells.closure().or_else(unheard)
     }
 
     /// Does a write have to void answers, whoever keeps them?

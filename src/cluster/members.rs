@@ -5,7 +5,10 @@ use super::{
     health::{Health, State, Thresholds, Transition},
     roles::{self, Known, Lineage, Reason, Report, Said, Verdict},
 };
-use crate::{control::FailureKind, routing::MemberId};
+use crate::{
+    control::FailureKind,
+    routing::{MemberId, MemberSet},
+};
 
 /// `role_detection`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,21 +44,27 @@ struct Member {
 }
 
 impl Members {
-    /// `ids` in configured order; `known` is what is remembered of the primary, or the configured one where that is
+    /// `ids` in configured order; `equals` are those that the file calls equal; `known` is what is remembered of the primary, or the configured one where that is
     /// believed.
     pub fn new(
         ids: impl IntoIterator<Item = MemberId>,
+        equals: MemberSet,
         known: Known,
         detection: RoleDetection,
         thresholds: Thresholds,
     ) -> Self {
         let member = |member| Member {
             health: Health::new(thresholds),
-            report: Report { member, said: Said::Unasked, lineage: Lineage::default() },
+            report: Report {
+                member,
+                said: Said::Unasked,
+                lineage: Lineage::default(),
+                is_equal: equals.contains(member),
+            },
         };
         let members = ids.into_iter().map(member).collect();
         let reason = if known.primary.is_some() { Reason::KnownSilent } else { Reason::Asking };
-        let verdict = Verdict { primary: known.primary, reason, has_rivals: false };
+        let verdict = Verdict { primary: known.primary, reason, has_rivals: false, equals: known.equals };
         Self { members, detection, known, verdict }
     }
 
@@ -120,7 +129,7 @@ impl Members {
         if self.detection == RoleDetection::Configured || known.lineage.timeline <= self.known.lineage.timeline {
             return None;
         }
-        self.known = known;
+        self.known = Known { equals: self.known.equals, ..known };
         self.judge()
     }
 
@@ -131,7 +140,8 @@ impl Members {
         let reports: Vec<_> = self.members.iter().map(|member| member.report).collect();
         let verdict = roles::primary(&reports, self.known);
         self.known = roles::remember(self.known, &reports, verdict);
-        let is_news = verdict.primary != self.verdict.primary || verdict.has_rivals != self.verdict.has_rivals;
+        let essence = |verdict: Verdict| (verdict.primary, verdict.has_rivals, verdict.equals);
+        let is_news = essence(verdict) != essence(self.verdict);
         self.verdict = verdict;
         is_news.then_some(verdict)
     }
@@ -154,8 +164,8 @@ mod tests {
     }
 
     fn began_with(primary: Option<MemberId>, detection: RoleDetection) -> Members {
-        let known = Known { primary, lineage: Lineage::default() };
-        Members::new([A, B], known, detection, Thresholds { rise: 1, fall: 2 })
+        let known = Known { primary, ..Known::default() };
+        Members::new([A, B], MemberSet::default(), known, detection, Thresholds { rise: 1, fall: 2 })
     }
 
     fn members(detection: RoleDetection) -> Members {
@@ -166,7 +176,7 @@ mod tests {
     }
 
     fn verdict(primary: Option<MemberId>, reason: Reason, has_rivals: bool) -> Option<Verdict> {
-        Some(Verdict { primary, reason, has_rivals })
+        Some(Verdict { primary, reason, has_rivals, equals: MemberSet::default() })
     }
 
     #[test]
@@ -193,7 +203,8 @@ mod tests {
     fn what_is_remembered_outlives_those_who_ask() {
         let mut before = members(RoleDetection::Auto);
         before.sampled(B, false, on(2));
-        let mut members = Members::new([A, B], before.known(), RoleDetection::Auto, Thresholds::default());
+        let mut members =
+            Members::new([A, B], MemberSet::default(), before.known(), RoleDetection::Auto, Thresholds::default());
         assert_eq!(members.verdict().primary, Some(B));
         assert_eq!(members.sampled(A, false, on(1)).roles, verdict(Some(B), Reason::KnownSilent, true));
     }
@@ -215,10 +226,10 @@ mod tests {
 
     #[test]
     fn a_promotion_that_others_have_seen_counts() {
-        let seen = Known { primary: Some(B), lineage: on(2) };
+        let seen = Known { primary: Some(B), lineage: on(2), ..Known::default() };
         let mut early = began_with(Some(A), RoleDetection::Auto);
         assert_eq!(early.learn(seen), verdict(Some(B), Reason::KnownSilent, false));
-        assert_eq!(early.learn(Known { primary: Some(A), lineage: on(1) }), None);
+        assert_eq!(early.learn(Known { primary: Some(A), lineage: on(1), ..Known::default() }), None);
         let mut late = members(RoleDetection::Auto);
         assert_eq!(late.learn(seen), verdict(None, Reason::NoPrimary, true), "until the promoted one says so here");
         assert_eq!(late.sampled(B, false, on(2)).roles, verdict(Some(B), Reason::OnlyOne, true));

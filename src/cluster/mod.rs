@@ -3,13 +3,16 @@
 //! [`monitor`] asks every member and reports samples; [`health`] and [`roles`] are the pure rules that turn them
 //! into verdicts, and [`members`] keeps both for a whole cluster. [`in_doubt`] settles commits whose connection was
 //! lost; [`listener`] listens for clients; [`catalog_watch`] keeps the snapshot of the catalog current; [`auth_query`] asks
-//! for users.
+//! for users; [`wal_stream`] hears of writes that bypass the proxy, as far as the server is made for it ([`wal_preflight`]).
 
 pub mod auth_query;
 pub mod backoff;
 pub mod catalog_loader;
 pub mod catalog_watch;
+pub mod coherence;
 mod database;
+mod direct_writes;
+mod equals;
 pub mod health;
 pub mod in_doubt;
 mod learned_writes;
@@ -19,8 +22,11 @@ pub mod monitor;
 mod probe;
 mod real_database;
 pub mod roles;
+pub mod wal_preflight;
+pub mod wal_stream;
 
 pub use database::{Database, DatabaseSettings, LoadedCatalog};
+pub use direct_writes::{DirectFigures, DirectSettings, DirectWrites};
 pub use learned_writes::LearnedWrites;
 pub use listener::{Listener, MailError, Mailbox};
 pub use real_database::RealDatabase;

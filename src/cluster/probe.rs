@@ -19,7 +19,7 @@ const QUESTION: &str = "\
       FROM (SELECT pg_is_in_recovery() AS in_recovery OFFSET 0) AS r";
 
 /// What does not change while a connection lives.
-const SIZES: &str = "\
+pub(super) const SIZES: &str = "\
     SELECT name, setting FROM pg_settings \
      WHERE name = 'wal_block_size' OR (name = 'wal_segment_size' AND unit = 'B')";
 const SYSTEM: &str = "SELECT system_identifier FROM pg_control_system()";
@@ -76,7 +76,7 @@ impl Answer {
 }
 
 /// What cannot be read keeps a value that is safe for every server.
-fn geometry(rows: &[Row]) -> Result<WalGeometry, tokio_postgres::Error> {
+pub(super) fn geometry(rows: &[Row]) -> Result<WalGeometry, tokio_postgres::Error> {
     let mut geometry = WalGeometry::default();
     for row in rows {
         let Ok(bytes) = row.try_get::<_, &str>(1)?.parse() else {

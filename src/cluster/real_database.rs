@@ -2,16 +2,20 @@
 
 use std::{
     sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use tokio::sync::Notify;
 
-use super::{LearnedWrites, LoadedCatalog};
-use crate::{cache::Cells, routing::SharedFence, session::CustomSettings};
+use super::{DirectWrites, LearnedWrites, LoadedCatalog};
+use crate::{
+    cache::{Cells, bus::Bus, invalidation::Peers},
+    routing::SharedFence,
+    session::CustomSettings,
+};
 
 /// What is true of the data itself: its stamps, its catalog, when it was last written.
 ///
@@ -20,6 +24,8 @@ use crate::{cache::Cells, routing::SharedFence, session::CustomSettings};
 pub struct RealDatabase {
     /// Stamps of its relations.
     pub cells: Arc<Cells>,
+    /// What is known of writes that bypass the proxy.
+    pub direct: DirectWrites,
     /// Everybody's writes.
     pub fence: SharedFence,
     /// Names of settings that its sessions may set, as far as they must be known.
@@ -36,6 +42,10 @@ pub struct RealDatabase {
     ddl_epoch: AtomicU64,
     defaults_since: AtomicU64,
     is_cached: AtomicBool,
+    bus: OnceLock<Arc<Bus>>,
+    /// Entries that would carry its messages, and the turn of the one that does.
+    pub(super) carriers: AtomicUsize,
+    pub(super) carrying: tokio::sync::Mutex<()>,
     entries: AtomicU64,
 }
 
@@ -56,8 +66,10 @@ impl RealDatabase {
     /// One whose catalog nobody has read; `cells` are new.
     #[must_use]
     pub fn new(cells: Cells, now: u64) -> Self {
+        let cells = Arc::new(cells);
         Self {
-            cells: Arc::new(cells),
+            direct: DirectWrites::new(Arc::clone(&cells)),
+            cells,
             fence: SharedFence::new(now),
             custom_settings: CustomSettings::default(),
             learned_writes: LearnedWrites::default(),
@@ -69,6 +81,9 @@ impl RealDatabase {
             ddl_epoch: AtomicU64::new(0),
             defaults_since: AtomicU64::new(0),
             is_cached: AtomicBool::new(false),
+            bus: OnceLock::new(),
+            carriers: AtomicUsize::new(0),
+            carrying: tokio::sync::Mutex::default(),
             entries: AtomicU64::new(0),
         }
     }
@@ -88,6 +103,19 @@ impl RealDatabase {
     #[must_use]
     pub fn is_cached(&self) -> bool {
         self.is_cached.load(Ordering::SeqCst)
+    }
+
+    /// Other proxies that cache it are told of every write from now on, by what `bus` makes; the first call counts.
+    pub fn share(&self, bus: impl FnOnce(&Arc<Cells>) -> Arc<Bus>) -> Arc<Bus> {
+        let bus = self.bus.get_or_init(|| bus(&self.cells));
+        self.cells.join(Arc::clone(bus) as Arc<dyn Peers>);
+        Arc::clone(bus)
+    }
+
+    /// How other proxies are told of writes, where there may be any.
+    #[must_use]
+    pub fn bus(&self) -> Option<&Arc<Bus>> {
+        self.bus.get()
     }
 
     /// Changes when a statement parsed before may mean something else.
@@ -146,8 +174,10 @@ impl RealDatabase {
         self.defaults_since.load(Ordering::Acquire)
     }
 
-    /// Another server is the primary: what its connections began with was that of a replica.
+    /// Another server is the primary: what its connections began with was that of a replica, and what the one before
+    /// tells of writes counts no more.
     pub fn primary_changed(&self, now: u64) {
+        self.direct.forget();
         self.defaults_since.fetch_max(now, Ordering::AcqRel);
     }
 

@@ -1,6 +1,7 @@
 //! Who is primary, by what the members say of themselves; pure.
 
-use crate::routing::MemberId;
+use super::equals;
+use crate::routing::{MemberId, MemberSet};
 
 /// What a member last said of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct Report {
     pub said: Said,
     /// Whose history it writes or replays.
     pub lineage: Lineage,
+    /// The file says that it is equal to others (`role = any`).
+    pub is_equal: bool,
 }
 
 /// What is remembered of primaries, whoever asks the members.
@@ -35,6 +38,8 @@ pub struct Known {
     pub primary: Option<MemberId>,
     /// Its cluster, and the highest timeline that a primary of it has shown.
     pub lineage: Lineage,
+    /// Those that take writes as well, and shall.
+    pub equals: MemberSet,
 }
 
 /// Why the verdict is what it is: the `reason` label of role metrics.
@@ -58,6 +63,8 @@ pub enum Reason {
     Asking,
     /// Nobody says so, none is known, and the first one cannot be asked: the file is believed.
     Configured,
+    /// Several take writes that the file calls equal, and this one speaks for them.
+    Equals,
 }
 
 impl Reason {
@@ -73,6 +80,7 @@ impl Reason {
             Self::NoPrimary => "no_primary",
             Self::Asking => "asking",
             Self::Configured => "configured",
+            Self::Equals => "equals",
         }
     }
 }
@@ -86,6 +94,15 @@ pub struct Verdict {
     pub reason: Reason,
     /// Another member takes writes, too: the operator must act.
     pub has_rivals: bool,
+    /// Members that take writes beside the primary, and shall (`role = any`).
+    pub equals: MemberSet,
+}
+
+impl Verdict {
+    /// Shall it be given writes?
+    pub fn takes_writes(&self, member: MemberId) -> bool {
+        self.primary == Some(member) || self.equals.contains(member)
+    }
 }
 
 /// Decides from what each member reports; `reports` is in configured order.
@@ -93,7 +110,31 @@ pub struct Verdict {
 /// A member that takes writes is primary only if it may continue the history that the known primary has written: one of
 /// another cluster, or of a timeline before that of a promotion that was seen, never is. Of several the one that was
 /// promoted last is, because a promotion is somebody's decision; and the known one of those that are equal.
+///
+/// Where the file calls members equal, all that [`equals::writers`] names take writes. One of them is the primary to
+/// everything that needs a single one: it is asked for the catalog, and replicas are measured by it.
 pub fn primary(reports: &[Report], known: Known) -> Verdict {
+    let writers = equals::writers(reports, known);
+    let claims = || reports.iter().filter(|report| report.said == Said::Primary);
+    let equals = || claims().filter(|report| writers.contains(report.member)).map(|report| report.member);
+    let is_asking = known.primary.is_none() && reports.iter().any(|report| report.said == Said::Unasked);
+    let first = equals().find(|member| Some(*member) == known.primary).or_else(|| equals().next());
+    match first.filter(|_| !is_asking) {
+        Some(primary) => Verdict {
+            primary: Some(primary),
+            reason: if equals().count() > 1 { Reason::Equals } else { Reason::OnlyOne },
+            has_rivals: claims().any(|report| !writers.contains(report.member)),
+            equals: writers.without(primary),
+        },
+        None => {
+            let verdict = of_one_cluster(reports, known);
+            let equals = verdict.primary.map_or(writers, |primary| writers.without(primary));
+            Verdict { equals, ..verdict }
+        }
+    }
+}
+
+fn of_one_cluster(reports: &[Report], known: Known) -> Verdict {
     let claims = || reports.iter().filter(|report| report.said == Said::Primary);
     let of_known = reports.iter().find(|report| Some(report.member) == known.primary);
     let continues = |report: &&Report| !is_of_the_past(known.lineage, report.lineage);
@@ -122,7 +163,8 @@ pub fn primary(reports: &[Report], known: Known) -> Verdict {
         }
     };
     let is_rival = |report: &Report| Some(report.member) != primary;
-    Verdict { primary, reason, has_rivals: reason != Reason::Asking && claims().any(is_rival) }
+    let has_rivals = reason != Reason::Asking && claims().any(is_rival);
+    Verdict { primary, reason, has_rivals, equals: MemberSet::default() }
 }
 
 /// What is remembered once `verdict` has been reached from `reports`.
@@ -131,16 +173,20 @@ pub fn remember(known: Known, reports: &[Report], verdict: Verdict) -> Known {
     let lineage = match (chosen, verdict.reason) {
         (None, _) => known.lineage,
         (Some(chosen), Reason::Replaced) => chosen.lineage,
+        // Another cluster of those that are equal.
+        (Some(chosen), _) if differ(known.lineage.system_identifier, chosen.lineage.system_identifier) => {
+            chosen.lineage
+        }
         (Some(chosen), _) => Lineage {
             system_identifier: chosen.lineage.system_identifier.or(known.lineage.system_identifier),
             timeline: chosen.lineage.timeline.max(known.lineage.timeline),
         },
     };
-    Known { primary: verdict.primary, lineage }
+    Known { primary: verdict.primary, lineage, equals: verdict.equals }
 }
 
 /// May who shows `lineage` not continue what a primary of `known` has written?
-fn is_of_the_past(known: Lineage, lineage: Lineage) -> bool {
+pub(super) fn is_of_the_past(known: Lineage, lineage: Lineage) -> bool {
     let is_stranger = differ(known.system_identifier, lineage.system_identifier);
     is_stranger || known.timeline.zip(lineage.timeline).is_some_and(|(known, own)| own < known)
 }
@@ -203,17 +249,18 @@ mod tests {
             member: MemberId(id),
             said: *said,
             lineage: *lineage,
+            is_equal: false,
         };
         said.iter().zip(0..).map(report).collect()
     }
 
     fn known(primary: Option<u16>, lineage: Lineage) -> Known {
-        Known { primary: primary.map(MemberId), lineage }
+        Known { primary: primary.map(MemberId), lineage, equals: MemberSet::default() }
     }
 
     #[track_caller]
     fn check(known: Known, said: &[(Said, Lineage)], primary: Option<u16>, reason: Reason, has_rivals: bool) {
-        let expected = Verdict { primary: primary.map(MemberId), reason, has_rivals };
+        let expected = Verdict { primary: primary.map(MemberId), reason, has_rivals, equals: MemberSet::default() };
         assert_eq!(super::primary(&reports(said), known), expected);
     }
 

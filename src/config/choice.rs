@@ -230,7 +230,7 @@ choice! {
     pub enum ReplicaRole {
         /// A replica; promoted, it is the primary.
         Replica = "replica",
-        /// Whatever it says it is: it may become the primary.
+        /// A cluster of its own, equal to the first one: while it takes writes it gets reads and writes by weight.
         Any = "any",
     }
 }

@@ -74,7 +74,10 @@ settings! {
         weight: u32 = 1, OnReload, supported::weight;
         /// Further behind it serves nothing; not set: max_replica_lag.
         max_lag: Option<Duration> = None, OnReload;
-        /// any: it may become the primary.
+        /// replica: it serves reads; promoted, it is the primary. any: a cluster of its own that is equal to the database's
+        /// first one, both kept alike by others (logical replication both ways, a distributed database). Such members get
+        /// reads and writes by weight as long as they take writes, each session on one of them; only if that fails it goes
+        /// on with another one, and then nothing promises that it finds there what it has written.
         role: ReplicaRole = ReplicaRole::Replica, OnReload;
     }
 }
@@ -152,6 +155,11 @@ impl DatabaseConfig {
     /// The server's name for the database.
     pub fn server_dbname(&self) -> &str {
         self.dbname.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Does it consist of clusters that are equal (`role = any`)?
+    pub fn has_equals(&self) -> bool {
+        self.replicas.iter().any(|replica| replica.role == ReplicaRole::Any)
     }
 
     /// The hosts in their order, at least one.

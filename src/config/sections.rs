@@ -20,6 +20,10 @@ settings! {
         /// Reads on the primary. fallback: those that no replica can serve; always: also its share by weight; never: they
         /// wait for a replica, up to query_wait_timeout, unless they must see what replicas do not have yet.
         primary_reads: PrimaryReads = PrimaryReads::Fallback, OnReload;
+        /// Replicas of PostgreSQL 19 and later: how long a read outside of a transaction waits (WAIT FOR LSN) on the one that
+        /// is nearest to what it must see, before it goes to the primary. It keeps a connection meanwhile; a
+        /// shorter statement_timeout of the server's would close that. 0: it does not wait.
+        wait_for_lsn_timeout: Duration = Duration::ZERO, OnReload, supported::wait_for_lsn;
         /// A replica further behind serves nothing.
         max_replica_lag: Duration = Duration::from_secs(10), OnReload;
         /// How often members are asked how far they are.
@@ -40,11 +44,21 @@ settings! {
         ttl: Duration = Duration::from_secs(60), OnReload;
         /// Longer answers are not kept.
         max_result_size: u64 = 1 << 20, OnReload;
-        /// Redis shared by several proxies; not set: memory only.
-        redis_url: Option<SecretUrl> = None, AtStart;
-        /// Key for the hash of entries in Redis, the same on every proxy; required with redis_url.
-        secret: Option<Hidden> = None, AtStart;
-        /// Answers that took the server less are not worth a trip to Redis.
+        /// Redis for answers that are not in memory (any more); not set: memory only. One server: redis://, rediss:// (TLS) or
+        /// unix:///path?db=0; several: redis+sentinel://user:password@host:26379,host:26379/service/0 or
+        /// redis+cluster://user:password@host:6379,host:6379, by TLS rediss+sentinel:// and rediss+cluster://. RESP3 with
+        /// ?protocol=resp3; a password of the sentinels' own with ?sentinel_password=. What is there is believed only if it
+        /// was made with the same secret.
+        redis_url: Option<SecretUrl> = None, OnReload, supported::redis_url;
+        /// File of the certificates that rediss:// trusts; nothing is those of the system.
+        redis_tls_ca_file: String = String::new(), OnReload;
+        /// What the names and seals of answers in Redis are made with, the same on every proxy, at least 16 characters;
+        /// required with redis_url.
+        secret: Option<Hidden> = None, OnReload, supported::cache_secret;
+        /// A query waits so long for Redis, and asks the server then.
+        redis_timeout: Duration = Duration::from_millis(5), OnReload, supported::redis_timeout;
+        /// Redis is asked for, and given, answers of statements whose shape has lately taken the server as long, as a moving
+        /// average; and asked for those that were not measured yet.
         redis_min_cost: Duration = Duration::from_micros(150), OnReload;
         /// What proxies that share Redis promise each other about writes.
         coherence: Coherence = Coherence::Strict, AtStart;
@@ -54,10 +68,15 @@ settings! {
         share: Share = Share::Role, OnReload;
         /// Reads of tables with row-level security.
         rls: RowSecurity = RowSecurity::Refuse, OnReload;
-        /// Also hear writes that bypass the proxy, from a replication slot of the primary.
+        /// Also hear writes that bypass the proxy, from a temporary replication slot of the primary. `pgweir check` says
+        /// what the server lacks for that; reads of tables that are not published are not kept then.
         wal_invalidation: bool = false, AtStart;
-        /// With wal_invalidation: answers may be this much older than a write that bypassed the proxy.
-        max_staleness_direct: Duration = Duration::from_secs(1), OnReload;
+        /// With wal_invalidation: the publication to listen to, which the operator creates. With deploy/direct-writes.sql
+        /// it may be empty.
+        wal_publication: String = "pgweir".to_owned(), AtStart, supported::publication;
+        /// With wal_invalidation: a hit that begins so long after a write that bypassed the proxy could be seen includes it.
+        /// Where that cannot be proven, nothing is answered from the cache.
+        max_staleness_direct: Duration = Duration::from_secs(1), OnReload, supported::staleness_direct;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     Config,
-    choice::{CacheMode, ReadWriteSplit},
+    choice::{CacheMode, PrimaryReads, ReadWriteSplit, ReadYourWrites, RoleDetection},
     error::{ConfigError, Problem},
     setting::{Applies, Section},
 };
@@ -120,6 +120,7 @@ impl Config {
         if self.cache.redis_url.is_some() && self.cache.secret.is_none() {
             return Err(Problem::new("cache.secret beside it", "none").of("cache.redis_url"));
         }
+        self.check_equals()?;
         // What one client sets is found by the next: nobody knows what a name means to either.
         let needs_own_sessions = match (self.routing.read_write_split, self.cache.enabled) {
             (ReadWriteSplit::On | ReadWriteSplit::Log, _) => Some("routing.read_write_split"),
@@ -128,6 +129,36 @@ impl Config {
         };
         match needs_own_sessions.filter(|_| !self.sessions.transparent_sessions) {
             Some(key) => Err(Problem::new("sessions.transparent_sessions = 1 beside it", "0").of(key)),
+            None => Ok(()),
+        }
+    }
+
+    /// What cannot be kept up where each of several members commits by itself (`role = any`).
+    fn check_equals(&self) -> Result<(), Problem> {
+        let Some(database) = self.databases.values().chain(&self.fallback).find(|database| database.has_equals())
+        else {
+            return Ok(());
+        };
+        let refused = [
+            // What one has committed is on the others later: no stamp covers that.
+            (self.cache.enabled == CacheMode::On, "cache.enabled", "0 or observe", "1"),
+            (self.cache.wal_invalidation, "cache.wal_invalidation", "0", "1"),
+            // Nobody sees what was written by way of another member before it has come.
+            (
+                self.routing.read_your_writes == Some(ReadYourWrites::Database),
+                "routing.read_your_writes",
+                "session or off",
+                "database",
+            ),
+            // All of them serve reads, and who takes writes has to be asked.
+            (self.routing.primary_reads == PrimaryReads::Never, "routing.primary_reads", "fallback or always", "never"),
+            (self.routing.role_detection == RoleDetection::Off, "routing.role_detection", "auto", "off"),
+        ];
+        match refused.into_iter().find(|(is_set, ..)| *is_set) {
+            Some((_, key, expected, found)) => {
+                let expected = format!("{expected} beside role=any in [replicas] of {}", database.name);
+                Err(Problem::new(expected, found).of(key))
+            }
             None => Ok(()),
         }
     }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::choice::AuthType;
+use super::{
+    choice::AuthType,
+    text::{Hidden, SecretUrl},
+};
 
 /// Names of the console, which no database can have.
 const CONSOLE: [&str; 2] = ["pgbouncer", "pgweir"];
@@ -56,6 +59,49 @@ pub(super) fn weight(weight: &u32) -> Check {
 /// More often than this, the probes would be the load.
 pub(super) fn probe_interval(interval: &Duration) -> Check {
     expect(*interval >= Duration::from_millis(10), "seconds, at least 0.01")
+}
+
+/// What lies in Redis is as safe as this is hard to guess.
+const SECRET_CHARACTERS: usize = 16;
+
+pub(super) fn cache_secret(secret: &Option<Hidden>) -> Check {
+    let is_long = |secret: &Hidden| secret.reveal().len() >= SECRET_CHARACTERS;
+    expect(secret.as_ref().is_none_or(is_long), "a secret of at least 16 characters")
+}
+
+/// The rest of it is looked at where connections are made.
+pub(super) fn redis_url(url: &Option<SecretUrl>) -> Check {
+    let scheme = |url: &SecretUrl| url.reveal().split("://").next().unwrap_or_default().to_owned();
+    let is_known = |scheme: String| {
+        let names = ["redis", "rediss", "valkey", "valkeys"];
+        let kinds = ["sentinel", "cluster", "unix"];
+        let (name, kind) = scheme.split_once(['+', '-']).unwrap_or((&scheme, ""));
+        ["unix", "sentinel", "cluster"].contains(&name) && kind.is_empty()
+            || names.contains(&name) && (kind.is_empty() || kinds.contains(&kind))
+    };
+    expect(
+        url.as_ref().map(scheme).is_none_or(is_known),
+        "an address that begins with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://",
+    )
+}
+
+pub(super) fn redis_timeout(timeout: &Duration) -> Check {
+    let fine = (Duration::from_micros(100)..=Duration::from_secs(1)).contains(timeout);
+    expect(fine, "seconds, from 0.0001 to 1")
+}
+
+/// The client is not heard meanwhile.
+pub(super) fn wait_for_lsn(timeout: &Duration) -> Check {
+    expect(*timeout <= Duration::from_secs(10), "seconds, at most 10")
+}
+
+/// Less than the way to the primary and back, and the cache would be closed all the time.
+pub(super) fn staleness_direct(bound: &Duration) -> Check {
+    expect((Duration::from_millis(50)..=Duration::from_secs(3600)).contains(bound), "seconds, from 0.05 to 3600")
+}
+
+pub(super) fn publication(name: &str) -> Check {
+    expect(!name.is_empty() && !name.contains(char::is_control), "the name of a publication")
 }
 
 pub(super) fn host_list(hosts: &str) -> Check {

@@ -79,7 +79,7 @@ impl SettingValue for Hidden {
     }
 }
 
-/// An address that may hold a password before its `@`.
+/// An address that may hold a password before its `@`, or behind its `?`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretUrl(String);
 
@@ -93,10 +93,23 @@ impl SecretUrl {
         let Some((scheme, rest)) = self.0.split_once("://") else {
             return MASK.to_owned();
         };
-        match rest.rsplit_once('@') {
-            Some((_, host)) => format!("{scheme}://{MASK}@{host}"),
-            None => self.0.clone(),
+        let (at, rest) = match rest.rsplit_once('@') {
+            // The @ may stand in the middle of another secret.
+            Some((secret, _)) if secret.contains("pass") => return format!("{scheme}://{MASK}"),
+            Some((_, rest)) => ("***@", rest),
+            None => ("", rest),
+        };
+        let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
+        let mut masked = format!("{scheme}://{at}{rest}");
+        // `pass=` and `sentinel_password=` are secrets; no other value needs to be told apart.
+        for (at, pair) in query.into_iter().flat_map(|query| query.split('&')).enumerate() {
+            masked.push(if at == 0 { '?' } else { '&' });
+            match pair.split_once('=') {
+                Some((name, _)) if name.contains("pass") => masked.extend([name, "=", MASK]),
+                _ => masked.push_str(pair),
+            }
         }
+        masked
     }
 }
 
@@ -168,6 +181,12 @@ mod tests {
         assert_eq!(secret.show().as_deref(), Some("***"));
         let address = SecretUrl::from("redis://user:hunter2@cache:6379/0");
         assert_eq!(format!("{address:?}"), "redis://***@cache:6379/0");
+        let address = SecretUrl::from("unix:///run/redis.sock?db=1&pass=hunter2&protocol=resp3");
+        assert_eq!(format!("{address:?}"), "unix:///run/redis.sock?db=1&pass=***&protocol=resp3");
+        for hidden in ["u:p?x@hunter2@a,b/main?sentinel_password=hunter2", "a/main?sentinel_password=h@hunter2"] {
+            let address = SecretUrl::from(&*format!("redis+sentinel://{hidden}"));
+            assert!(!format!("{address:?}").contains("hunter2"), "{address:?}");
+        }
         let address = SecretUrl::from("redis://cache:6379/0");
         assert_eq!(address.show().as_deref(), Some("redis://cache:6379/0"));
     }

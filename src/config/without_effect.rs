@@ -12,14 +12,9 @@ const WITHOUT_EFFECT: &[&str] = &[
     "resolv_conf",
     "sbuf_loopcnt",
     "tcp_defer_accept",
-    "cache.redis_url",
-    "cache.redis_min_cost",
-    "cache.coherence",
     "cache.in_transactions",
     "cache.share",
     "cache.rls",
-    "cache.wal_invalidation",
-    "cache.max_staleness_direct",
     "insight.explain_slow_queries",
 ];
 

@@ -60,6 +60,7 @@ impl Drop for Session {
     }
 }
 
-pub(super) async fn within<T>(act: Act, after: Duration, work: impl Future<Output = T>) -> Result<T, ControlError> {
+/// Waits for `work` for so long.
+pub async fn within<T>(act: Act, after: Duration, work: impl Future<Output = T>) -> Result<T, ControlError> {
     tokio::time::timeout(after, work).await.map_err(|_| ControlError::Deadline { act, after })
 }

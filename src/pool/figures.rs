@@ -52,6 +52,15 @@ impl Greeting {
         Self { parameters, others }
     }
 
+    /// The server's major version, if it says so: 19 of `19beta1`.
+    #[must_use]
+    pub fn version(&self) -> Option<u32> {
+        let mut said = frames(&self.others).filter_map(backend::parameter_status);
+        let (_, version) = said.find(|(name, _)| *name == "server_version")?;
+        let digits = version.split(|c: char| !c.is_ascii_digit()).next()?;
+        digits.parse().ok()
+    }
+
     /// What the same server says to another user, who has nothing of its own but the name.
     #[must_use]
     pub fn told_to(&self, user: &str) -> Self {
@@ -173,6 +182,16 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_version_is_told_by_its_first_number() {
+        for (said, version) in [("19.1", Some(19)), ("19beta1", Some(19)), ("9.6.24 (Debian)", Some(9)), ("soon", None)]
+        {
+            let reported = [("server_version".to_owned(), said.to_owned())];
+            assert_eq!(Greeting::new(Parameters::default(), &reported).version(), version, "{said}");
+        }
+        assert_eq!(Greeting::new(Parameters::default(), &[]).version(), None);
+    }
 
     #[test]
     fn another_user_is_told_the_same_under_its_own_name() {

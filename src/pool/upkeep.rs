@@ -170,6 +170,17 @@ impl Pool {
     /// that there are or that are being opened are not used any more. Returns the clients that hold one.
     pub fn depose(&self) -> Vec<u64> {
         self.first_legitimate.store(self.ids.load(Ordering::Relaxed), Ordering::Release);
+        self.send_on();
+        self.renew();
+        self.shares.wake();
+        // Who takes one looks at who is primary behind that: one of the two sees the other.
+        fence(Ordering::SeqCst);
+        let holders = self.servers.iter().map(|server| server.client.load(Ordering::Relaxed));
+        holders.filter(|client| *client != 0).collect()
+    }
+
+    /// Another member may serve: whoever waits is told so ([`super::CheckoutError::Moved`]).
+    pub fn send_on(&self) {
         let waiters = {
             let mut state = self.state();
             state.depositions += 1;
@@ -182,12 +193,7 @@ impl Pool {
             // One that has left needs to know nothing.
             drop(waiter.told.send(Told::Moved));
         }
-        self.renew();
         self.shares.wake();
-        // Who takes one looks at who is primary behind that: one of the two sees the other.
-        fence(Ordering::SeqCst);
-        let holders = self.servers.iter().map(|server| server.client.load(Ordering::Relaxed));
-        holders.filter(|client| *client != 0).collect()
     }
 
     /// Does it lead to what is the primary no longer?

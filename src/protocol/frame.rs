@@ -79,6 +79,12 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// The fields of what a message of type `tag` carries.
+    #[must_use]
+    pub fn within(tag: u8, rest: &'a [u8]) -> Self {
+        Self { tag, rest }
+    }
+
     /// The fields of `frame`, header skipped.
     #[must_use]
     pub fn of(frame: &'a [u8]) -> Self {

@@ -29,7 +29,7 @@ use crate::{
         },
     },
     config::StatsColumns,
-    net::tls::TlsSetup,
+    net::tls::{TlsSetup, trusted_file},
     routing::MemberId,
     server::CachedName,
     telemetry::figures::{DatabaseRow, ListRow, PgbouncerView, PoolRow, StatsRow},
@@ -216,7 +216,10 @@ impl ConsoleState for View {
     }
 
     fn cache(&self) -> Vec<CacheRow> {
-        self.read(|proxy| proxy.installation.all().iter().map(|served| cache_row(&served.database)).collect())
+        self.read(|proxy| {
+            let now = proxy.context.clock.now();
+            proxy.installation.all().iter().map(|served| cache_row(&served.database, now)).collect()
+        })
     }
 
     fn cache_tables(&self) -> Vec<CacheTableRow> {
@@ -313,7 +316,13 @@ impl ConsoleState for View {
                 false => running.tls.clone(),
             };
             let rules = std::sync::Arc::new(super::read_rules(&config).map_err(|_| ConsoleError::SetFailed)?);
-            let settings = crate::client::Settings { config, users: running.users.clone(), rules, tls };
+            let roots = &config.cache.redis_tls_ca_file;
+            let redis_roots = match *roots == running.config.cache.redis_tls_ca_file {
+                true => running.redis_roots.clone(),
+                false => trusted_file("cache.redis_tls_ca_file", roots).map_err(|_| ConsoleError::SetFailed)?,
+            };
+            let users = running.users.clone();
+            let settings = crate::client::Settings { config, users, rules, tls, redis_roots };
             proxy.install(settings).map_err(|_| ConsoleError::SetFailed)
         })
     }

@@ -16,7 +16,15 @@ use super::{
     members::{address, members},
 };
 use crate::{
-    cache::invalidation::Closure,
+    auth::Secret,
+    cache::{
+        bus::{
+            Bus, Times,
+            transport::{RedisListener, RedisSpeaker},
+        },
+        invalidation::Closure,
+        shared::Way,
+    },
     catalog::Snapshot,
     client::{Activity, ClientInfo, Clients, Settings},
     clock::Clock,
@@ -24,17 +32,20 @@ use crate::{
         Database, Listener, LoadedCatalog,
         catalog_loader::{self, CatalogLoadError},
         catalog_watch::{self, Asked, CatalogSource, Pace},
+        coherence::{Membership, new_node},
         health::{State, Thresholds},
         in_doubt::{Backend, InDoubt},
         members::{Change, Members, RoleDetection},
         monitor::{self, Sample, SampleSink, Watched},
-        roles::{History, Known},
+        roles::{History, Known, Verdict},
+        wal_stream::{Source, StreamError, WalStream},
     },
     config::{self, DatabaseConfig},
     control::{Control, ControlError, Deadlines, FailureKind, Lease, Target},
-    net::Address,
+    net::{Address, SocketOptions},
     pool::{Pool, Pools},
-    routing::{self, Health, MemberId},
+    routing::{self, Health, MemberId, MemberSet, Role},
+    server::{Dialer, Login},
     telemetry::metrics::{SharedMetrics, families},
 };
 
@@ -65,16 +76,47 @@ impl Memory {
     }
 }
 
+/// What proxies that cache the same database have in common.
+struct Sharing {
+    way: Way,
+    secret: String,
+    /// Writes wait for the others.
+    is_strict: bool,
+}
+
+impl Sharing {
+    fn of(settings: &Settings) -> Option<Self> {
+        let cache = &settings.config.cache;
+        let (Some(url), Some(secret)) = (&cache.redis_url, &cache.secret) else { return None };
+        let is_strict = match cache.coherence {
+            config::Coherence::Strict => true,
+            config::Coherence::Bounded => false,
+            config::Coherence::Off => return None,
+        };
+        match Way::parse(url.reveal(), settings.redis_roots.clone()) {
+            Ok(way) => Some(Self { way, secret: secret.reveal().to_owned(), is_strict }),
+            Err(error) => {
+                // Level two says so as well, and the process does not start.
+                tracing::error!(%error, "other proxies are not told of writes");
+                None
+            }
+        }
+    }
+}
+
 /// The control plane of one database.
 pub(super) struct ControlPlane {
     database: Arc<Database>,
     control: Arc<Control>,
     targets: Vec<Watched>,
+    stream: Option<WalStream>,
     watcher: Arc<Watcher>,
     in_doubt: Arc<InDoubt>,
     listener: OnceLock<Arc<Listener>>,
     watches_members: bool,
     is_started: AtomicBool,
+    /// How other proxies are told of writes, if they are.
+    sharing: Option<Sharing>,
     /// Whom it asks as, if only because that one has logged in.
     guest: Option<String>,
     stop: CancellationToken,
@@ -112,6 +154,13 @@ fn target(
     Ok(Target { host, port, database: section.server_dbname().to_owned(), user, password, tls })
 }
 
+/// Those that the file calls equal, the first one included.
+fn equals(database: &Database) -> MemberSet {
+    let members = database.topology.members().iter();
+    let equals = members.filter(|member| database.topology.has_equals() && member.role == Role::Any);
+    equals.fold(MemberSet::default(), |set, member| set.with(member.id))
+}
+
 /// The members of a database, and how each is asked.
 fn targets(
     section: &DatabaseConfig,
@@ -125,6 +174,28 @@ fn targets(
         Ok(Watched { member: MemberId(index as u16), target, interval })
     };
     members(section).into_iter().enumerate().map(watched).collect()
+}
+
+/// How the members' streams of changes are reached, by the same user who asks them.
+fn sources(section: &DatabaseConfig, settings: &Settings, shared: &Shared, targets: &[Watched]) -> Vec<Source> {
+    let source = |((_, member), watched): ((String, &DatabaseConfig), &Watched)| {
+        let target = watched.target.clone();
+        let login = Login {
+            address: address(member, &settings.config),
+            user: target.user.clone(),
+            secret: target.password.as_deref().map(|password| Secret::Plain(password.into())),
+            keys: None,
+            database: target.database.clone(),
+            parameters: Vec::new(),
+            dialer: Dialer {
+                resolver: Arc::clone(&shared.resolver),
+                socket: SocketOptions::of(&settings.config.pgbouncer),
+            },
+            tls: Arc::clone(&target.tls),
+        };
+        Source { login, target }
+    };
+    members(section).into_iter().zip(targets).map(source).collect()
 }
 
 /// Would a control plane that is built now ask in another way, because of a password of auth_file, for example?
@@ -160,14 +231,19 @@ impl ControlPlane {
             .map_err(|source| ProcessError::Control { database: database.name.to_string(), source })?;
         let watches_members = database.caches() || !section.replicas.is_empty();
         let known = match detection {
-            RoleDetection::Auto if watches_members => memory.known,
+            // Those of before, by the numbers of now.
+            RoleDetection::Auto if watches_members => Known { equals: database.topology.equals(), ..memory.known },
             _ => Known { primary: Some(MemberId(0)), ..Known::default() },
         };
         database.set_primary(known.primary);
         if database.caches() && database.catalog().is_none() {
             database.cells.close(Closure::Catalog);
         }
-        let members = Members::new(ids, known, detection, Thresholds::default());
+        let stream = database.settings.direct.clone().map(|direct| {
+            let sources = sources(section, settings, shared, &targets);
+            WalStream::new(Arc::clone(database), direct, sources, shared.clock, Arc::clone(&shared.ids))
+        });
+        let members = Members::new(ids, equals(database), known, detection, Thresholds::default());
         let in_doubt = Arc::new(InDoubt::default());
         Ok(Arc::new(Self {
             watcher: Arc::new(Watcher {
@@ -183,10 +259,12 @@ impl ControlPlane {
             database: Arc::clone(database),
             control: Arc::new(control),
             targets,
+            stream,
             in_doubt,
             listener: OnceLock::new(),
             watches_members,
             is_started: AtomicBool::new(false),
+            sharing: Sharing::of(settings),
             guest: guest.map(str::to_owned),
             stop: shared.stop.child_token(),
             clock: shared.clock,
@@ -211,10 +289,43 @@ impl ControlPlane {
             let asked = Asked { reload: &real.catalog_wanted, look: &real.catalog_doubted };
             catalog_watch::run(&source, Pace::default(), asked, &plane.stop).await;
         });
+        if let Some(membership) = self.membership() {
+            membership.begin();
+            let (plane, process) = (Arc::clone(self), shared.stop.clone());
+            shared.tracker.spawn(async move {
+                let Some(Sharing { way, .. }) = &plane.sharing else { return };
+                let (speaker, listener) = (RedisSpeaker::new(way.clone()), RedisListener::new(way.clone()));
+                membership.run(speaker, listener, &plane.stop, &process).await;
+            });
+        }
+        if self.stream.is_some() {
+            let plane = Arc::clone(self);
+            shared.tracker.spawn(async move { plane.follow_stream().await });
+        }
         let plane = Arc::clone(self);
         shared.tracker.spawn(async move { plane.in_doubt.run(&plane.control, &plane.stop).await });
         let plane = Arc::clone(self);
         shared.tracker.spawn(async move { plane.collect().await });
+    }
+
+    /// Other proxies cache the same database, or may.
+    fn membership(&self) -> Option<Membership> {
+        let sharing = self.sharing.as_ref()?;
+        // Others may keep answers, even where this process keeps none.
+        self.database.real.begin_caching();
+        let clock = self.clock;
+        let bus = self.database.real.share(|cells| {
+            let node = new_node(crate::client::random());
+            Bus::new(node, Times::default(), sharing.is_strict, cells, clock)
+        });
+        Some(Membership {
+            database: Arc::clone(&self.database),
+            targets: self.targets.iter().map(|watched| watched.target.clone()).collect(),
+            bus,
+            secret: sharing.secret.clone(),
+            clock,
+            draw: crate::client::random,
+        })
     }
 
     /// Listens for the clients of the database.
@@ -243,6 +354,7 @@ impl ControlPlane {
         let verdict = self.watcher.members().learn(memory.known);
         if let Some(verdict) = verdict {
             tracing::warn!(primary = ?verdict.primary, "primary changed during a reload");
+            self.watcher.admit(verdict);
             self.watcher.follow(verdict.primary);
         }
     }
@@ -255,6 +367,16 @@ impl ControlPlane {
     pub(super) fn stop(&self) {
         self.stop.cancel();
         self.control.close();
+    }
+
+    /// Hears of writes that bypass the proxy.
+    async fn follow_stream(&self) {
+        let Some(stream) = &self.stream else { return };
+        let ended = |error: &StreamError| {
+            let labels = [("database", &*self.database.name), ("reason", error.label())];
+            self.metrics.counter(&families::WAL_STREAM_FAILURES, &labels).increment();
+        };
+        stream.run(&self.stop, ended).await;
     }
 
     /// Hands commits whose connection was lost to those who find out when their backend is gone.
@@ -305,6 +427,15 @@ pub(super) fn forget_primary(database: &Database, now: u64) {
     database.catalog_changed(crate::client::random);
 }
 
+/// As routing sees it. One that was asked for the first time a moment ago is not down.
+fn health_of(members: &Members, member: MemberId) -> Health {
+    match members.state(member) {
+        State::Unknown => Health::Unknown,
+        _ if members.serves(member) => Health::Up,
+        _ => Health::Down,
+    }
+}
+
 /// Where samples go.
 struct Watcher {
     database: Arc<Database>,
@@ -344,10 +475,14 @@ impl Watcher {
             if verdict.has_rivals {
                 tracing::error!(?primary, reason, "another member takes writes as well: it is given none");
             }
+            self.admit(verdict);
             if self.follow(verdict.primary) {
                 self.metrics.counter(&families::ROLE_CHANGES, &[("database", &*self.database.name)]).increment();
                 tracing::warn!(?primary, reason, "primary changed");
             }
+        }
+        if change.health.is_some() && self.database.topology.has_equals() {
+            self.send_on();
         }
     }
 
@@ -361,13 +496,31 @@ impl Watcher {
         self.history().moves();
         forget_primary(&self.database, self.clock.now());
         if primary.is_some() {
-            self.database.cells.reopen(Closure::Primary, crate::client::random);
+            self.database.cells.reopen(Closure::Primary, self.clock.now(), crate::client::random);
         }
         if let Some(before) = before {
-            self.depose(before);
+            if !self.database.topology.takes_writes(before) {
+                self.depose(before);
+            }
             self.in_doubt.abandon(before);
         }
         true
+    }
+
+    /// These take writes beside the primary; nobody goes on with one that did and does so no more.
+    fn admit(&self, verdict: Verdict) {
+        let topology = &self.database.topology;
+        let before = topology.set_equals(verdict.equals);
+        let gone = topology.members().iter().filter(|member| before.contains(member.id));
+        gone.filter(|member| !verdict.takes_writes(member.id)).for_each(|member| self.depose(member.id));
+    }
+
+    /// Who waits for a member that is down looks again whether another one is well.
+    fn send_on(&self) {
+        let members = self.database.topology.members().iter();
+        for member in members.filter(|member| member.state.health() == Health::Down) {
+            self.pools_of(member.id).iter().for_each(|pool| pool.send_on());
+        }
     }
 
     /// Whoever holds a connection to `member`, or waits for one, learns that it is the primary no longer.
@@ -411,21 +564,16 @@ impl SampleSink for Watcher {
         if let Some(found) = topology.member(member) {
             found.state.set_in_recovery(sample.in_recovery);
         }
-        let (change, serves, verdict) = {
+        let (change, health, verdict) = {
             let mut members = self.members();
             let change = members.sampled(member, sample.in_recovery, sample.lineage());
-            (change, members.serves(member), members.verdict())
+            (change, health_of(&members, member), members.verdict())
         };
         let is_split_off = match sample.in_recovery {
             true => self.history().leaves_out(sample.lineage()),
-            false => verdict.has_rivals && verdict.primary != Some(member),
+            false => verdict.has_rivals && !verdict.takes_writes(member),
         };
-        let health = match (is_split_off, serves) {
-            (true, _) => Health::SplitOff,
-            (false, true) => Health::Up,
-            (false, false) => Health::Down,
-        };
-        self.apply(member, change, health);
+        self.apply(member, change, if is_split_off { Health::SplitOff } else { health });
         if is_split_off {
             return;
         }
@@ -452,11 +600,11 @@ impl SampleSink for Watcher {
         let name = self.database.member_name(member).map_or("", |name| &**name);
         let labels = [("database", &*self.database.name), ("member", name)];
         self.metrics.counter(&families::PROBE_ERRORS, &labels).increment();
-        let (change, serves) = {
+        let (change, health) = {
             let mut members = self.members();
-            (members.failed(member, kind), members.serves(member))
+            (members.failed(member, kind), health_of(&members, member))
         };
-        self.apply(member, change, if serves { Health::Up } else { Health::Down });
+        self.apply(member, change, health);
     }
 }
 
@@ -471,7 +619,9 @@ impl Catalog {
     async fn read(&self) -> Result<(Lease, Snapshot), CatalogError> {
         let primary = self.plane.database.primary().ok_or(CatalogError::NoPrimary)?;
         let lease = self.plane.control.lease(primary.0).await?;
-        let snapshot = lease.within(CATALOG_DEADLINE, catalog_loader::load(lease.client()?)).await??;
+        let snapshot = lease
+            .within(CATALOG_DEADLINE, catalog_loader::load(lease.client()?, self.plane.database.publication()))
+            .await??;
         Ok((lease, snapshot))
     }
 }
@@ -494,7 +644,9 @@ impl CatalogSource for Catalog {
     async fn fingerprint(&self) -> Result<u64, CatalogError> {
         let primary = self.plane.database.primary().ok_or(CatalogError::NoPrimary)?;
         let lease = self.plane.control.lease(primary.0).await?;
-        Ok(lease.within(CATALOG_DEADLINE, catalog_loader::fingerprint(lease.client()?)).await??)
+        Ok(lease
+            .within(CATALOG_DEADLINE, catalog_loader::fingerprint(lease.client()?, self.plane.database.publication()))
+            .await??)
     }
 
     /// The epoch is taken before the load begins: what changes meanwhile makes the snapshot too old at once.
@@ -506,7 +658,7 @@ impl CatalogSource for Catalog {
             return Ok(known);
         }
         database.cells.bump_catalog(crate::client::random);
-        let epoch = database.cells.catalog_epoch();
+        let epoch = database.cells.catalog_epoch().with_fingerprint(fingerprint);
         let (lease, mut snapshot) = self.read().await?;
         if !snapshot.knows_session_defaults() && !self.is_blind.load(Ordering::Relaxed) {
             // Settings that the connection began with are in force no more. A new one has what is.
@@ -541,7 +693,7 @@ impl CatalogSource for Catalog {
         database.real.set_catalog(snapshot);
         if is_known && database.cells.closure() == Some(Closure::Catalog) {
             // Reopening voids everything, so the snapshot's epoch must be taken again.
-            database.cells.reopen(Closure::Catalog, crate::client::random);
+            database.cells.reopen(Closure::Catalog, self.plane.clock.now(), crate::client::random);
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     auth::{HbaRules, IdentMaps, UserList},
     client::Settings,
     config::{AuthType, Config, ConfigError, Lines},
-    net::tls::TlsSetup,
+    net::tls::{TlsSetup, trusted_file},
 };
 
 /// Reads the configuration and the files that it names.
@@ -39,7 +39,8 @@ pub(crate) fn with_files(path: &Path, config: Config) -> Result<Settings, Config
     if let Some(line) = users.broken_line() {
         tracing::error!(line, "broken auth file");
     }
-    Ok(Settings { config, users, rules, tls })
+    let redis_roots = trusted_file("cache.redis_tls_ca_file", &config.cache.redis_tls_ca_file)?;
+    Ok(Settings { config, users, rules, tls, redis_roots })
 }
 
 /// `auth_hba_file` with the maps of `auth_ident_file`; nothing where `auth_type` does not ask for them.

@@ -13,17 +13,19 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     ProcessError,
     control_plane::{ControlPlane, asks_otherwise, forget_primary},
+    level_two,
     members::{address, host_in_turn, login_parameters, members, routing_members, section_named},
     served::Served,
     switches::Switches,
     users::Users,
 };
 use crate::{
+    ablation::Ablation,
     auth::Secret,
     cache::{Cells, ResultCache, invalidation::Closure},
     client::{Clients, Settings, Unserved},
     clock::{Clock, nanos},
-    cluster::{Database, DatabaseSettings, RealDatabase},
+    cluster::{Database, DatabaseSettings, DirectSettings, RealDatabase},
     config::{CacheMode, Config, DatabaseConfig, Host, ReadWriteSplit, RoleDetection, UserConfig},
     net::{Address, SocketOptions},
     pool::{LoginSource, Pool, PoolKey, PoolLimits, Pools, Tallies, Turns},
@@ -72,21 +74,12 @@ pub(super) struct Installation {
     changing: Mutex<()>,
 }
 
-/// `PGWEIR_ABLATE`, in builds with debug assertions: a rule that is left out, to see whether tests find it.
-/// `invalidation`: writes void nothing; `fence`: reads wait for no write.
-#[cfg(debug_assertions)]
-fn is_ablated(rule: &str) -> bool {
-    std::env::var_os("PGWEIR_ABLATE").is_some_and(|what| what == rule)
-}
-
 fn new_cells(now: u64) -> Cells {
-    let cells = Cells::new(crate::client::random(), now);
     #[cfg(debug_assertions)]
-    if is_ablated("invalidation") {
-        tracing::warn!("writes void nothing: PGWEIR_ABLATE");
-        return cells.ablated();
+    if let Some(rule) = Ablation::chosen() {
+        tracing::warn!(?rule, "a rule is left out: PGWEIR_ABLATE");
     }
-    cells
+    Cells::new(crate::client::random(), now)
 }
 
 impl Installation {
@@ -117,6 +110,8 @@ impl Installation {
         let config = &settings.config;
         let _turn = self.changing();
         let cache = self.next_cache(config);
+        let level_two = self.cache().and_then(|cache| cache.shared());
+        let level_two = level_two::next(level_two, &settings, &self.shared)?;
         let mut next = BTreeMap::new();
         for (name, section) in &config.databases {
             next.insert(name.clone(), self.known_or_built(section, &settings, cache.as_ref())?);
@@ -131,6 +126,7 @@ impl Installation {
         self.shared.resolver.set_ttls(config.pgbouncer.dns_max_ttl, config.pgbouncer.dns_nxdomain_ttl);
         if let Some(cache) = &cache {
             cache.set_max_result_bytes(config.cache.max_result_size as usize);
+            cache.set_shared(level_two);
         }
         *self.cache.lock().unwrap_or_else(PoisonError::into_inner) = cache;
         next.values().for_each(|served| served.start(&self.shared));
@@ -190,8 +186,9 @@ impl Installation {
                     served.start(&self.shared);
                     old.stop();
                     served.catch_up(&old);
-                    forget_primary(&served.database, self.shared.clock.now());
-                    served.database.cells.reopen(Closure::Primary, crate::client::random);
+                    let now = self.shared.clock.now();
+                    forget_primary(&served.database, now);
+                    served.database.cells.reopen(Closure::Primary, now, crate::client::random);
                 }
                 Err(error) => tracing::error!(%error, "what is known of a server that has moved stays as it is"),
             }
@@ -247,12 +244,14 @@ impl Installation {
             max_lag: nanos(settings.config.routing.max_replica_lag),
             sample_interval: nanos(settings.config.routing.lag_check_interval),
             primary_reads: settings.config.routing.primary_reads,
+            wait_for_lsn: nanos(settings.config.routing.wait_for_lsn_timeout),
         };
         let real = self.real_database(section, &settings.config, now);
         let before = self.find(&section.name).filter(|before| Arc::ptr_eq(&before.database.real, &real));
         let members = routing_members(section, |member| before.as_deref()?.state_of(section, member));
         let topology = Topology::new(members, limits, PrimarySamples::new(SAMPLES));
-        let needs_control = cache.is_some() || (wanted.split != ReadWriteSplit::Off && !section.replicas.is_empty());
+        let has_members = section.has_equals() || (wanted.split != ReadWriteSplit::Off && !section.replicas.is_empty());
+        let needs_control = cache.is_some() || has_members;
         topology.set_primary((!needs_control).then_some(MemberId(0)));
         let mut database =
             Database::new(section.name.as_str().into(), wanted, topology, names, cache, Arc::clone(&real));
@@ -533,8 +532,7 @@ fn login(
 }
 
 fn database_settings(config: &Config, section: &DatabaseConfig) -> DatabaseSettings {
-    #[cfg(debug_assertions)]
-    if is_ablated("fence") {
+    if Ablation::Fence.is_left_out() {
         return DatabaseSettings {
             read_your_writes: crate::config::ReadYourWrites::Off,
             ..configured_settings(config, section)
@@ -553,6 +551,10 @@ fn configured_settings(config: &Config, section: &DatabaseConfig) -> DatabaseSet
         follows_primary: config.routing.role_detection == RoleDetection::Auto,
         cache: config.cache.enabled,
         cache_ttl: Some(nanos(config.cache.ttl)).filter(|ttl| *ttl > 0),
+        direct: (config.cache.enabled == CacheMode::On && config.cache.wal_invalidation).then(|| DirectSettings {
+            publication: config.cache.wal_publication.as_str().into(),
+            max_staleness: nanos(config.cache.max_staleness_direct),
+        }),
     }
 }
 

@@ -71,12 +71,13 @@ pub(super) fn routing_members<'a>(
     before: impl Fn(&str) -> Option<&'a MemberState>,
 ) -> Vec<Member> {
     let state = |name: &str| Arc::new(before(name).map(MemberState::succeeding).unwrap_or_default());
+    let has_equals = section.has_equals();
     let primary = Member {
         id: MemberId(0),
         name: section.name.as_str().into(),
         weight: 1,
         max_lag: None,
-        role: Role::Any,
+        role: if has_equals { Role::Any } else { Role::Replica },
         state: state(&section.name),
     };
     let replica = |(index, replica): (usize, &crate::config::ReplicaConfig)| {

@@ -6,6 +6,7 @@ mod credentials;
 mod directory;
 mod figures;
 mod http;
+mod level_two;
 mod listen;
 mod members;
 mod process;
@@ -34,8 +35,11 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub(crate) use self::credentials::{load, read_rules, with_files};
 pub use self::process::ProcessError;
+pub(crate) use self::{
+    credentials::{load, read_rules, with_files},
+    level_two::wanted as wanted_level_two,
+};
 use self::{
     directory::Installation,
     process::PidFile,
@@ -506,8 +510,9 @@ impl Proxy {
         let running = self.context.settings();
         let mut config = running.config.clone();
         wanted.put(&mut config);
-        let Settings { users, rules, tls, .. } = &*running;
-        let settings = Settings { config, users: users.clone(), rules: Arc::clone(rules), tls: tls.clone() };
+        let Settings { users, rules, tls, redis_roots, .. } = &*running;
+        let (rules, tls, redis_roots) = (Arc::clone(rules), tls.clone(), redis_roots.clone());
+        let settings = Settings { config, users: users.clone(), rules, tls, redis_roots };
         if let Err(error) = self.install(settings) {
             tracing::error!(%error, "cache and routing stay as they are");
         }

@@ -66,6 +66,9 @@ pub enum ProcessError {
     /// `slow_query_log` cannot be opened.
     #[error("slow_query_log: {0}")]
     SlowLog(#[source] io::Error),
+    /// Redis cannot be level two of the cache.
+    #[error("{0}")]
+    LevelTwo(#[source] crate::cache::shared::SharedError),
     /// No thread, no runtime.
     #[error("runtime: {0}")]
     Runtime(#[source] io::Error),

@@ -5,6 +5,7 @@ use std::time::UNIX_EPOCH;
 use super::{Proxy, served::Served, tables::tables};
 use crate::{
     admin,
+    cache::shared::{Cause, Reading, Refusal, SharedStats, Writing},
     clock::Clock,
     routing::{Health, Member},
     telemetry::metrics::{
@@ -30,6 +31,9 @@ pub(super) fn of(proxy: &Proxy) -> Vec<Sample> {
         let members = served.database.topology.members();
         samples.extend(members.iter().flat_map(|it| member(&served, it, proxy.context.clock)));
         pins(proxy, name, &mut samples);
+        if served.database.caches() {
+            samples.extend(voids(&served, proxy.context.clock.now()));
+        }
     }
     if let Some(cache) = proxy.installation.result_cache() {
         let stats = cache.stats();
@@ -42,8 +46,42 @@ pub(super) fn of(proxy: &Proxy) -> Vec<Sample> {
             fills("stored", stats.stored),
             fills("overtaken", stats.overtaken),
             fills("discarded", stats.discarded),
+            Sample::new(&families::CACHE_EVICTIONS, &[("cause", "size")], stats.evicted as f64),
         ]);
+        samples.extend(cache.shared_stats().iter().flat_map(level_two));
     }
+    samples
+}
+
+fn level_two(stats: &SharedStats) -> Vec<Sample> {
+    let sample = |family: &'static Family, label: &'static str, value: &'static str, count: u64| {
+        Sample::new(family, &[(label, value)], count as f64)
+    };
+    let mut samples = vec![Sample::new(&families::CACHE_SHARED_UP, &[], f64::from(u8::from(stats.refusal.is_none())))];
+    samples.extend(
+        Reading::ALL
+            .iter()
+            .zip(stats.readings)
+            .map(|(reading, count)| sample(&families::CACHE_SHARED_READS, "outcome", reading.label(), count)),
+    );
+    samples.extend(
+        Writing::ALL
+            .iter()
+            .zip(stats.writings)
+            .map(|(writing, count)| sample(&families::CACHE_SHARED_WRITES, "outcome", writing.label(), count)),
+    );
+    samples.extend(
+        Refusal::ALL
+            .iter()
+            .zip(stats.refusals)
+            .map(|(refusal, count)| sample(&families::CACHE_SHARED_REFUSED, "reason", refusal.label(), count)),
+    );
+    samples.extend(
+        Cause::ALL
+            .iter()
+            .zip(stats.openings)
+            .map(|(cause, count)| sample(&families::CACHE_SHARED_OPENINGS, "reason", cause.label(), count)),
+    );
     samples
 }
 
@@ -58,6 +96,40 @@ fn process(proxy: &Proxy) -> Vec<Sample> {
         Sample::new(&families::STATEMENT_MEMO, &[], context.analyzer.len() as f64),
         Sample::new(&families::DIGESTS, &[], context.insight.shapes() as f64),
     ]
+}
+
+/// What voids answers, and how well writes that bypass the proxy are known.
+fn voids(served: &Served, now: u64) -> Vec<Sample> {
+    let database = &served.database;
+    let name = ("database", &*database.name);
+    let voids =
+        database.cells.voids().by_source().map(|(source, count)| {
+            Sample::new(&families::CACHE_INVALIDATIONS, &[name, ("source", source)], count as f64)
+        });
+    let mut samples = Vec::from(voids);
+    if database.settings.direct.is_some() {
+        let figures = database.real.direct.figures();
+        let age = |since: u64| now.saturating_sub(since) as f64 / 1e9;
+        let gauges = [
+            (&families::WAL_STREAM_LAG, figures.behind_since.map_or(0.0, age)),
+            (&families::WAL_HORIZON_AGE, figures.horizon.map_or(f64::NAN, age)),
+            (&families::WAL_GAPS, figures.gaps as f64),
+            (&families::WAL_WAITING, figures.waiting as f64),
+        ];
+        samples.extend(gauges.map(|(family, value)| Sample::new(family, &[name], value)));
+    }
+    if let Some(bus) = database.real.bus() {
+        let figures = bus.figures();
+        samples.push(Sample::new(&families::BUS_PEERS, &[name], figures.peers as f64));
+        let messages = [("told", figures.told), ("heard", figures.heard)];
+        let message = |(direction, count)| (&families::BUS_MESSAGES, ("direction", direction), count);
+        let events =
+            [("gap", figures.gaps), ("fenced", figures.fenced), ("lost", figures.lost), ("adopted", figures.adopted)];
+        let event = |(event, count)| (&families::BUS_EVENTS, ("event", event), count);
+        let all = messages.map(message).into_iter().chain(events.map(event));
+        samples.extend(all.map(|(family, label, count)| Sample::new(family, &[name, label], count as f64)));
+    }
+    samples
 }
 
 /// Connections that clients keep, by reason.
@@ -92,7 +164,7 @@ fn member(served: &Served, member: &Member, clock: Clock) -> Vec<Sample> {
     if is_watched {
         let is_up = member.state.health() == Health::Up && !member.state.is_banned(now);
         samples.push(sample(&families::REPLICA_UP, f64::from(u8::from(is_up))));
-        if database.primary() != Some(member.id) {
+        if database.primary() != Some(member.id) && !database.topology.takes_writes(member.id) {
             let lag = database.topology.lag(member.id, now).map_or(f64::NAN, |nanos| nanos as f64 / 1e9);
             samples.push(sample(&families::REPLICA_LAG, lag));
         }

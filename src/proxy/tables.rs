@@ -37,6 +37,10 @@ pub(super) fn tables(proxy: &Proxy) -> Vec<Table> {
     let bounded = |name, size, (entries, limit): (u64, u64)| Table { name, size, entries, limit: Some(limit) };
     let peers = context.peers.figures(&settings.config);
     let waiting = peers.iter().map(|peer| peer.waiting as usize).sum();
+    let cache = proxy.installation.result_cache();
+    let flights = cache.as_ref().map_or(0, |cache| cache.flights());
+    let level_two = cache.and_then(|cache| cache.shared_stats()).unwrap_or_default();
+    let (waiting_writes, waiting_writes_limit) = (level_two.waiting, level_two.waiting_limit);
     vec![
         table("user_cache", size_of::<crate::auth::Secret>(), settings.users.names().count(), None),
         bounded("credentials_cache", size_of::<crate::auth::Credentials>(), users.queries().occupancy()),
@@ -64,6 +68,8 @@ pub(super) fn tables(proxy: &Proxy) -> Vec<Table> {
             insight::SHAPE_BYTES,
             (context.insight.shapes() as u64, context.insight.shapes_limit() as u64),
         ),
+        table("cache_flights", size_of::<crate::cache::Flight>(), flights, None),
+        bounded("cache_shared_writes", size_of::<crate::cache::Entry>(), (waiting_writes, waiting_writes_limit)),
         table("peer_requests", size_of::<crate::client::OwnKey>(), waiting, None),
     ]
 }

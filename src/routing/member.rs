@@ -12,12 +12,40 @@ use crate::lsn::Lsn;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemberId(pub u16);
 
+/// Members, by their number; those beyond the 128th are in no set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemberSet(u128);
+
+impl MemberSet {
+    fn bit(member: MemberId) -> u128 {
+        1u128.checked_shl(member.0.into()).unwrap_or(0)
+    }
+
+    /// These and `member`.
+    #[must_use]
+    pub fn with(self, member: MemberId) -> Self {
+        Self(self.0 | Self::bit(member))
+    }
+
+    /// These but for `member`.
+    #[must_use]
+    pub fn without(self, member: MemberId) -> Self {
+        Self(self.0 & !Self::bit(member))
+    }
+
+    /// Is it one of them?
+    #[must_use]
+    pub fn contains(self, member: MemberId) -> bool {
+        self.0 & Self::bit(member) != 0
+    }
+}
+
 /// Which part a member may play.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// It serves reads while it is in recovery; promoted, it is the primary.
     Replica,
-    /// It is the primary when it is not in recovery, a replica when it is.
+    /// One of several clusters that are equal: it takes writes when it is not in recovery, and is a replica when it is.
     Any,
 }
 
@@ -106,6 +134,7 @@ pub struct MemberState {
     answered_at: AtomicU64,
     is_ahead: AtomicBool,
     back_since: AtomicU64,
+    is_equal: AtomicBool,
 }
 
 impl Default for MemberState {
@@ -125,13 +154,14 @@ impl Default for MemberState {
             answered_at: AtomicU64::new(0),
             is_ahead: AtomicBool::new(false),
             back_since: AtomicU64::new(0),
+            is_equal: AtomicBool::new(false),
         }
     }
 }
 
 impl MemberState {
-    /// Of the same server, watched by somebody else from now on: what was counted, bans, and what its connections have
-    /// been found to begin with.
+    /// Of the same server, watched by somebody else from now on: what was counted, bans, what its connections have been
+    /// found to begin with, and whether it takes writes beside the primary.
     #[must_use]
     pub fn succeeding(before: &Self) -> Self {
         let copy = |value: &AtomicU64| AtomicU64::new(value.load(Ordering::Acquire));
@@ -141,6 +171,7 @@ impl MemberState {
             ban: Ban::succeeding(&before.ban),
             settled_at: copy(&before.settled_at),
             back_since: copy(&before.back_since),
+            is_equal: AtomicBool::new(before.is_equal()),
             ..Self::default()
         }
     }
@@ -196,6 +227,16 @@ impl MemberState {
     /// It was down and is up since `now`: its share of the reads grows from a tenth.
     pub fn came_back(&self, now: u64) {
         self.back_since.store(now, Ordering::Relaxed);
+    }
+
+    /// Whether it takes writes beside the primary.
+    pub fn is_equal(&self) -> bool {
+        self.is_equal.load(Ordering::Acquire)
+    }
+
+    /// Returns what it was before.
+    pub(super) fn set_equal(&self, is_equal: bool) -> bool {
+        self.is_equal.swap(is_equal, Ordering::AcqRel)
     }
 
     /// Whether it is in recovery; `None` before anybody asked.

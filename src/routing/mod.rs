@@ -18,6 +18,6 @@ mod topology;
 
 pub use choice::{Choice, Demand, Freshness, RouteReason};
 pub use fence::{Fence, SharedFence, Watermark};
-pub use member::{Health, Member, MemberId, MemberState, Role};
+pub use member::{Health, Member, MemberId, MemberSet, MemberState, Role};
 pub use samples::{PrimarySamples, Sample};
-pub use topology::{Limits, Topology};
+pub use topology::{Behind, Limits, Topology};

@@ -8,7 +8,8 @@ use std::sync::{
 use super::{
     balance::{Candidate, Wheel},
     choice::{Choice, Demand, Freshness, RouteReason},
-    member::{Health, Member, MemberId, MemberState},
+    fence::Watermark,
+    member::{Health, Member, MemberId, MemberSet, MemberState, Role},
     samples::{PrimarySamples, RingGuard, Sample},
 };
 use crate::{config::PrimaryReads, lsn::Lsn};
@@ -30,6 +31,19 @@ pub struct Limits {
     pub sample_interval: u64,
     /// Which reads the primary serves (`primary_reads`).
     pub primary_reads: PrimaryReads,
+    /// How long a replica is waited for that is behind (`wait_for_lsn_timeout`); 0: not at all.
+    pub wait_for_lsn: u64,
+}
+
+/// A replica that lacks nothing but what a read must see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// Who.
+    pub member: MemberId,
+    /// What it must have replayed.
+    pub position: Lsn,
+    /// What is known of it holds for connections older than this.
+    pub opened_before: u64,
 }
 
 /// All members of one database, with what is known of them.
@@ -40,26 +54,34 @@ pub struct Topology {
     samples: Arc<PrimarySamples>,
     primary: Arc<AtomicU32>,
     wheel: Wheel,
+    /// The same for those that take writes.
+    writers: Wheel,
+    /// More than one may take writes at the same time.
+    has_equals: bool,
 }
 
 impl Topology {
     /// Members nobody has probed; at most 128 of them take part in the rotation.
     pub fn new(members: Vec<Member>, limits: Limits, samples: PrimarySamples) -> Self {
-        let wheel = Wheel::new(members.len());
-        let primary = Arc::new(AtomicU32::new(NO_PRIMARY));
-        Self { members: members.into(), limits, samples: Arc::new(samples), primary, wheel }
+        Self::of(members, limits, Arc::new(samples), Arc::new(AtomicU32::new(NO_PRIMARY)))
     }
 
     /// After a reload: other members or limits, the same primary and the same samples. The caller
     /// hands the state of a member that stays to its successor.
     #[must_use]
     pub fn reconfigured(&self, members: Vec<Member>, limits: Limits) -> Self {
+        Self::of(members, limits, Arc::clone(&self.samples), Arc::clone(&self.primary))
+    }
+
+    fn of(members: Vec<Member>, limits: Limits, samples: Arc<PrimarySamples>, primary: Arc<AtomicU32>) -> Self {
         Self {
             wheel: Wheel::new(members.len()),
+            writers: Wheel::new(members.len()),
+            has_equals: members.iter().filter(|member| member.role == Role::Any).count() > 1,
             members: members.into(),
             limits,
-            samples: Arc::clone(&self.samples),
-            primary: Arc::clone(&self.primary),
+            samples,
+            primary,
         }
     }
 
@@ -101,6 +123,49 @@ impl Topology {
     pub fn forget_samples(&self) {
         let mut ring = self.samples.write();
         self.forget(&mut ring);
+    }
+
+    /// Are there members that the configuration calls equal (`role = any`)?
+    pub fn has_equals(&self) -> bool {
+        self.has_equals
+    }
+
+    /// Those that take writes beside the primary.
+    pub fn equals(&self) -> MemberSet {
+        let equals = self.members.iter().filter(|member| self.has_equals && member.state.is_equal());
+        equals.fold(MemberSet::default(), |set, member| set.with(member.id))
+    }
+
+    /// Names them; returns those that were until now.
+    pub fn set_equals(&self, equals: MemberSet) -> MemberSet {
+        let before = self.members.iter().filter(|member| member.state.set_equal(equals.contains(member.id)));
+        before.fold(MemberSet::default(), |set, member| set.with(member.id))
+    }
+
+    /// The primary, or one that takes writes beside it?
+    pub fn takes_writes(&self, id: MemberId) -> bool {
+        let is_equal = || self.member(id).is_some_and(|member| member.state.is_equal());
+        self.primary() == Some(id) || (self.has_equals && is_equal())
+    }
+
+    /// Who of those that take writes is given the next one, by weight: `home` where that is well, else another one than
+    /// `avoid`. None if none is well.
+    pub fn choose_writer(&self, home: Option<MemberId>, avoid: Option<MemberId>, now: u64) -> Option<MemberId> {
+        let may = |member: &Member| {
+            let is_well = member.state.health() != Health::Down && !member.state.is_banned(now);
+            is_well && Some(member.id) != avoid && self.takes_writes(member.id)
+        };
+        if let Some(home) = home.and_then(|home| self.member(home)).filter(|home| may(home)) {
+            return Some(home.id);
+        }
+        let members = self.members.iter().enumerate().filter(|(_, member)| member.weight > 0 && may(member));
+        let of = |(index, member): (usize, &Member)| Candidate {
+            index,
+            weight: member.weight_at(now),
+            in_flight: member.state.in_flight(),
+            is_fresh: true,
+        };
+        self.writers.pick(members.map(of)).and_then(|index| self.members.get(index)).map(|member| member.id)
     }
 
     /// The primary answered; an answer of a member that is not the primary any more is ignored.
@@ -155,10 +220,28 @@ impl Topology {
             return self.choose_primary(nearest);
         }
         if self.limits.primary_reads == PrimaryReads::Always && demand.freshness != Freshness::Any {
-            candidates |= self.primary_bit();
+            candidates |= self.writer_bits();
         }
         let pick = self.pick(candidates, behind, demand, now);
         pick.unwrap_or_else(|| self.choose_primary(RouteReason::NotReplayed))
+    }
+
+    /// Where a read can wait that no replica serves because none has replayed what it must see: on the one that is nearest.
+    pub fn choose_behind(&self, demand: &Demand, now: u64) -> Option<Behind> {
+        if self.limits.wait_for_lsn == 0 || demand.freshness != Freshness::Fenced {
+            return None;
+        }
+        let Watermark::Known(fence) = self.samples.resolve(demand.fence) else { return None };
+        let sample_age = self.sample_age(now);
+        let is_behind = |member: &&Member| self.fitness(member, demand, sample_age, now) == RouteReason::NotReplayed;
+        let nearest = self.members.iter().filter(is_behind).max_by_key(|member| member.state.replayed())?;
+        let opened_before = nearest.state.sampled_at();
+        Some(Behind { member: nearest.id, position: fence.max(demand.min_lsn), opened_before })
+    }
+
+    /// How long a read waits there, nanoseconds.
+    pub fn wait_for_lsn(&self) -> u64 {
+        self.limits.wait_for_lsn
     }
 
     /// Would a read find a replica, or be one that the primary serves whatever `primary_reads` says?
@@ -177,12 +260,13 @@ impl Topology {
         self.limits.primary_reads == PrimaryReads::Never && self.members.iter().any(is_replica)
     }
 
-    /// The primary among the candidates, if it takes part.
-    fn primary_bit(&self) -> u128 {
-        let takes_part = |member: &Member| {
-            self.primary() == Some(member.id) && member.weight > 0 && member.state.health() == Health::Up
+    /// The primary, and those that take writes beside it, as far as they take part.
+    fn writer_bits(&self) -> u128 {
+        let takes_part = |(_, member): &(usize, &Member)| {
+            member.weight > 0 && member.state.health() == Health::Up && self.takes_writes(member.id)
         };
-        self.members.iter().take(MAX_MEMBERS).position(takes_part).map_or(0, |index| 1 << index)
+        let members = self.members.iter().enumerate().take(MAX_MEMBERS);
+        members.filter(takes_part).fold(0, |bits, (index, _)| bits | 1 << index)
     }
 
     fn pick(&self, candidates: u128, behind: u128, demand: &Demand, now: u64) -> Option<Choice> {
@@ -203,7 +287,7 @@ impl Topology {
 
     /// The age of a sample that a choice may rest on is read before what the sample says.
     fn still_fit(&self, member: &Member, demand: &Demand, now: u64) -> Option<Choice> {
-        if self.primary() == Some(member.id) {
+        if self.takes_writes(member.id) {
             return Some(self.choose_primary(RouteReason::PrimaryShare));
         }
         let sampled_at = member.state.sampled_at();

@@ -12,6 +12,7 @@ mod cancel;
 mod connect;
 mod dns;
 mod question;
+mod replication;
 mod reset;
 
 use std::{
@@ -28,7 +29,8 @@ use std::{
 pub use cancel::{CancelGate, CancelKey, CancelPermit, send_cancel};
 pub use connect::{ConnectError, Dialer, Login, connect};
 pub use dns::{CachedName, Gone, Resolver};
-pub use question::{AskError, Row, ask};
+pub use question::{AskError, Row, ask, command};
+pub use replication::{ReplicationConnection, ReplicationError};
 pub use reset::{ExecuteError, execute, initialise, reset};
 
 use crate::{

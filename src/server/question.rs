@@ -42,8 +42,27 @@ pub async fn ask(
     query: &str,
     parameter: &str,
 ) -> Result<(ServerConnection<Idle>, u16, Option<Row>), AskError> {
+    put_question(server.core_mut().endpoint.outbox.buffer(), query, parameter);
+    answered(server).await
+}
+
+/// The same for a command that takes no parameter and may be no part of a transaction: as a simple query.
+///
+/// # Errors
+/// See [`AskError`]; the connection is closed then.
+pub async fn command(
+    mut server: ServerConnection<Busy>,
+    query: &str,
+) -> Result<(ServerConnection<Idle>, u16, Option<Row>), AskError> {
     let core = server.core_mut();
-    put_question(core.endpoint.outbox.buffer(), query, parameter);
+    // A simple query ends it.
+    core.statements.unnamed = None;
+    frontend::put_query(core.endpoint.outbox.buffer(), query);
+    answered(server).await
+}
+
+async fn answered(mut server: ServerConnection<Busy>) -> Result<(ServerConnection<Idle>, u16, Option<Row>), AskError> {
+    let core = server.core_mut();
     core.endpoint.flush().await?;
     let (mut columns, mut rows, mut last) = (0, 0, None);
     loop {

@@ -41,6 +41,8 @@ pub(crate) enum InDoubt {
 pub(crate) enum Stamps {
     Sets,
     Maxima,
+    /// How many there were.
+    Counters,
 }
 
 impl Stamps {
@@ -49,8 +51,31 @@ impl Stamps {
         match self {
             Self::Sets => one == other,
             Self::Maxima => one.leading_zeros() == other.leading_zeros(),
+            Self::Counters => one.count_ones() == other.count_ones(),
         }
     }
+}
+
+/// The first write passes by the proxies, who read of it in the log: when do its stamps move?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outside {
+    /// There is no such write.
+    Never,
+    /// As soon as it is in the log.
+    WhenLogged,
+    /// Once a snapshot of the primary shows it.
+    WhenVisible,
+}
+
+/// What a proxy may do that has not been heard of for so long that nobody waits for it any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lease {
+    /// Everybody is waited for until he answers.
+    Endless,
+    /// It answers nothing from its cache until it has heard all that it was sent.
+    Kept,
+    /// It goes on.
+    Ignored,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -74,4 +99,8 @@ pub(crate) struct Rules {
     /// A write goes on only when every peer has acknowledged.
     pub(crate) waits_for_peers: bool,
     pub(crate) stamps: Stamps,
+    /// There is a cache that all proxies share, under stamps and question. It may give any answer that was ever stored.
+    pub(crate) shared: bool,
+    pub(crate) outside: Outside,
+    pub(crate) lease: Lease,
 }

@@ -83,6 +83,8 @@ pub(crate) struct Proxy {
     pub(crate) cached: Option<Answer>,
     pub(crate) fill: Option<Fill>,
     pub(crate) hit: Option<Hit>,
+    /// Nobody waits for it.
+    pub(crate) has_lapsed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -99,6 +101,10 @@ pub(crate) struct Channel([Option<Message>; CHANNEL]);
 impl Channel {
     pub(crate) fn send(&mut self, message: Message) {
         *self.0.iter_mut().find(|slot| slot.is_none()).unwrap() = Some(message);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0[0].is_none()
     }
 
     pub(crate) fn receive(&mut self) -> Option<Message> {
@@ -119,9 +125,23 @@ pub(crate) struct State {
     pub(crate) proxies: [Proxy; PROXIES],
     /// What the proxy of each write has for the other proxy.
     pub(crate) channels: [Channel; PROXIES],
+    /// Every answer that was ever stored, one bit each.
+    shared: u16,
+    /// Writes that passed by and that the proxies have dealt with.
+    pub(crate) heard: WriteSet,
 }
 
 impl State {
+    pub(crate) fn share(&mut self, answer: Answer) {
+        self.shared |= 1 << (answer.shows << WRITES | answer.stamp);
+    }
+
+    /// What the shared cache may give.
+    pub(crate) fn shared(&self) -> impl Iterator<Item = Answer> {
+        let shared = self.shared;
+        (0..16).filter(move |bit| shared & 1 << bit != 0).map(|bit| Answer { shows: bit >> WRITES, stamp: bit & 3 })
+    }
+
     pub(crate) fn append(&mut self, write: usize) {
         self.log[usize::from(self.logged)] = bit(write);
         self.logged += 1;

@@ -1,7 +1,7 @@
 //! Everything that can happen next.
 
 use crate::{
-    rules::{Bump, InDoubt, Join, Promise, Rules},
+    rules::{Bump, InDoubt, Join, Lease, Outside, Promise, Rules},
     state::{Answer, Fill, Hit, Message, Phase, Proxy, State, Watermark, bit},
 };
 
@@ -17,6 +17,10 @@ pub(crate) enum Step {
     Settle(usize),
     Tell(usize),
     Receive(usize),
+    Hear(usize),
+    Lapse(usize),
+    Return(usize),
+    Fetch(usize),
     Replay,
     Sample,
     Capture(usize),
@@ -44,6 +48,10 @@ impl<'a> Steps<'a> {
     pub(crate) fn from(rules: &'a Rules, from: State) -> Self {
         let mut steps = Self { rules, from, next: Vec::new(), violation: None };
         for write in 0..rules.writes {
+            if steps.is_outside(write) {
+                steps.pass_by(write);
+                continue;
+            }
             steps.serve_write(write);
             steps.lose(write);
         }
@@ -52,6 +60,8 @@ impl<'a> Steps<'a> {
             steps.fill(proxy);
             steps.join(proxy);
             steps.look(proxy);
+            steps.fetch(proxy);
+            steps.lapse(proxy);
         }
         if rules.replica {
             steps.replicate();
@@ -82,7 +92,9 @@ impl<'a> Steps<'a> {
     fn serve_write(&mut self, write: usize) {
         let Rules { bump, waits_for_peers, .. } = *self.rules;
         let state = self.from.writes[write];
-        let may_go_on = state.awaited == 0 || !waits_for_peers;
+        let peer = (self.home(write) + 1) % self.rules.proxies;
+        let is_awaited = state.awaited != 0 && !self.from.proxies[peer].has_lapsed;
+        let may_go_on = !is_awaited || !waits_for_peers;
         match state.phase {
             Phase::Idle => self.send(write),
             Phase::Sent if may_go_on || state.is_lost => {
@@ -103,6 +115,33 @@ impl<'a> Steps<'a> {
             Phase::Settled if may_go_on => self.tell(write, Phase::Done),
             Phase::Aborted => self.cancel(write),
             Phase::Sent | Phase::Settled | Phase::Done => {}
+        }
+    }
+
+    fn is_outside(&self, write: usize) -> bool {
+        write == 0 && self.rules.outside != Outside::Never
+    }
+
+    /// A write that no proxy has to do with, until it reads of it in the log.
+    fn pass_by(&mut self, write: usize) {
+        let visibly = self.rules.outside == Outside::WhenVisible;
+        let phase = self.from.writes[write].phase;
+        match phase {
+            Phase::Idle => self.add(Step::Log(write), |s| {
+                s.append(write);
+                s.writes[write].phase = Phase::Logged;
+            }),
+            Phase::Logged => self.add(Step::Show(write), |s| {
+                s.visible |= bit(write);
+                s.writes[write].phase = Phase::Visible;
+            }),
+            _ => {}
+        }
+        if phase == Phase::Visible || (phase == Phase::Logged && !visibly) {
+            self.add(Step::Hear(write), |s| {
+                s.proxies.iter_mut().for_each(|proxy| bump(proxy, write));
+                s.heard |= bit(write);
+            });
         }
     }
 
@@ -177,6 +216,7 @@ impl<'a> Steps<'a> {
         if in_doubt == InDoubt::Never
             || state.is_lost
             || state.awaited != 0
+            || self.from.proxies[self.home(write)].has_lapsed
             || !matches!(state.phase, Phase::Sent | Phase::Logged | Phase::Visible)
         {
             return;
@@ -210,6 +250,31 @@ impl<'a> Steps<'a> {
         });
     }
 
+    /// One that is cut off is not waited for any longer; it comes back when it has heard everything.
+    fn lapse(&mut self, proxy: usize) {
+        let here = self.from.proxies[proxy];
+        if self.rules.lease == Lease::Endless || self.rules.proxies < 2 {
+            return;
+        }
+        // What its own writes owe to others is a matter of its backends, which die with it.
+        let has_writes = (0..self.rules.writes).any(|write| {
+            self.home(write) == proxy && !matches!(self.from.writes[write].phase, Phase::Idle | Phase::Done)
+        });
+        match here.has_lapsed {
+            false if !has_writes => self.add(Step::Lapse(proxy), |s| s.proxies[proxy].has_lapsed = true),
+            true if self.from.channels[1 - proxy].is_empty() => self.add(Step::Return(proxy), |s| {
+                let fresh = Proxy { has_lapsed: false, cached: None, fill: None, hit: None, ..s.proxies[proxy] };
+                s.proxies[proxy] = fresh;
+            }),
+            _ => {}
+        }
+    }
+
+    /// Does it answer from its cache?
+    fn serves(&self, proxy: usize) -> bool {
+        !self.from.proxies[proxy].has_lapsed || self.rules.lease == Lease::Ignored
+    }
+
     // ---- the replica
 
     fn replicate(&mut self) {
@@ -234,7 +299,7 @@ impl<'a> Steps<'a> {
         let rules = *self.rules;
         let here = self.from.proxies[proxy];
         match here.fill {
-            None if here.in_flight == 0 => self.add(Step::Capture(proxy), |s| {
+            None if here.in_flight == 0 && self.serves(proxy) => self.add(Step::Capture(proxy), |s| {
                 let (stamp, watermark) = (here.stamp, here.watermark);
                 s.proxies[proxy].fill = Some(Fill { stamp, watermark, shows: None, owed_to_joined: None });
             }),
@@ -264,8 +329,10 @@ impl<'a> Steps<'a> {
         self.add(step, |s| {
             let here = &mut s.proxies[proxy];
             let stamp = if captures_before_query { fill.stamp } else { here.stamp };
-            here.cached = Some(Answer { shows, stamp });
+            let answer = Answer { shows, stamp };
+            here.cached = Some(answer);
             here.fill = None;
+            s.share(answer);
         });
     }
 
@@ -288,22 +355,37 @@ impl<'a> Steps<'a> {
     fn owed(&self) -> u8 {
         match self.rules.promise {
             Promise::Told => self.from.told,
-            Promise::Visible => self.from.visible,
+            Promise::Visible if self.rules.outside == Outside::Never => self.from.visible,
+            // Of what passes by, only what was heard of is owed.
+            Promise::Visible => self.from.visible & (self.from.heard | !bit(0)),
         }
     }
 
     /// A lookup finds the answer, loads one of the two words, then the other.
+    /// Takes an answer out of the shared cache, where it lies under the stamps of this moment.
+    fn fetch(&mut self, proxy: usize) {
+        let here = self.from.proxies[proxy];
+        if !self.rules.shared || here.in_flight != 0 || !self.serves(proxy) {
+            return;
+        }
+        let (stamps, state) = (self.rules.stamps, self.from);
+        for answer in state.shared().filter(|answer| stamps.are_equal(answer.stamp, here.stamp)) {
+            // Whoever fetched it keeps it under the stamps that it was captured with.
+            self.add(Step::Fetch(proxy), |s| s.proxies[proxy].cached = Some(answer));
+        }
+    }
+
     fn look(&mut self, proxy: usize) {
         let here = self.from.proxies[proxy];
         match (here.hit, here.cached) {
-            (None, Some(answer)) => {
+            (None, Some(answer)) if self.serves(proxy) => {
                 let hit = Hit { answer, owed: self.owed(), has_passed_first: false };
                 // A lookup that is shown all that it is owed cannot go wrong.
                 if hit.owed & !answer.shows != 0 {
                     self.add(Step::Look(proxy), |s| s.proxies[proxy].hit = Some(hit));
                 }
             }
-            (None, None) => {}
+            (None, _) => {}
             (Some(hit), _) if !hit.has_passed_first => {
                 let passed = self.passes(&here, hit, self.rules.reads_mark_before_stamp);
                 let then = passed.then_some(Hit { has_passed_first: true, ..hit });

@@ -86,7 +86,7 @@ fn world() -> &'static World {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let snapshot = runtime.block_on(async {
             let client = connect(&cluster().primary.config(&database)).await;
-            catalog_loader::load(&client).await.unwrap()
+            catalog_loader::load(&client, None).await.unwrap()
         });
         World { database, snapshot, analyzer: Analyzer::default() }
     })

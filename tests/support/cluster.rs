@@ -142,6 +142,14 @@ impl Cluster {
 }
 
 impl Member {
+    /// A cluster of its own without replicas, that nobody else uses. It ends with the test process.
+    pub fn alone() -> Self {
+        let member = Self::create(&scratch().directory("alone"));
+        member.start();
+        member.session("template1").rows(ROLES);
+        member
+    }
+
     fn create(home: &Path) -> Self {
         let member = Self { port: free_port(), data: home.join("primary") };
         let mut initdb = programs::command(&programs::postgres_program("initdb"));

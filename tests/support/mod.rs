@@ -28,6 +28,7 @@ pub mod raw_client;
 pub mod redis;
 pub mod scratch;
 pub mod sessions;
+pub mod standby19;
 pub mod wait;
 
 pub use certificates::{Authority, Pair};

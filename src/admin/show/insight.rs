@@ -57,6 +57,7 @@ pub(super) const CACHE: &[Column] = &[
     ("max_bytes", Int8),
     ("hits", Int8),
     ("shared_hits", Int8),
+    ("joined", Int8),
     ("misses", Int8),
     ("bypasses", Int8),
     ("hit_ratio", Numeric),
@@ -64,6 +65,13 @@ pub(super) const CACHE: &[Column] = &[
     ("void_fills", Int8),
     ("invalidations", Int8),
     ("evictions", Int8),
+    ("shared_state", Text),
+    ("shared_timeouts", Int8),
+    ("shared_errors", Int8),
+    ("shared_refused", Int8),
+    ("direct_writes", Text),
+    ("direct_age", Numeric),
+    ("direct_gaps", Int8),
 ];
 
 pub(super) fn cache(rows: &[CacheRow]) -> Vec<Vec<Cell>> {
@@ -77,6 +85,7 @@ pub(super) fn cache(rows: &[CacheRow]) -> Vec<Vec<Cell>> {
             cell(row.max_bytes),
             cell(row.hits),
             cell(row.shared_hits),
+            cell(row.joined),
             cell(row.misses),
             cell(row.bypasses),
             row.hit_ratio.and_then(decimal),
@@ -84,6 +93,13 @@ pub(super) fn cache(rows: &[CacheRow]) -> Vec<Vec<Cell>> {
             cell(row.void_fills),
             cell(row.invalidations),
             cell(row.evictions),
+            cell(row.shared_state),
+            cell(row.shared_timeouts),
+            cell(row.shared_errors),
+            cell(row.shared_refused),
+            cell(row.direct_writes),
+            row.direct_age.and_then(decimal),
+            cell(row.direct_gaps),
         ]
     };
     rows.iter().map(row).collect()

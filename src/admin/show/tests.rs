@@ -244,10 +244,12 @@ fn our_own_tables_have_the_columns_of_the_manual() {
     assert_eq!(row(&replicas, 0)[8..10], ["0.250", "0/10"]);
     let cache = check(
         "SHOW CACHE",
-        "database:s state:s guarantee:s entries:q bytes:q max_bytes:q hits:q shared_hits:q misses:q
-         bypasses:q hit_ratio:N fills:q void_fills:q invalidations:q evictions:q",
+        "database:s state:s guarantee:s entries:q bytes:q max_bytes:q hits:q shared_hits:q joined:q misses:q
+         bypasses:q hit_ratio:N fills:q void_fills:q invalidations:q evictions:q
+         shared_state:s shared_timeouts:q shared_errors:q shared_refused:q
+         direct_writes:s direct_age:N direct_gaps:q",
     );
-    assert_eq!(row(&cache, 0)[10], "NULL");
+    assert_eq!(row(&cache, 0)[11], "NULL");
     check("SHOW CACHE TABLES", "database:s relation:s invalidations:q in_flight_writes:i watermark:s");
     check(
         "SHOW QUERIES",

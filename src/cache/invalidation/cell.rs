@@ -34,6 +34,16 @@ impl Cell {
         (self.in_flight.load(Ordering::SeqCst) == 0).then(|| self.stamp.load(Ordering::SeqCst))
     }
 
+    /// The sum so far, whoever writes meanwhile.
+    pub(super) fn stamp(&self) -> u64 {
+        self.stamp.load(Ordering::SeqCst)
+    }
+
+    /// Goes on from another proxy's sum.
+    pub(super) fn set_stamp(&self, stamp: u64) {
+        self.stamp.store(stamp, Ordering::SeqCst);
+    }
+
     /// When its last write had been acknowledged; read it after the stamp it belongs to.
     pub(super) fn written_at(&self) -> u64 {
         self.written_at.load(Ordering::SeqCst)

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering, fence},
     },
 };
@@ -12,10 +12,13 @@ use dashmap::DashMap;
 
 use super::{
     cell::Cell,
+    direct::VoidCounts,
     gate::{Closure, Gate, Wide},
-    write::{InDoubt, Marks, Suspect, Touched, WriteGuard},
+    peers::{Peers, WriteSet},
+    write::{InDoubt, Marks, Origin, Suspect, Touched, WriteGuard},
 };
 use crate::{
+    ablation::Ablation,
     catalog::RelationOid,
     routing::{Fence, PrimarySamples, Watermark},
 };
@@ -23,12 +26,28 @@ use crate::{
 /// Cells that nothing refers to are dropped whenever this many more have come into being.
 const CELLS_BETWEEN_SWEEPS: usize = 16_384;
 
+/// Any relation may have changed.
+pub(super) static EVERYTHING: std::sync::LazyLock<WriteSet> =
+    std::sync::LazyLock::new(|| WriteSet { database: true, ..WriteSet::default() });
+
 /// Which catalog a statement was understood with.
 ///
 /// Taken with [`Cells::catalog_epoch`] *before* the load of a snapshot begins. A snapshot loaded before
 /// a change of the catalog may name the wrong relations, so it cannot be used to fill afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CatalogEpoch(u64);
+pub struct CatalogEpoch {
+    stamp: u64,
+    /// What the server calls this state of the catalog, which is the same for every proxy.
+    fingerprint: u64,
+}
+
+impl CatalogEpoch {
+    /// The same, of a snapshot with that fingerprint.
+    #[must_use]
+    pub fn with_fingerprint(self, fingerprint: u64) -> Self {
+        Self { fingerprint, ..self }
+    }
+}
 
 /// Why no stamps could be captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +75,9 @@ impl Uncaptured {
 #[derive(Clone, Debug)]
 pub struct Captured {
     generation: u64,
+    /// The parts of the generation that other proxies may share.
+    database: u64,
+    fingerprint: u64,
     cells: Arc<Cells>,
     stamps: Box<[(RelationOid, Arc<Cell>, u64)]>,
     fence: Fence,
@@ -74,6 +96,15 @@ pub struct CellReport {
     pub written_at: u64,
 }
 
+/// The sums of all stamps that other proxies may share.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Of the database as a whole.
+    pub database: u64,
+    /// Of its relations; one that is missing has none.
+    pub relations: Vec<(RelationOid, u64)>,
+}
+
 /// One per database: what was written, what is being written, and since when.
 #[derive(Debug)]
 pub struct Cells {
@@ -85,9 +116,9 @@ pub struct Cells {
     /// The newest write that is in no cell: of everything, of the catalog, of a cell that is gone.
     floor: AtomicU64,
     prepared: Mutex<HashMap<Box<str>, Marks>>,
+    peers: OnceLock<Arc<dyn Peers>>,
     in_doubt: Mutex<Vec<Suspect>>,
-    #[cfg(debug_assertions)]
-    pub(super) is_ablated: bool,
+    pub(super) voids: VoidCounts,
 }
 
 impl Cells {
@@ -101,21 +132,15 @@ impl Cells {
             written_at: AtomicU64::new(now),
             floor: AtomicU64::new(now),
             prepared: Mutex::default(),
+            peers: OnceLock::new(),
             in_doubt: Mutex::default(),
-            #[cfg(debug_assertions)]
-            is_ablated: false,
+            voids: VoidCounts::default(),
         }
-    }
-
-    /// Writes void nothing any more: shows that a test finds stale answers where there are some.
-    #[cfg(debug_assertions)]
-    #[must_use]
-    pub fn ablated(self) -> Self {
-        Self { is_ablated: true, ..self }
     }
 
     /// Marks a write on everything it may touch; call it before any byte that may commit is forwarded.
     pub fn begin_write(self: &Arc<Self>, touched: Touched<'_>, catalog_change: bool) -> WriteGuard {
+        self.sweep_now_and_then();
         let mut guard = WriteGuard::new(Arc::clone(self), Marks::default());
         guard.widen(touched, catalog_change);
         guard
@@ -123,10 +148,12 @@ impl Cells {
 
     /// The stamps of `deps`; call it before any byte of the query is sent.
     pub fn capture(self: &Arc<Self>, deps: &[RelationOid], epoch: CatalogEpoch) -> Result<Captured, Uncaptured> {
+        self.sweep_now_and_then();
         let generation = self.gate.generation().ok_or_else(|| self.why_shut())?;
-        if self.gate.catalog_stamp() != epoch.0 {
+        if !self.is_in_force(epoch) {
             return Err(Uncaptured::CatalogMoved);
         }
+        let database = self.gate.database_stamp();
         let mut written_at = 0;
         let mut stamps = Vec::with_capacity(deps.len());
         for relation in deps {
@@ -137,7 +164,16 @@ impl Cells {
         }
         let written_at = written_at.max(self.floor());
         fence(Ordering::SeqCst);
-        Ok(Captured { generation, cells: Arc::clone(self), stamps: stamps.into(), fence: Fence::after(written_at) })
+        let cells = Arc::clone(self);
+        let fingerprint = epoch.fingerprint;
+        Ok(Captured {
+            generation,
+            database,
+            fingerprint,
+            cells,
+            stamps: stamps.into(),
+            fence: Fence::after(written_at),
+        })
     }
 
     /// Whether the answer that carries these stamps may be served at this moment.
@@ -148,14 +184,19 @@ impl Cells {
 
     /// The epoch of a catalog snapshot whose load begins now.
     pub fn catalog_epoch(&self) -> CatalogEpoch {
-        let epoch = CatalogEpoch(self.gate.catalog_stamp());
+        let epoch = CatalogEpoch { stamp: self.gate.catalog_stamp(), fingerprint: 0 };
         fence(Ordering::SeqCst);
         epoch
     }
 
     /// Whether the catalog is the one of that epoch, and what was understood with it still holds.
     pub fn is_in_force(&self, epoch: CatalogEpoch) -> bool {
-        self.gate.catalog_stamp() == epoch.0
+        self.gate.catalog_stamp() == epoch.stamp || Ablation::CatalogEpoch.is_left_out()
+    }
+
+    /// The same, unless definitions may have changed that no stamp tells of yet: another proxy's change of them is under way.
+    pub fn is_certainly_in_force(&self, epoch: CatalogEpoch) -> bool {
+        self.is_in_force(epoch) && (self.peers.get().is_none() || self.gate.in_flight().0 == 0)
     }
 
     /// What a read of `deps` must not miss; `None`: it may read anything in the database.
@@ -176,15 +217,88 @@ impl Cells {
     /// The catalog was changed behind our back: everything is void, and fills wait for a snapshot
     /// whose epoch was taken after this. So: notice, bump, take the epoch, load, publish both.
     pub fn bump_catalog(&self, draw: impl FnMut() -> u64) {
+        self.voids.definitions();
         self.bump_gate(Wide { catalog: true, database: false }, draw);
     }
 
-    /// Voids the answers that use one relation, or all of them.
+    /// Voids the answers that use one relation, or all of them, here and at the other proxies.
     pub fn flush(&self, relation: Option<RelationOid>, now: u64, mut draw: impl FnMut() -> u64) {
-        match relation {
-            Some(relation) => self.cell(relation).bump(now, draw().max(1)),
-            None => self.bump_gate(Wide { catalog: false, database: true }, draw),
+        self.voids.console();
+        let set = WriteSet { relations: relation.into_iter().collect(), database: relation.is_none(), catalog: false };
+        self.void_everywhere(&set, now, draw().max(1));
+    }
+
+    /// Moves the stamps of a set, here and at the other proxies.
+    pub(super) fn void_everywhere(&self, set: &WriteSet, now: u64, draw: u64) {
+        let mut here = || self.move_stamps(set, now, draw);
+        match self.peers() {
+            Some(peers) => _ = peers.bump(set.clone(), draw, &mut here),
+            None => here(),
         }
+        fence(Ordering::SeqCst);
+    }
+
+    /// Marks a write of another proxy. Dropped without a verdict it is in doubt, as our own are.
+    pub fn mark_for_peer(self: &Arc<Self>, set: &WriteSet, origin: Origin) -> WriteGuard {
+        let mut guard = WriteGuard::new(Arc::clone(self), Marks::default());
+        guard.runs_on(origin);
+        guard.widen(Touched::Relations(&set.relations), set.catalog);
+        if set.database {
+            guard.widen(Touched::Database, false);
+        }
+        guard
+    }
+
+    /// Moves the stamps of a set, here and nowhere else: another proxy has told of it, or will be told. `now` is a clock read
+    /// after the write was visible.
+    pub fn move_stamps(&self, set: &WriteSet, now: u64, draw: u64) {
+        self.note_write(now, set.database || set.catalog);
+        for relation in &set.relations {
+            self.cell(*relation).bump(now, draw);
+        }
+        if set.database || set.catalog {
+            // Whoever shares no catalog stamp with us is to notice by this one.
+            self.gate.bump(Wide { catalog: set.catalog, database: true }, draw);
+        }
+        fence(Ordering::SeqCst);
+    }
+
+    /// Whom to tell of writes from now on; the first call counts.
+    pub fn join(&self, peers: Arc<dyn Peers>) {
+        _ = self.peers.set(peers);
+    }
+
+    /// Whom writes are told to.
+    pub fn peers(&self) -> Option<&Arc<dyn Peers>> {
+        self.peers.get()
+    }
+
+    /// Nothing is served from then on, nanoseconds on the process clock: what other proxies write is known until then.
+    pub fn trust_until(&self, until: u64) {
+        self.gate.trust_until(until);
+    }
+
+    /// Is what other proxies write known at that time?
+    pub fn is_trusted_at(&self, now: u64) -> bool {
+        self.gate.is_trusted_at(now)
+    }
+
+    /// All stamps that others may share. Exact only while nothing is voided.
+    pub fn totals(&self) -> Totals {
+        let of = |item: dashmap::mapref::multiple::RefMulti<'_, RelationOid, Arc<Cell>>| (*item.key(), item.stamp());
+        let relations = self.relations.iter().map(of).filter(|(_, stamp)| *stamp != 0).collect();
+        Totals { database: self.gate.database_stamp(), relations }
+    }
+
+    /// Goes on with another proxy's stamps; to be called while the cache is closed, and `now` counts as the time of a write to
+    /// everything.
+    pub fn adopt(&self, totals: &Totals, now: u64) {
+        self.relations.iter().for_each(|item| item.set_stamp(0));
+        for (relation, stamp) in &totals.relations {
+            self.cell(*relation).set_stamp(*stamp);
+        }
+        self.note_write(now, true);
+        self.gate.adopt(totals.database);
         fence(Ordering::SeqCst);
     }
 
@@ -194,15 +308,19 @@ impl Cells {
         fence(Ordering::SeqCst);
     }
 
-    /// Ends one closure. Nothing from before it is served again.
-    pub fn reopen(&self, reason: Closure, mut draw: impl FnMut() -> u64) {
-        self.gate.reopen(reason, draw().max(1));
-        fence(Ordering::SeqCst);
+    /// Ends one closure, if there is one. Nothing from before it is served again.
+    pub fn reopen(&self, reason: Closure, now: u64, mut draw: impl FnMut() -> u64) {
+        if self.gate.is_closed(reason) {
+            self.void_everywhere(&EVERYTHING, now, draw().max(1));
+            self.gate.reopen(reason);
+            fence(Ordering::SeqCst);
+        }
     }
 
-    /// [`Self::reopen`] or [`Self::close`].
-    pub fn set_usable(&self, usable: bool, reason: Closure, draw: impl FnMut() -> u64) {
-        if usable { self.reopen(reason, draw) } else { self.close(reason) }
+    /// Ends one closure that has hidden nothing: what happened meanwhile has moved the stamps.
+    pub fn resume(&self, reason: Closure) {
+        self.gate.reopen(reason);
+        fence(Ordering::SeqCst);
     }
 
     /// Why the cache is closed, if it is.
@@ -254,9 +372,7 @@ impl Cells {
         if let Some(cell) = self.relations.get(&relation) {
             return Arc::clone(&cell);
         }
-        if self.created.fetch_add(1, Ordering::Relaxed) % CELLS_BETWEEN_SWEEPS == CELLS_BETWEEN_SWEEPS - 1 {
-            self.sweep();
-        }
+        self.created.fetch_add(1, Ordering::Relaxed);
         Arc::clone(&self.relations.entry(relation).or_default())
     }
 
@@ -281,20 +397,37 @@ impl Cells {
         self.floor.load(Ordering::SeqCst)
     }
 
+    /// Not where cells are looked up: whoever tells peers of a write does that in their order.
+    fn sweep_now_and_then(&self) {
+        if self.created.load(Ordering::Relaxed) >= CELLS_BETWEEN_SWEEPS {
+            self.created.store(0, Ordering::Relaxed);
+            self.sweep();
+        }
+    }
+
     /// Drops the cells that no answer, no fill and no write holds: whoever holds one took it under the
     /// lock of its shard, which is held while the holders are counted. The time of its last write
-    /// outlives it in the floor.
+    /// outlives it in the floor, its stamp in that of the database: an answer that is kept elsewhere under a stamp that
+    /// its relation will have again must not be found.
     fn sweep(&self) {
+        let wide = Wide { catalog: false, database: true };
+        self.gate.mark(wide);
+        let mut dropped = 0_u64;
         self.relations.retain(|_, cell| {
             let is_held = Arc::strong_count(cell) > 1;
             if !is_held {
                 self.floor.fetch_max(cell.written_at(), Ordering::SeqCst);
+                dropped = dropped.wrapping_add(cell.stamp());
             }
             is_held
         });
+        if dropped != 0 {
+            self.void_everywhere(&EVERYTHING, 0, dropped);
+        }
+        self.gate.unmark(wide);
     }
 
-    fn bump_gate(&self, wide: Wide, mut draw: impl FnMut() -> u64) {
+    pub(super) fn bump_gate(&self, wide: Wide, mut draw: impl FnMut() -> u64) {
         self.gate.bump(wide, draw().max(1));
         fence(Ordering::SeqCst);
     }
@@ -308,7 +441,15 @@ impl Captured {
     /// What the fill must not miss if it is sent to a replica: `pg_last_wal_replay_lsn()` asked on the
     /// same connection, before the query, must have passed it.
     pub fn fence(&self) -> Fence {
-        self.fence
+        if Ablation::Watermark.is_left_out() { Fence::NONE } else { self.fence }
+    }
+
+    /// The state of the same relations at this moment: what a fill must not be stored with.
+    #[cfg(debug_assertions)]
+    pub(in crate::cache) fn taken_late(self) -> Self {
+        let deps: Vec<_> = self.stamps.iter().map(|(relation, ..)| *relation).collect();
+        let late = self.cells.capture(&deps, self.cells.catalog_epoch());
+        late.unwrap_or(self)
     }
 
     /// Whether nothing has moved and nothing is in flight.
@@ -329,6 +470,31 @@ impl Captured {
     /// How many relations it depends on.
     pub fn relations(&self) -> usize {
         self.stamps.len()
+    }
+
+    /// Whether both were captured of the same cells and saw the same stamps: what was written before the one was
+    /// written before the other.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let is_same = |(one, two): (&(RelationOid, _, u64), &(RelationOid, _, u64))| one.0 == two.0 && one.2 == two.2;
+        Arc::ptr_eq(&self.cells, &other.cells)
+            && self.generation == other.generation
+            && self.stamps.len() == other.stamps.len()
+            && self.stamps.iter().zip(&other.stamps).all(is_same)
+    }
+
+    /// The stamps as bytes, the same for the same stamps in whatever order they were captured, and for no others: what
+    /// an answer outside of this process is found by. Other proxies may have the same: that of the catalog, which is each
+    /// one's own, is not among them, but what the server says of it.
+    pub fn encode_into(&self, bytes: &mut Vec<u8>) {
+        let mut stamps: Vec<_> = self.stamps.iter().map(|(of, _, stamp)| (of.0, *stamp)).collect();
+        stamps.sort_unstable();
+        bytes.extend_from_slice(&self.database.to_le_bytes());
+        bytes.extend_from_slice(&self.fingerprint.to_le_bytes());
+        bytes.extend_from_slice(&(stamps.len() as u64).to_le_bytes());
+        for (relation, stamp) in stamps {
+            bytes.extend_from_slice(&relation.to_le_bytes());
+            bytes.extend_from_slice(&stamp.to_le_bytes());
+        }
     }
 }
 

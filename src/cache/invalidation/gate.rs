@@ -18,10 +18,15 @@ pub enum Closure {
     LockSet = 4,
     /// An operator switched it off.
     Operator = 8,
+    /// What other proxies write may not reach this one.
+    Peers = 16,
+    /// Writes that bypass the proxy shall be heard of, and are not.
+    DirectWrites = 32,
 }
 
 impl Closure {
-    const ALL: [Self; 4] = [Self::Catalog, Self::Primary, Self::LockSet, Self::Operator];
+    const ALL: [Self; 6] =
+        [Self::Catalog, Self::Primary, Self::LockSet, Self::Operator, Self::Peers, Self::DirectWrites];
 
     /// The `reason` label.
     pub const fn label(self) -> &'static str {
@@ -30,6 +35,8 @@ impl Closure {
             Self::Primary => "primary_unknown",
             Self::LockSet => "lock_set_unavailable",
             Self::Operator => "switched_off",
+            Self::Peers => "peers_unknown",
+            Self::DirectWrites => "direct_writes_unknown",
         }
     }
 }
@@ -41,7 +48,12 @@ const SHUT: u64 = 0;
 #[derive(Debug)]
 pub(super) struct Gate {
     generation: AtomicU64,
+    /// Until when what is known of other proxies holds, on the process clock.
+    trusted_until: AtomicU64,
     catalog_stamp: AtomicU64,
+    database_stamp: AtomicU64,
+    /// Until then writes that bypass the proxy are known early enough; beside the word that a hit reads anyway.
+    heard_until: AtomicU64,
     parts: Mutex<Parts>,
 }
 
@@ -88,7 +100,10 @@ impl Gate {
         };
         Self {
             generation: AtomicU64::new(parts.generation()),
+            trusted_until: AtomicU64::new(u64::MAX),
             catalog_stamp: AtomicU64::new(parts.catalog_stamp),
+            database_stamp: AtomicU64::new(parts.database_stamp),
+            heard_until: AtomicU64::new(u64::MAX),
             parts: Mutex::new(parts),
         }
     }
@@ -102,6 +117,35 @@ impl Gate {
     /// catalog that the generation contains.
     pub(super) fn catalog_stamp(&self) -> u64 {
         self.catalog_stamp.load(Ordering::SeqCst)
+    }
+
+    /// The stamp of the database as a whole, which other proxies may share. Loaded behind the generation it is at least
+    /// as new as that.
+    pub(super) fn database_stamp(&self) -> u64 {
+        self.database_stamp.load(Ordering::SeqCst)
+    }
+
+    /// Takes another proxy's stamp.
+    pub(super) fn adopt(&self, database_stamp: u64) {
+        self.change(|parts| parts.database_stamp = database_stamp);
+    }
+
+    /// Does what is known of other proxies hold at that time?
+    pub(super) fn is_trusted_at(&self, now: u64) -> bool {
+        now < self.trusted_until.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn trust_until(&self, until: u64) {
+        self.trusted_until.store(until, Ordering::SeqCst);
+    }
+
+    /// `u64::MAX`: nobody has to hear of them.
+    pub(super) fn heard_until(&self) -> u64 {
+        self.heard_until.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn hear_until(&self, until: u64) {
+        self.heard_until.store(until, Ordering::SeqCst);
     }
 
     pub(super) fn mark(&self, wide: Wide) {
@@ -134,14 +178,13 @@ impl Gate {
         self.change(|parts| parts.closures |= reason as u8);
     }
 
-    /// Whatever the closure hid, nothing from before it is served again.
-    pub(super) fn reopen(&self, reason: Closure, draw: u64) {
-        self.change(|parts| {
-            if parts.closures & reason as u8 != 0 {
-                parts.closures &= !(reason as u8);
-                parts.database_stamp = parts.database_stamp.wrapping_add(draw);
-            }
-        });
+    /// Ends a closure. What it hid is not served again only if the stamps move as well.
+    pub(super) fn reopen(&self, reason: Closure) {
+        self.change(|parts| parts.closures &= !(reason as u8));
+    }
+
+    pub(super) fn is_closed(&self, reason: Closure) -> bool {
+        self.lock().closures & reason as u8 != 0
     }
 
     /// The first reason why it is closed, if it is.
@@ -160,6 +203,7 @@ impl Gate {
         let mut parts = self.lock();
         change(&mut parts);
         self.catalog_stamp.store(parts.catalog_stamp, Ordering::SeqCst);
+        self.database_stamp.store(parts.database_stamp, Ordering::SeqCst);
         self.generation.store(parts.generation(), Ordering::SeqCst);
     }
 
@@ -199,16 +243,23 @@ mod tests {
     }
 
     #[test]
-    fn reopening_voids_what_was_known_before_and_opening_an_open_gate_does_nothing() {
+    fn it_is_open_again_when_the_last_closure_has_ended() {
         let gate = Gate::new(7);
         let before = gate.generation();
-        gate.reopen(Closure::Catalog, 11);
-        assert_eq!(gate.generation(), before);
         gate.close(Closure::Catalog);
         gate.close(Closure::Operator);
-        gate.reopen(Closure::Catalog, 11);
+        gate.reopen(Closure::Catalog);
         assert_eq!((gate.generation(), gate.closure()), (None, Some(Closure::Operator)));
-        gate.reopen(Closure::Operator, 13);
-        assert!(gate.generation().is_some_and(|generation| Some(generation) != before));
+        assert!(gate.is_closed(Closure::Operator) && !gate.is_closed(Closure::Catalog));
+        gate.reopen(Closure::Operator);
+        assert_eq!(gate.generation(), before);
+    }
+
+    #[test]
+    fn what_is_known_of_other_proxies_holds_until_its_time_and_no_longer() {
+        let gate = Gate::new(7);
+        assert!(gate.is_trusted_at(u64::MAX - 1), "there are none");
+        gate.trust_until(10);
+        assert!(gate.is_trusted_at(9) && !gate.is_trusted_at(10));
     }
 }

@@ -9,8 +9,9 @@ use super::{
     cell::Cell,
     cells::{CatalogEpoch, Cells},
     gate::Wide,
+    peers::{Ticket, WriteId, WriteSet},
 };
-use crate::{catalog::RelationOid, routing::MemberId};
+use crate::{ablation::Ablation, catalog::RelationOid, routing::MemberId};
 
 /// What a write may change.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +33,12 @@ pub struct Origin {
     pub process_id: i32,
 }
 
+/// Are writes marked while they are under way?
+fn is_marking() -> bool {
+    let left_out = [Ablation::Mark, Ablation::BumpBehindCommit, Ablation::BumpBeforeReply];
+    !left_out.into_iter().any(Ablation::is_left_out)
+}
+
 /// The marks that a write has set.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
@@ -50,7 +57,12 @@ impl Marks {
             database: matches!(touched, Touched::Database) && !self.wide.database,
         };
         if !more.is_empty() {
-            cells.gate.mark(more);
+            if is_marking() {
+                cells.gate.mark(more);
+            }
+            if Ablation::BumpBehindCommit.is_left_out() {
+                cells.gate.bump(more, 1);
+            }
             self.wide.catalog |= more.catalog;
             self.wide.database |= more.database;
         }
@@ -65,32 +77,54 @@ impl Marks {
     fn add_relation(&mut self, cells: &Cells, relation: RelationOid) {
         if self.relations.iter().all(|(marked, _)| *marked != relation) {
             let cell = cells.cell(relation);
-            cell.mark();
+            if is_marking() {
+                cell.mark();
+            }
+            if Ablation::BumpBehindCommit.is_left_out() {
+                cell.bump(0, 1);
+            }
             self.relations.push((relation, cell));
         }
     }
 
-    fn bump(&self, cells: &Cells, understood: Option<CatalogEpoch>, now: u64, draw: u64) {
-        if self.is_empty() {
-            return;
+    fn set(&self) -> WriteSet {
+        let relations = self.relations.iter().map(|(relation, _)| *relation).collect();
+        WriteSet { relations, database: self.wide.database, catalog: self.wide.catalog }
+    }
+
+    fn bump(&self, cells: &Cells, understood: Option<CatalogEpoch>, now: u64, draw: u64) -> Ticket {
+        let is_kept = Ablation::Invalidation.is_left_out() || Ablation::BumpBehindCommit.is_left_out();
+        if self.is_empty() || is_kept {
+            return Ticket::NONE;
         }
-        #[cfg(debug_assertions)]
-        if cells.is_ablated {
-            return;
-        }
-        let is_outdated = understood.is_some_and(|epoch| !cells.is_in_force(epoch));
+        let is_outdated = understood.is_some_and(|epoch| !cells.is_certainly_in_force(epoch));
         let wide = Wide { database: self.wide.database || is_outdated, ..self.wide };
-        cells.note_write(now, !wide.is_empty());
-        for (_, cell) in &self.relations {
-            cell.bump(now, draw);
-        }
-        if !wide.is_empty() {
-            cells.gate.bump(wide, draw);
-        }
+        cells.voids.proxy();
+        let mut here = || {
+            cells.note_write(now, !wide.is_empty());
+            for (_, cell) in &self.relations {
+                cell.bump(now, draw);
+            }
+            if !wide.is_empty() {
+                // Others share the stamp of the database, and not that of the catalog.
+                cells.gate.bump(Wide { database: true, ..wide }, draw);
+            }
+        };
+        let ticket = match cells.peers() {
+            Some(peers) => peers.bump(WriteSet { database: wide.database, ..self.set() }, draw, &mut here),
+            None => {
+                here();
+                Ticket::NONE
+            }
+        };
         fence(Ordering::SeqCst);
+        ticket
     }
 
     fn release(self, cells: &Cells) {
+        if !is_marking() {
+            return;
+        }
         for (_, cell) in &self.relations {
             cell.unmark();
         }
@@ -107,7 +141,9 @@ impl Marks {
             catalog: self.wide.catalog && other.wide.catalog,
             database: self.wide.database && other.wide.database,
         };
-        cells.gate.unmark(twice);
+        if is_marking() {
+            cells.gate.unmark(twice);
+        }
         self.relations.extend(other.relations);
         self.wide.catalog |= other.wide.catalog;
         self.wide.database |= other.wide.database;
@@ -120,6 +156,7 @@ pub(super) struct Suspect {
     marks: Marks,
     origin: Option<Origin>,
     understood: Option<CatalogEpoch>,
+    told: Option<WriteId>,
 }
 
 /// A write that is marked in flight.
@@ -135,11 +172,24 @@ pub struct WriteGuard {
     marks: Marks,
     origin: Option<Origin>,
     understood: Option<CatalogEpoch>,
+    /// What the other proxies call it.
+    told: Option<WriteId>,
 }
 
 impl WriteGuard {
     pub(super) fn new(cells: Arc<Cells>, marks: Marks) -> Self {
-        Self { cells, marks, origin: None, understood: None }
+        Self { cells, marks, origin: None, understood: None, told: None }
+    }
+
+    /// Tells the other proxies, where there are any: nothing of the commit may be sent before they have heard.
+    pub fn announce(&mut self) -> Ticket {
+        let Some(peers) = self.cells.peers().filter(|_| self.told.is_none() && !self.marks.is_empty()) else {
+            return Ticket::NONE;
+        };
+        let process_id = self.origin.map_or(0, |origin| origin.process_id);
+        let (told, ticket) = peers.begin(self.marks.set(), process_id);
+        self.told = Some(told);
+        ticket
     }
 
     /// What it touches was worked out with the catalog of that epoch. If another is in force when it commits,
@@ -173,19 +223,48 @@ impl WriteGuard {
 
     /// A byte that may reveal a commit is about to go out, and more may be written: moves the stamps
     /// and keeps the marks.
-    pub fn reveal(&self, now: u64, mut draw: impl FnMut() -> u64) {
-        self.marks.bump(&self.cells, self.understood, now, draw().max(1));
+    ///
+    /// No byte may go out before the other proxies have heard.
+    pub fn reveal(&self, now: u64, mut draw: impl FnMut() -> u64) -> Ticket {
+        if Ablation::BumpBeforeReply.is_left_out() {
+            return Ticket::NONE;
+        }
+        self.marks.bump(&self.cells, self.understood, now, draw().max(1))
     }
 
-    /// It is committed, and no client knows yet.
-    pub fn committed(mut self, now: u64, draw: impl FnMut() -> u64) {
-        self.reveal(now, draw);
-        std::mem::take(&mut self.marks).release(&self.cells);
+    /// It is committed, and no client knows yet, nor may before the other proxies have heard.
+    pub fn committed(mut self, now: u64, draw: impl FnMut() -> u64) -> Ticket {
+        #[cfg(debug_assertions)]
+        if Ablation::BumpBeforeReply.is_left_out() {
+            self.committed_late(now, draw);
+            return Ticket::NONE;
+        }
+        let ticket = self.reveal(now, draw);
+        self.end();
+        ticket
+    }
+
+    /// The client is told while others may still hit what was true before.
+    #[cfg(debug_assertions)]
+    fn committed_late(mut self, now: u64, mut draw: impl FnMut() -> u64) {
+        let (marks, draw) = (std::mem::take(&mut self.marks), draw().max(1));
+        let (cells, understood) = (Arc::clone(&self.cells), self.understood);
+        std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            marks.bump(&cells, understood, now, draw);
+        });
     }
 
     /// It wrote nothing, or nothing that stayed.
     pub fn rolled_back(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
         std::mem::take(&mut self.marks).release(&self.cells);
+        if let (Some(told), Some(peers)) = (self.told.take(), self.cells.peers()) {
+            peers.end(told);
+        }
     }
 
     /// `PREPARE TRANSACTION` succeeded: whoever commits it, and wherever, the marks are under its name.
@@ -197,9 +276,13 @@ impl WriteGuard {
 
 impl Drop for WriteGuard {
     fn drop(&mut self) {
-        if !self.marks.is_empty() {
+        if Ablation::InDoubt.is_left_out() {
+            return self.end();
+        }
+        if !self.marks.is_empty() || self.told.is_some() {
             let marks = std::mem::take(&mut self.marks);
-            self.cells.keep_in_doubt(Suspect { marks, origin: self.origin, understood: self.understood });
+            let Self { origin, understood, told, .. } = *self;
+            self.cells.keep_in_doubt(Suspect { marks, origin, understood, told });
         }
     }
 }
@@ -212,8 +295,8 @@ pub struct InDoubt(WriteGuard);
 
 impl InDoubt {
     pub(super) fn new(cells: Arc<Cells>, suspect: Suspect) -> Self {
-        let Suspect { marks, origin, understood } = suspect;
-        Self(WriteGuard { cells, marks, origin, understood })
+        let Suspect { marks, origin, understood, told } = suspect;
+        Self(WriteGuard { cells, marks, origin, understood, told })
     }
 
     /// Where it ran, if that is known.
@@ -228,6 +311,7 @@ impl InDoubt {
 
     /// Its server process is gone, so whatever it did is visible by `now`: counts as committed.
     pub fn resolve(self, now: u64, draw: impl FnMut() -> u64) {
-        self.0.committed(now, draw);
+        // No client waits to be told.
+        _ = self.0.committed(now, draw);
     }
 }

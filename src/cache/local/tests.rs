@@ -1,5 +1,7 @@
+use bytes::Bytes;
+
 use super::*;
-use crate::cache::invalidation::Touched;
+use crate::cache::{invalidation::Touched, shared::Value};
 
 const TABLE: RelationOid = RelationOid(16_384);
 const KEY: &[u8] = b"question";
@@ -146,4 +148,100 @@ fn what_it_did_is_counted() {
     bench.cache.settle();
     let CacheStats { hits, misses, stale, stored, .. } = bench.cache.stats();
     assert_eq!((hits, misses, stale, stored), (1, 2, 1, 1));
+}
+
+const SHAPE: Fingerprint = Fingerprint(7 << 32);
+
+fn found(remaining: u64) -> Found {
+    let value = Value {
+        row_description: None,
+        rows: Bytes::copy_from_slice(&answer()[..12]),
+        command_complete: Bytes::from_static(b"C\0\0\0\x0DSELECT 1\0"),
+        row_count: 1,
+        cost_us: 900,
+        filled_at_ms: 0,
+        lifetime_ms: 60_000,
+    };
+    Found { value, remaining }
+}
+
+fn leading(bench: &Bench, now: u64) -> Box<FillGuard> {
+    let mut fill = bench.miss(now);
+    fill.is_of(SHAPE, &"shop".into());
+    assert!(fill.board().is_none());
+    Box::new(fill)
+}
+
+#[test]
+fn what_level_two_brings_is_kept_for_its_rest_of_time_or_a_shorter_one() {
+    for (ttl, last) in [(None, 149), (Some(20), 119), (Some(1_000), 149)] {
+        let bench = Bench::new();
+        leading(&bench, 1).adopt(found(50), ttl, 100).unwrap();
+        bench.hit(last);
+        drop(bench.miss(last + 1));
+        assert_eq!(bench.cache.usual_cost(SHAPE), Some(900));
+        let CacheStats { shared_hits, misses, .. } = bench.cache.stats();
+        assert_eq!((shared_hits, misses), (1, 1));
+    }
+}
+
+#[test]
+fn what_a_write_has_overtaken_on_its_way_from_level_two_is_neither_kept_nor_handed_out() {
+    let bench = Bench::new();
+    let fill = leading(&bench, 1);
+    bench.write();
+    let fill = fill.adopt(found(50), None, 3).unwrap_err();
+    assert!(!fill.is_current());
+    drop(fill);
+    drop(bench.miss(4));
+    let guard = bench.cells.begin_write(Touched::Relations(&[TABLE]), false);
+    assert!(matches!(bench.lookup(5), Lookup::Refused(_)));
+    guard.rolled_back();
+    let fill = leading(&bench, 6);
+    let in_flight = bench.cells.begin_write(Touched::Relations(&[TABLE]), false);
+    assert!(fill.adopt(found(50), None, 7).is_err(), "nor while one is in flight");
+    in_flight.rolled_back();
+}
+
+#[test]
+fn what_fills_or_cannot_be_kept_tells_what_its_shape_costs() {
+    let bench = Bench::new();
+    let mut fill = bench.miss(1_000);
+    fill.is_of(SHAPE, &"shop".into());
+    fill.sent_at(500_000);
+    commit(fill, None, 2_500_000);
+    assert_eq!(bench.cache.usual_cost(SHAPE), Some(2_000), "from when it was sent");
+    bench.write();
+    let mut fill = bench.miss(1);
+    fill.is_of(SHAPE, &"shop".into());
+    fill.discard(Discard::TooLarge);
+    fill.commit(b'I', None, 2_000_000);
+    assert_eq!(bench.cache.usual_cost(SHAPE), Some(1_750), "it is worth less than it was");
+}
+
+#[test]
+fn an_answer_heavier_than_all_memory_is_not_put_there() {
+    let bench = Bench { cache: ResultCache::new(100, 1 << 10), cells: Arc::new(Cells::new(1, 1)) };
+    assert_eq!(commit(bench.miss(1), None, 1), FillOutcome::Stored);
+    drop(bench.miss(1));
+    assert_eq!(bench.cache.stats().evicted, 1);
+}
+
+#[test]
+fn nothing_is_served_later_than_writes_that_bypass_the_proxy_are_known() {
+    let bench = Bench::new();
+    bench.cells.need_hearing();
+    let refused = |now| matches!(bench.lookup(now), Lookup::Refused(Uncaptured::Closed(Closure::DirectWrites)));
+    assert!(refused(1));
+    bench.cells.begin_hearing(1, || 7);
+    bench.cells.hear_until(100);
+    commit(bench.miss(10), None, 20);
+    bench.hit(99);
+    assert!(bench.cache.holds(KEY, &bench.cells, 99) && !bench.cache.holds(KEY, &bench.cells, 100));
+    assert!(refused(100), "nobody has to be there to close it");
+    bench.cells.hear_until(200);
+    bench.hit(100);
+    bench.cells.void(Some(&[TABLE]), 101, || 7);
+    assert!(!bench.cache.holds(KEY, &bench.cells, 102));
+    assert!(matches!(bench.lookup(102), Lookup::Miss(_)));
 }

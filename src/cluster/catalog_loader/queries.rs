@@ -252,3 +252,37 @@ pub(super) const FINGERPRINT: &str = "
         UNION ALL SELECT 23, hashtextextended(pg_postmaster_start_time()::text, 0)
     )
     SELECT hashtextextended(string_agg(concat_ws(':', catalog, sum), ',' ORDER BY catalog), 0) FROM rows";
+
+/// `$1`: a publication. `pubviaroot` came with PostgreSQL 13.
+pub(super) const PUBLICATION: &str = "
+    SELECT coalesce((pg_catalog.to_jsonb(p) ->> 'pubviaroot')::pg_catalog.bool, false),
+           pubinsert AND pubupdate AND pubdelete AND pubtruncate
+    FROM pg_catalog.pg_publication p WHERE pubname OPERATOR(pg_catalog.=) $1";
+
+/// `$1`: a publication. Rows that a filter leaves out (PostgreSQL 15) change unheard.
+pub(super) const PUBLISHED: &str = "
+    SELECT c.oid
+    FROM pg_catalog.pg_publication_tables t
+    JOIN pg_catalog.pg_namespace n ON n.nspname = t.schemaname
+    JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
+    WHERE t.pubname OPERATOR(pg_catalog.=) $1 AND pg_catalog.to_jsonb(t) ->> 'rowfilter' IS NULL
+    ORDER BY 1";
+
+pub(super) const VERSION: &str = "SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4";
+
+/// Of `tgtype`, 67 are row triggers, BEFORE and INSTEAD OF; 60 are INSERT, DELETE, UPDATE and TRUNCATE. ENABLE ALWAYS,
+/// because `session_replication_role` switches off what is not. Those who apply a subscription fire no statement trigger.
+pub(super) const TRIGGERED: &str = "
+    SELECT t.tgrelid
+    FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid
+    WHERE f.proname = 'pgweir_invalidate' AND NOT t.tgisinternal AND t.tgenabled = 'A'
+      AND t.tgqual IS NULL AND t.tgattr::pg_catalog.text = '' AND t.tgtype & 67 = 0
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_subscription_rel s WHERE s.srrelid = t.tgrelid)
+    GROUP BY t.tgrelid HAVING pg_catalog.bit_or(t.tgtype) & 60 = 60
+    ORDER BY 1";
+
+pub(super) const EVENT_TRIGGERS: &str = "
+    SELECT count(DISTINCT e.evtevent) = 2
+    FROM pg_catalog.pg_event_trigger e JOIN pg_catalog.pg_proc f ON f.oid = e.evtfoid
+    WHERE f.proname = 'pgweir_definitions' AND e.evtenabled = 'A' AND e.evttags IS NULL
+      AND e.evtevent IN ('ddl_command_end', 'sql_drop')";

@@ -6,7 +6,7 @@ use crate::config::{Config, ConfigError, Host, LoadBalanceHosts, PoolMode, ReadY
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     let environment = |name: &str| match name {
-        "SECRET" => Some("it's a secret".to_owned()),
+        "SECRET" => Some("it's a well kept secret".to_owned()),
         "PORT" => Some("6379".to_owned()),
         _ => None,
     };
@@ -238,7 +238,7 @@ fn variables_are_replaced_in_the_sections_of_our_own() {
          [cache]\nredis_url = redis://h:${PORT}/0\nsecret = ${SECRET}",
     );
     assert_eq!(config.cache.redis_url.unwrap().reveal(), "redis://h:6379/0");
-    assert_eq!(config.cache.secret.unwrap().reveal(), "it's a secret");
+    assert_eq!(config.cache.secret.unwrap().reveal(), "it's a well kept secret");
     assert_eq!(config.databases["a"].replicas[0].parameters.port, 6379);
 }
 
@@ -246,7 +246,7 @@ fn variables_are_replaced_in_the_sections_of_our_own() {
 fn elsewhere_only_a_password_that_is_nothing_but_a_variable_is_replaced() {
     let config =
         config("auth_user = ${SECRET}\n[databases]\na = password=${SECRET} dbname=${PORT}\nb = password=x${PORT}");
-    assert_eq!(config.databases["a"].password.as_ref().unwrap().reveal(), "it's a secret");
+    assert_eq!(config.databases["a"].password.as_ref().unwrap().reveal(), "it's a well kept secret");
     assert_eq!(config.databases["a"].dbname.as_deref(), Some("${PORT}"));
     assert_eq!(config.databases["b"].password.as_ref().unwrap().reveal(), "x${PORT}");
     assert_eq!(config.pgbouncer.auth_user.as_deref(), Some("${SECRET}"));
@@ -282,6 +282,27 @@ fn routing_and_cache_need_sessions_of_their_own() {
         "[cache]\nenabled = 1\n[sessions]\ntransparent_sessions = 0",
         "a.ini:3: cache.enabled: expected sessions.transparent_sessions = 1 beside it, got 0",
     );
+}
+
+#[test]
+fn what_needs_one_place_for_all_writes_is_refused_beside_equal_members() {
+    let members = "[databases]\na = host=b\n[replicas]\na.n2 = host=c role=any";
+    let beside = "beside role=any in [replicas] of a";
+    for (section, setting, expected, found) in [
+        ("cache", "enabled", "0 or observe", "1"),
+        ("cache", "wal_invalidation", "0", "1"),
+        ("routing", "read_your_writes", "session or off", "database"),
+        ("routing", "primary_reads", "fallback or always", "never"),
+        ("routing", "role_detection", "auto", "off"),
+    ] {
+        let setting_found = format!("[{section}]\n{setting} = {found}");
+        refused(
+            &format!("{setting_found}\n{members}"),
+            &format!("a.ini:3: {section}.{setting}: expected {expected} {beside}, got {found}"),
+        );
+        config(&format!("{setting_found}\n{}", members.replace("role=any", "role=replica")));
+    }
+    config(&format!("[cache]\nenabled = observe\n[routing]\nprimary_reads = always\n{members}"));
 }
 
 #[test]

@@ -26,6 +26,17 @@ pub struct TlsSetup {
     pub connect: Arc<ConnectTls>,
 }
 
+/// The certificates that the file named by `key` holds, as PEM, looked at; `None` for no file.
+///
+/// # Errors
+/// It cannot be read, or nobody in it can be trusted; the error has the key and no place.
+pub fn trusted_file(key: &str, file: &str) -> Result<Option<Vec<u8>>, ConfigError> {
+    match file {
+        "" => Ok(None),
+        file => files::issuers(key, file).map(|found| Some(found.bytes)),
+    }
+}
+
 impl TlsSetup {
     /// Reads the files.
     ///

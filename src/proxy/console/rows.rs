@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     admin::rows::{BufferFigures, CacheRow, ConnectionRow, ReplicaRow, UserRow},
+    cache::shared::Reading,
     client::{Activity, Cancelling, ClientInfo, Visiting},
     cluster::Database,
     config::{CacheMode, ReadYourWrites},
@@ -210,10 +211,13 @@ pub(super) fn replica_row(proxy: &Proxy, served: &Served, id: MemberId) -> Optio
     let (host, port) = figures::peer(&address);
     let now = proxy.context.clock.now();
     let is_primary = database.primary() == Some(id);
+    let is_equal = !is_primary && database.topology.takes_writes(id);
     let lag = database.topology.lag(id, now);
-    let lsn = match is_primary {
-        true => database.topology.samples().newest().map(|sample| sample.lsn),
-        false => Some(member.state.replayed()),
+    let lsn = match (is_primary, is_equal) {
+        (true, _) => database.topology.samples().newest().map(|sample| sample.lsn),
+        // Nothing is measured by it.
+        (false, true) => None,
+        (false, false) => Some(member.state.replayed()),
     };
     let pools = figures::member_pools(proxy, &database.name, &member.name);
     Some(ReplicaRow {
@@ -223,13 +227,14 @@ pub(super) fn replica_row(proxy: &Proxy, served: &Served, id: MemberId) -> Optio
         port,
         role: match (is_primary, member.state.in_recovery()) {
             (true, _) => "primary",
+            (false, _) if is_equal => "equal",
             (false, Some(true)) => "replica",
             (false, _) => "unknown",
         },
         state: if member.state.is_banned(now) { "banned" } else { member.state.health().label() },
         reason: None,
         weight: u64::from(member.weight),
-        lag_seconds: if is_primary { None } else { lag.map(|nanos| nanos as f64 / 1e9) },
+        lag_seconds: if is_primary || is_equal { None } else { lag.map(|nanos| nanos as f64 / 1e9) },
         lsn: lsn.map(|lsn| lsn.to_string()),
         in_flight: u64::from(member.state.in_flight()),
         connections: pools.iter().map(|pool| pool.servers().len() as u64).sum(),
@@ -238,38 +243,68 @@ pub(super) fn replica_row(proxy: &Proxy, served: &Served, id: MemberId) -> Optio
     })
 }
 
-fn guarantee(database: &Database) -> String {
+/// What holds at this moment.
+fn guarantee(database: &Database, now: u64) -> String {
     let promise = match database.settings.read_your_writes {
         ReadYourWrites::Database => "G1: reads include every write acknowledged through this process",
         ReadYourWrites::Session => "G1 for cached answers; other reads include the session's own writes",
         ReadYourWrites::Off => "G1 for cached answers; other reads as fresh as max_replica_lag",
     };
-    format!("{promise}; writes that bypass it: ttl")
+    let direct = match &database.settings.direct {
+        None => "writes that bypass it: ttl".to_owned(),
+        Some(_) if database.cache_closure(now).is_some() => {
+            "nothing is answered from the cache, so that reads include writes that bypass it (G3, G4)".to_owned()
+        }
+        Some(direct) => {
+            let seconds = direct.max_staleness as f64 / 1e9;
+            format!(
+                "G3: writes that bypass it are included {seconds} s later at most; G4: at once where strict is asked for"
+            )
+        }
+    };
+    format!("{promise}; G2: and those that others can see already; {direct}")
 }
 
-pub(super) fn cache_row(database: &Database) -> CacheRow {
-    let closure = database.cells.closure();
+pub(super) fn cache_row(database: &Database, now: u64) -> CacheRow {
+    let closure = database.cache_closure(now);
     let Some(cache) = &database.cache else {
         let state = if database.settings.cache == CacheMode::Observe { "observe" } else { "off" };
-        return CacheRow { database: database.name.to_string(), state, ..CacheRow::default() };
+        let database = database.name.to_string();
+        return CacheRow { database, state, shared_state: "off", ..CacheRow::default() };
     };
     let stats = cache.stats();
-    let asked = stats.hits + stats.misses;
+    let shared = cache.shared_stats();
+    let read = |reading| shared.map_or(0, |shared| shared.read(reading));
+    let found = stats.hits + stats.joined + stats.shared_hits;
+    let asked = found + stats.misses;
+    let direct = database.real.direct.figures();
     CacheRow {
         database: database.name.to_string(),
         state: closure.map_or("on", |closure| closure.label()),
-        guarantee: guarantee(database),
+        guarantee: guarantee(database, now),
         entries: stats.entries,
         bytes: stats.bytes,
         max_bytes: stats.capacity_bytes,
         hits: stats.hits,
-        shared_hits: 0,
+        shared_hits: stats.shared_hits,
+        joined: stats.joined,
         misses: stats.misses,
         bypasses: 0,
-        hit_ratio: (asked > 0).then(|| stats.hits as f64 / asked as f64),
+        hit_ratio: (asked > 0).then(|| found as f64 / asked as f64),
         fills: stats.stored,
         void_fills: stats.overtaken,
         invalidations: database.cells.report().iter().map(|cell| u64::from(cell.bumps)).sum(),
-        evictions: 0,
+        evictions: stats.evicted,
+        shared_state: shared.map_or("off", |shared| shared.state()),
+        shared_timeouts: read(Reading::Timeout),
+        shared_errors: read(Reading::Error),
+        shared_refused: read(Reading::Refused),
+        direct_writes: match &database.settings.direct {
+            None => "ttl",
+            Some(_) if database.cells.is_heard(now) => "heard",
+            Some(_) => "unheard",
+        },
+        direct_age: direct.horizon.map(|horizon| now.saturating_sub(horizon) as f64 / 1e9),
+        direct_gaps: direct.gaps,
     }
 }

@@ -19,7 +19,7 @@ fn with_users(text: &str, users: &str) -> Arc<Settings> {
     let text = format!("[pgbouncer]\nauth_type = trust\n{text}");
     let config = Config::parse(&text, "a.ini", &|_| None, &no_file).unwrap();
     let (users, rules) = (UserList::parse(users), Arc::new(HbaRules::default()));
-    Arc::new(Settings { config, users, tls: Default::default(), rules })
+    Arc::new(Settings { config, users, tls: Default::default(), redis_roots: None, rules })
 }
 
 fn installation(text: &str) -> Arc<Installation> {

@@ -4,7 +4,8 @@ use crate::routing::{Fence, Role};
 const PRIMARY: MemberId = MemberId(0);
 const R1: MemberId = MemberId(1);
 const R2: MemberId = MemberId(2);
-const LIMITS: Limits = Limits { max_lag: 100, sample_interval: 10, primary_reads: PrimaryReads::Fallback };
+const LIMITS: Limits =
+    Limits { max_lag: 100, sample_interval: 10, primary_reads: PrimaryReads::Fallback, wait_for_lsn: 0 };
 
 fn member(id: u16, weight: u32) -> Member {
     Member {
@@ -12,7 +13,7 @@ fn member(id: u16, weight: u32) -> Member {
         name: format!("m{id}").into(),
         weight,
         max_lag: None,
-        role: Role::Any,
+        role: Role::Replica,
         state: Arc::default(),
     }
 }
@@ -316,4 +317,74 @@ fn a_token_sends_reads_to_who_has_replayed_it_however_old_they_may_be() {
     topology.note_replica_sample(R1, 16, 16, Lsn::new(101));
     let demand = Demand { min_lsn: Lsn::new(101), ..Demand::fenced(Fence::NONE) };
     assert_eq!(topology.choose(&demand, 17).member, Some(R1), "although the primary has not shown it yet");
+}
+
+/// Members of these weights that all take writes.
+fn equals(weights: &[u32]) -> Topology {
+    let any = |(id, weight): (u16, &u32)| Member { role: Role::Any, ..member(id, *weight) };
+    let topology = Topology::new((0..).zip(weights).map(any).collect(), LIMITS, PrimarySamples::new(8));
+    let ids = topology.members().iter().map(|member| member.id);
+    topology.set_equals(ids.filter(|id| *id != PRIMARY).fold(MemberSet::default(), MemberSet::with));
+    topology.members().iter().for_each(|member| member.state.set_health(Health::Up));
+    topology.set_primary(Some(PRIMARY));
+    topology
+}
+
+#[test]
+fn those_that_take_writes_are_given_them_by_weight_and_a_session_keeps_its_own() {
+    let topology = equals(&[1, 2, 3]);
+    assert!(topology.has_equals() && [PRIMARY, R1, R2].iter().all(|member| topology.takes_writes(*member)));
+    let mut given = [0; 3];
+    for _ in 0..60 {
+        given[usize::from(topology.choose_writer(None, None, 15).unwrap().0)] += 1;
+    }
+    assert_eq!(given, [10, 20, 30]);
+    assert!((0..6).all(|_| topology.choose_writer(Some(R1), None, 15) == Some(R1)));
+}
+
+#[test]
+fn the_share_of_one_that_fails_or_stops_writing_goes_to_the_others() {
+    let topology = equals(&[1, 1, 1]);
+    let share = || {
+        let mut members: Vec<_> = (0..4).map(|_| topology.choose_writer(Some(R2), None, 15).map(|id| id.0)).collect();
+        members.sort_unstable();
+        members
+    };
+    let state = |id| &topology.member(id).unwrap().state;
+    state(R2).set_health(Health::Down);
+    assert_eq!(share(), [Some(0), Some(0), Some(1), Some(1)]);
+    state(PRIMARY).set_banned(true);
+    assert_eq!(share(), [Some(1); 4]);
+    assert_eq!(topology.choose_writer(None, Some(R1), 15), None);
+    assert_eq!(topology.set_equals(MemberSet::default().with(R2)), MemberSet::default().with(R1).with(R2));
+    assert_eq!(share(), [None; 4], "nobody is well who takes writes");
+    state(R2).set_health(Health::Unknown);
+    assert_eq!(share(), [Some(2); 4], "nobody has asked it since a reload");
+}
+
+#[test]
+fn without_equal_members_the_primary_alone_takes_writes() {
+    let topology = topology(&[1]);
+    topology.set_equals(MemberSet::default().with(R1));
+    assert!(!topology.has_equals() && !topology.takes_writes(R1) && topology.equals() == MemberSet::default());
+}
+
+#[test]
+fn a_read_may_wait_on_the_replica_that_is_nearest_to_what_it_must_see() {
+    let topology = topology(&[1, 1]);
+    let waiting = topology.reconfigured(topology.members().to_vec(), Limits { wait_for_lsn: 5, ..LIMITS });
+    let fenced = Demand::fenced(Fence::after(15));
+    assert_eq!(waiting.choose_behind(&fenced, 16), None, "nobody knows yet what it must have replayed");
+    sample_primary(&waiting, 20, 200);
+    waiting.note_replica_sample(R1, 22, 22, Lsn::new(120));
+    waiting.note_replica_sample(R2, 23, 23, Lsn::new(199));
+    let nearest = Behind { member: R2, position: Lsn::new(200), opened_before: 23 };
+    assert_eq!(waiting.choose_behind(&fenced, 24), Some(nearest));
+    assert_eq!(topology.choose_behind(&fenced, 24), None, "unless somebody asks for it");
+    let token = Demand { min_lsn: Lsn::new(300), ..fenced };
+    assert_eq!(waiting.choose_behind(&token, 24), Some(Behind { position: Lsn::new(300), ..nearest }));
+    let old = Demand { freshness: Freshness::Within(1), ..token };
+    assert_eq!(waiting.choose_behind(&old, 24), None, "it may be older");
+    waiting.member(R2).unwrap().state.set_banned(true);
+    assert_eq!(waiting.choose_behind(&fenced, 24).unwrap().member, R1);
 }

@@ -87,11 +87,24 @@ families! {
 
     CACHE_REQUESTS: Counter "pgweir_cache_requests_total", "Requests by what the cache did and why.";
     CACHE_FILLS: Counter "pgweir_cache_fills_total", "Answers stored or not stored, by outcome.";
-    CACHE_INVALIDATIONS: Counter "pgweir_cache_invalidations_total", "Stamps moved by writes, by kind of write set.";
+    CACHE_INVALIDATIONS: Counter "pgweir_cache_invalidations_total", "Times answers were made void, by what has brought it about.";
+    BUS_PEERS: Gauge "pgweir_bus_peers", "Other proxies of the database that this one knows.";
+    BUS_MESSAGES: Counter "pgweir_bus_messages_total", "What proxies tell each other of writes, by direction.";
+    BUS_EVENTS: Counter "pgweir_bus_events_total", "Trouble among proxies: something missed, one not waited for any more, one gone without a word, stamps taken anew.";
+    WAL_STREAM_LAG: Gauge "pgweir_wal_stream_lag_seconds", "Age of the oldest position of the primary's log that the stream has not reached.";
+    WAL_HORIZON_AGE: Gauge "pgweir_wal_horizon_age_seconds", "Time since everything was known that could be seen on the primary; NaN while nothing is.";
+    WAL_GAPS: Counter "pgweir_wal_stream_gaps_total", "Times the stream of writes that bypass the proxy was lost, and with it all answers.";
+    WAL_STREAM_FAILURES: Counter "pgweir_wal_stream_failures_total", "Streams that ended or did not begin, by reason.";
+    WAL_WAITING: Gauge "pgweir_wal_transactions_waiting", "Transactions that the stream has told of and nobody can see yet.";
     CACHE_EVICTIONS: Counter "pgweir_cache_evictions_total", "Answers that left the cache, by cause.";
     CACHE_ENTRIES: Gauge "pgweir_cache_entries", "Answers in the cache.";
     CACHE_BYTES: Gauge "pgweir_cache_bytes", "Bytes in the cache.";
     CACHE_CAPACITY: Gauge "pgweir_cache_capacity_bytes", "Bytes the cache may hold.";
+    CACHE_SHARED_READS: Counter "pgweir_cache_shared_reads_total", "Questions to Redis, by outcome.";
+    CACHE_SHARED_WRITES: Counter "pgweir_cache_shared_writes_total", "Answers offered to Redis, by outcome.";
+    CACHE_SHARED_REFUSED: Counter "pgweir_cache_shared_refused_total", "Values in Redis that were no answers, by what was wrong with them.";
+    CACHE_SHARED_OPENINGS: Counter "pgweir_cache_shared_breaker_opened_total", "Times Redis was left alone, by reason.";
+    CACHE_SHARED_UP: Gauge "pgweir_cache_shared_up", "1 if Redis is asked, 0 while it is left alone.";
     CATALOG_RELOADS: Counter "pgweir_catalog_reloads_total", "Catalog snapshots loaded, by outcome.";
 
     TABLE_ENTRIES: Gauge "pgweir_table_entries", "Entries of each table that is kept in memory, by table.";

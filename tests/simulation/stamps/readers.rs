@@ -1,7 +1,14 @@
 //! Readers, with the cache and without.
 
+use std::{
+    future::Future,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
 use pgweir::{
-    cache::{KeyBuffer, Lookup, local::FillGuard},
+    cache::{Flight, KeyBuffer, Landing, Lookup, local::FillGuard},
     lsn::Lsn,
     routing::{Demand, Watermark},
 };
@@ -14,8 +21,22 @@ use super::{
 
 pub(super) enum Reader {
     Idle,
-    Asking { question: Question, fill: FillGuard, told: Versions },
-    Answered { question: Question, fill: FillGuard, shown: Versions },
+    Asking {
+        question: Question,
+        fill: FillGuard,
+        told: Versions,
+    },
+    /// Somebody else asks the same.
+    Joined {
+        question: Question,
+        flight: Arc<Flight>,
+        owed: Versions,
+    },
+    Answered {
+        question: Question,
+        fill: FillGuard,
+        shown: Versions,
+    },
 }
 
 impl World {
@@ -23,6 +44,7 @@ impl World {
         match reader {
             Reader::Idle => self.ask(),
             Reader::Asking { question, fill, told } => self.query(question, fill, &told),
+            Reader::Joined { question, flight, owed } => self.wait(question, flight, owed),
             Reader::Answered { question, mut fill, shown } => {
                 if self.ablation == Ablation::CaptureAfterTheQuery {
                     match self.lookup(&question) {
@@ -63,8 +85,25 @@ impl World {
                 check("a hit", &question, &read_row(&entry.rows), &self.server.visible)?;
                 Ok(Reader::Idle)
             }
-            Lookup::Miss(fill) => Ok(Reader::Asking { question, fill, told: self.told }),
+            Lookup::Miss(mut fill) => match fill.board() {
+                Some(flight) => Ok(Reader::Joined { question, flight, owed: self.server.visible }),
+                None => Ok(Reader::Asking { question, fill, told: self.told }),
+            },
             Lookup::Refused(_) => Ok(Reader::Idle),
+        }
+    }
+
+    /// An answer that was waited for shows all that was visible when the waiting began.
+    fn wait(&mut self, question: Question, flight: Arc<Flight>, owed: Versions) -> Result<Reader, String> {
+        let landing = pin!(flight.landed()).poll(&mut Context::from_waker(Waker::noop()));
+        match landing {
+            Poll::Ready(Landing::Arrived(entry)) => {
+                self.coverage.joined += 1;
+                check("an answer that was waited for", &question, &read_row(&entry.rows), &owed)?;
+                Ok(Reader::Idle)
+            }
+            Poll::Ready(Landing::Lost | Landing::Unshared) => Ok(Reader::Idle),
+            Poll::Pending => Ok(Reader::Joined { question, flight, owed }),
         }
     }
 

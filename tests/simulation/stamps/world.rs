@@ -33,6 +33,7 @@ pub(super) enum Loader {
 #[derive(Debug, Default)]
 pub(super) struct Coverage {
     pub(super) hits: u64,
+    pub(super) joined: u64,
     pub(super) fills: u64,
     pub(super) view_hits: u64,
     pub(super) replica_fills: u64,
@@ -43,9 +44,9 @@ pub(super) struct Coverage {
 }
 
 impl Coverage {
-    pub(super) fn counts(&mut self) -> [&mut u64; 8] {
-        let Self { hits, fills, view_hits, replica_fills, replica_reads, in_doubt, prepared, rollbacks } = self;
-        [hits, fills, view_hits, replica_fills, replica_reads, in_doubt, prepared, rollbacks]
+    pub(super) fn counts(&mut self) -> [&mut u64; 9] {
+        let Self { hits, joined, fills, view_hits, replica_fills, replica_reads, in_doubt, prepared, rollbacks } = self;
+        [hits, joined, fills, view_hits, replica_fills, replica_reads, in_doubt, prepared, rollbacks]
     }
 }
 
@@ -77,7 +78,8 @@ fn topology() -> Topology {
         role: Role::Any,
         state: Arc::default(),
     };
-    let limits = Limits { max_lag: u64::MAX, sample_interval: u64::MAX, primary_reads: PrimaryReads::Fallback };
+    let limits =
+        Limits { max_lag: u64::MAX, sample_interval: u64::MAX, primary_reads: PrimaryReads::Fallback, wait_for_lsn: 0 };
     let members = vec![member(PRIMARY, "primary"), member(REPLICA, "replica")];
     let topology = Topology::new(members, limits, PrimarySamples::new(8));
     for member in topology.members() {

@@ -192,10 +192,10 @@ fn a_name_that_is_prepared_again_stands_for_both() {
 fn a_closed_cache_refuses_and_serves_nothing_from_before_when_it_reopens() {
     let cells = cells();
     let captured = capture(&cells, &[A]).unwrap();
-    cells.set_usable(false, Closure::Primary, draw);
+    cells.close(Closure::Primary);
     assert!(!captured.is_current());
     assert_eq!(capture(&cells, &[A]).unwrap_err(), Uncaptured::Closed(Closure::Primary));
-    cells.set_usable(true, Closure::Primary, draw);
+    cells.reopen(Closure::Primary, 2, draw);
     assert!(!captured.is_current() && capture(&cells, &[A]).is_ok());
 }
 
@@ -249,8 +249,49 @@ fn cells_that_nobody_holds_go_and_leave_their_time_behind() {
     left.sort();
     assert_eq!(left, [A, B]);
     assert_eq!(cells.fence(Some(&[RelationOid(3)])), Fence::after(50));
-    assert!(held.is_current());
     in_flight.rolled_back();
+    assert!(!held.is_current(), "what moved the stamp of the third moves the generation");
+    let held = capture(&cells, &[A]).unwrap();
+    write(&cells, B).rolled_back();
+    cells.sweep();
+    assert!(held.is_current(), "a cell that was never written leaves without a trace");
+}
+
+#[test]
+fn stamps_of_before_never_come_again_though_a_cell_begins_anew() {
+    let cells = cells();
+    let encoded = || {
+        let mut bytes = Vec::new();
+        capture(&cells, &[A]).unwrap().encode_into(&mut bytes);
+        bytes
+    };
+    let before = encoded();
+    write(&cells, A).committed(7, draw);
+    let written = encoded();
+    cells.sweep();
+    let swept = encoded();
+    assert!(before != written && written != swept && before != swept);
+}
+
+#[test]
+fn stamps_are_encoded_alike_in_any_order_and_otherwise_only_if_they_are_the_same() {
+    let cells = cells();
+    let encoded = |deps: &[RelationOid]| {
+        let mut bytes = Vec::new();
+        capture(&cells, deps).unwrap().encode_into(&mut bytes);
+        bytes
+    };
+    write(&cells, A).committed(1, draw);
+    assert_eq!(encoded(&[A, B]), encoded(&[B, A]));
+    let all = [encoded(&[]), encoded(&[A]), encoded(&[B]), encoded(&[A, B])];
+    for (at, one) in all.iter().enumerate() {
+        assert!(all.iter().skip(at + 1).all(|other| one != other));
+    }
+    let held = capture(&cells, &[A, B]).unwrap();
+    assert!(held.is_same(&capture(&cells, &[A, B]).unwrap()));
+    assert!(!held.is_same(&capture(&cells, &[A]).unwrap()));
+    write(&cells, B).committed(2, draw);
+    assert!(!held.is_same(&capture(&cells, &[A, B]).unwrap()));
 }
 
 #[test]

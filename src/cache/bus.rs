@@ -1,0 +1,36 @@
+//! Several proxies in front of one database: each hears of the writes of the others in time.
+//!
+//! # What they promise each other
+//!
+//! * **Before a commit is sent** every other proxy that may serve answers has marked what it may touch
+//!   ([`frame::Told::Begin`]), or it serves nothing.
+//! * **Before its client learns of it** every one of them has moved its stamps ([`frame::Told::Bump`]), or serves nothing.
+//! * **Who may serve** is who has a lease of every other member, and a list of the members that is young enough. A lease begins
+//!   when a ping is *sent* and is counted by the one who sent it; the other one counts from when it answered, which is later, and
+//!   a tenth longer. So no clock is ever compared with another.
+//! * **Who is a member** is decided by locks on the primary, which every write needs anyway. Whoever is listed there is waited
+//!   for, or serves nothing: it must have been heard ([`frame::Note::Hello`], [`frame::Note::Welcome`]) by everybody on the list.
+//!   Who has gone from the list serves nothing and begins no commit as soon as its last list is too old, and is forgotten
+//!   only then; what it had begun is in doubt until its server processes are gone.
+//! * **What is told is numbered.** Whoever misses a number serves nothing until it has been welcomed anew.
+//!
+//! # Why stamps agree
+//!
+//! Stamps are sums of random draws, so whoever has heard the same things in any order has the same stamps, and an answer that
+//! one proxy has stored elsewhere is found by the others. A new proxy takes the sums of one that has them, with the numbers up
+//! to which they are complete, and adds what it has heard beyond. Whoever has missed something takes them again, and then
+//! voids everything: what it holds under sums of its own must never be taken for current.
+
+pub mod frame;
+mod member;
+mod peer;
+mod shared;
+mod times;
+pub mod transport;
+
+pub use member::{BusFigures, Clearance, Member};
+pub use shared::Bus;
+pub use times::Times;
+
+#[cfg(test)]
+mod tests;

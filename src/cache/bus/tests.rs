@@ -1,0 +1,501 @@
+//! Proxies with clocks of their own, a network that loses and delays, a primary that lists members, and clients that write
+//! and read; all from a seed. No read from a cache may be older than what was visible when it began.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+};
+
+use super::{
+    Member, Times,
+    frame::{Message, NodeId},
+};
+use crate::{
+    cache::invalidation::{Captured, Cells, Origin, Ticket, Touched, WriteGuard, WriteId, WriteSet},
+    catalog::RelationOid,
+    routing::MemberId,
+};
+
+const MS: u64 = 1_000_000;
+const RELATIONS: u32 = 3;
+
+/// A rule that is left out, to see that it is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ablation {
+    None,
+    /// The commit is sent before the others have heard that it is about to be.
+    NoWaitBeforeCommit,
+    /// Its client is told before the others have heard of it, and nothing was marked.
+    NoBeginAndNoWait,
+    /// Answers are served without a lease.
+    NoLease,
+    /// What was missed is not missed.
+    NoNumbers,
+    /// A proxy serves and writes as soon as it is listed, and not only when all who write must know of it.
+    AtOnce,
+    /// A proxy that has gone from the list is forgotten at once, and so is what it had begun.
+    ForgottenAtOnce,
+}
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+fn stamps(captured: &Captured) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    captured.encode_into(&mut bytes);
+    bytes
+}
+
+/// How far a write has come.
+enum Stage {
+    /// Waits for the others before its commit is sent.
+    Announced(Ticket),
+    /// The primary commits it at that time.
+    Sent(u64),
+    /// Waits for the others before its client is told.
+    Committed(Ticket),
+}
+
+struct Write {
+    guard: Option<WriteGuard>,
+    told: Option<WriteId>,
+    relation: u32,
+    process_id: i32,
+    stage: Stage,
+}
+
+struct Fill {
+    relation: u32,
+    captured: Captured,
+    asks_at: u64,
+}
+
+struct Proxy {
+    id: NodeId,
+    member: Member,
+    cells: Arc<Cells>,
+    /// Its clock: so many thousandths of true time, and an offset.
+    rate: u64,
+    offset: u64,
+    level_one: HashMap<u32, (Captured, u64)>,
+    fills: Vec<Fill>,
+    writes: Vec<Write>,
+    is_locked: bool,
+    listing: Option<(u64, u64)>,
+    next_listing: u64,
+    /// It hears nothing, says nothing, or cannot reach the primary's list, until then.
+    deaf_until: u64,
+    dumb_until: u64,
+    blind_until: u64,
+    stopped_until: u64,
+}
+
+impl Proxy {
+    fn now(&self, time: u64) -> u64 {
+        self.offset + time / 1000 * self.rate
+    }
+}
+
+struct World {
+    random: Random,
+    ablation: Ablation,
+    time: u64,
+    proxies: Vec<Proxy>,
+    next_id: u64,
+    next_process: i32,
+    /// From, to, arrival; in order per pair.
+    wires: BTreeMap<(NodeId, NodeId), VecDeque<(u64, Message)>>,
+    /// Value of each relation that a new snapshot sees.
+    visible: [u64; RELATIONS as usize],
+    /// Commits under way on the primary: their process, relation, and when they become visible.
+    backends: BTreeMap<i32, (u32, u64)>,
+    /// Everything that was ever stored elsewhere, by relation and stamps.
+    level_two: HashMap<(u32, Vec<u8>), Vec<u64>>,
+    steps: u64,
+    hits: u64,
+    shared_hits: u64,
+    writes: u64,
+    violations: u64,
+}
+
+impl World {
+    fn new(seed: u64, ablation: Ablation) -> Self {
+        let mut world = Self {
+            random: Random(seed),
+            ablation,
+            time: 10_000 * MS,
+            proxies: Vec::new(),
+            next_id: 1,
+            next_process: 1,
+            wires: BTreeMap::new(),
+            visible: [0; RELATIONS as usize],
+            backends: BTreeMap::new(),
+            level_two: HashMap::new(),
+            steps: 0,
+            hits: 0,
+            shared_hits: 0,
+            writes: 0,
+            violations: 0,
+        };
+        world.start();
+        world.start();
+        world
+    }
+
+    fn start(&mut self) {
+        let id = NodeId(self.next_id);
+        self.next_id += 1;
+        let cells = Arc::new(Cells::new(self.random.next(), 1));
+        self.proxies.push(Proxy {
+            id,
+            member: Member::new(id, Times::default(), &cells),
+            cells,
+            rate: 960 + self.random.below(80),
+            offset: self.random.below(1 << 40),
+            level_one: HashMap::new(),
+            fills: Vec::new(),
+            writes: Vec::new(),
+            is_locked: false,
+            listing: None,
+            next_listing: self.time,
+            deaf_until: 0,
+            dumb_until: 0,
+            blind_until: 0,
+            stopped_until: 0,
+        });
+    }
+
+    fn run(&mut self, steps: u64) {
+        let until = self.steps + steps;
+        while self.steps < until {
+            self.steps += 1;
+            self.time += 50_000 + self.random.below(MS);
+            self.trouble();
+            self.commit_on_primary();
+            for index in 0..self.proxies.len() {
+                if self.proxies[index].stopped_until <= self.time {
+                    self.carry(index);
+                    self.list(index);
+                    self.serve(index);
+                    self.write(index);
+                    self.speak(index);
+                }
+            }
+        }
+    }
+
+    fn trouble(&mut self) {
+        let span = 20 * MS + self.random.below(2_500 * MS);
+        let until = self.time + span;
+        let index = self.random.below(self.proxies.len() as u64) as usize;
+        match self.random.below(16_000) {
+            0 => self.proxies[index].deaf_until = until,
+            1 => self.proxies[index].dumb_until = until,
+            2 => self.proxies[index].blind_until = until,
+            3 => self.proxies[index].stopped_until = until,
+            4 if self.proxies.len() < 4 => self.start(),
+            5 if self.proxies.len() > 1 => self.crash(index),
+            6 if self.proxies.len() > 1 => self.leave(index),
+            // Everybody loses what carries messages.
+            7 => self.proxies.iter_mut().for_each(|proxy| (proxy.deaf_until, proxy.dumb_until) = (until, until)),
+            _ => {}
+        }
+    }
+
+    /// Its process dies. What it has sent to the primary goes on there.
+    fn crash(&mut self, index: usize) {
+        let mut proxy = self.proxies.remove(index);
+        for write in &mut proxy.writes {
+            // Nobody asks this process any more.
+            if let Some(guard) = write.guard.take() {
+                guard.rolled_back();
+            }
+        }
+    }
+
+    fn leave(&mut self, index: usize) {
+        if self.proxies[index].writes.is_empty() {
+            let proxy = &mut self.proxies[index];
+            proxy.member.leave(&proxy.cells);
+            self.speak(index);
+            self.crash(index);
+        }
+    }
+
+    fn commit_on_primary(&mut self) {
+        let time = self.time;
+        let visible = &mut self.visible;
+        self.backends.retain(|_, (relation, at)| {
+            let is_done = *at <= time;
+            visible[*relation as usize] += u64::from(is_done);
+            !is_done
+        });
+    }
+
+    fn carry(&mut self, index: usize) {
+        let (me, time) = (self.proxies[index].id, self.time);
+        for ((_, to), wire) in &mut self.wires {
+            while *to == me && wire.front().is_some_and(|(at, _)| *at <= time) {
+                let Some((_, mut message)) = wire.pop_front() else { break };
+                let proxy = &mut self.proxies[index];
+                if self.ablation == Ablation::NoNumbers {
+                    // It looks as if nothing had been told in between.
+                    if let Some(peer) = proxy.member.peers.get_mut(&message.from)
+                        && peer.heard.is_some()
+                    {
+                        peer.heard = Some(message.sequence - message.told.len() as u64);
+                    }
+                }
+                if proxy.deaf_until > time {
+                    continue;
+                }
+                message.notes.truncate(64);
+                let now = proxy.now(time);
+                let origin = Origin { entry: 0, member: MemberId(0), process_id: 0 };
+                let draw = self.random.next();
+                proxy.member.hear(&proxy.cells, message, origin, now, draw);
+                proxy.member.tick(&proxy.cells, now, draw);
+            }
+        }
+    }
+
+    fn list(&mut self, index: usize) {
+        let (time, locked): (u64, BTreeSet<NodeId>) =
+            (self.time, self.proxies.iter().filter(|proxy| proxy.is_locked).map(|proxy| proxy.id).collect());
+        let delay = self.random.below(20 * MS);
+        let draw = self.random.next();
+        let proxy = &mut self.proxies[index];
+        let now = proxy.now(time);
+        if proxy.blind_until > time {
+            // Its session breaks, and with it the lock.
+            (proxy.is_locked, proxy.listing) = (false, None);
+        } else if !proxy.is_locked {
+            proxy.is_locked = true;
+            proxy.member.joined(&proxy.cells, now);
+        } else if let Some((asked_at, at)) = proxy.listing {
+            if at <= time {
+                proxy.listing = None;
+                proxy.member.listed(&proxy.cells, asked_at, now, &locked);
+            }
+        } else if proxy.next_listing <= time {
+            proxy.next_listing = time + 200 * MS;
+            proxy.listing = Some((now, time + delay));
+        }
+        if self.ablation == Ablation::NoLease {
+            proxy.member.peers.values_mut().for_each(|peer| peer.lease_until = u64::MAX);
+        }
+        if self.ablation == Ablation::AtOnce {
+            proxy.member.writes_from = Some(0);
+            proxy.member.serves_from = Some(0);
+        }
+        if self.ablation == Ablation::ForgottenAtOnce {
+            proxy.member.peers.retain(|node, _| locked.contains(node));
+            proxy.member.peers.values_mut().for_each(|peer| {
+                std::mem::take(&mut peer.marks).into_values().for_each(WriteGuard::rolled_back);
+            });
+        }
+        proxy.member.tick(&proxy.cells, now, draw);
+        for doubt in proxy.cells.take_in_doubt() {
+            let is_over = doubt.origin().is_none_or(|origin| !self.backends.contains_key(&origin.process_id));
+            if is_over {
+                let mut draw = draw;
+                doubt.resolve(now, || {
+                    draw = draw.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                    draw
+                });
+            }
+        }
+    }
+
+    /// Reads: from level one, level two, or the primary.
+    fn serve(&mut self, index: usize) {
+        let time = self.time;
+        if !self.random.chance(40) {
+            return;
+        }
+        let relation = self.random.below(RELATIONS.into()) as u32;
+        let visible = self.visible[relation as usize];
+        let is_shared = self.random.chance(30);
+        let asks_at = time + self.random.below(30 * MS);
+        let pick = self.random.next();
+        let proxy = &mut self.proxies[index];
+        let now = proxy.now(time);
+        let mut ended = Vec::new();
+        proxy.fills.retain(|fill| {
+            let is_due = fill.asks_at <= time;
+            if is_due {
+                ended.push((fill.relation, fill.captured.clone()));
+            }
+            !is_due
+        });
+        for (relation, captured) in ended {
+            let value = self.visible[relation as usize];
+            self.level_two.entry((relation, stamps(&captured))).or_default().push(value);
+            if captured.is_current() {
+                proxy.level_one.insert(relation, (captured, value));
+            }
+        }
+        if !proxy.cells.is_trusted_at(now) {
+            return;
+        }
+        let served =
+            proxy.level_one.get(&relation).filter(|(captured, _)| captured.is_current()).map(|(_, value)| *value);
+        if let Some(value) = served {
+            self.hits += 1;
+            self.violations += u64::from(value < visible);
+            return;
+        }
+        let Ok(captured) = proxy.cells.capture(&[RelationOid(relation)], proxy.cells.catalog_epoch()) else { return };
+        if is_shared {
+            // Whatever was ever stored there may come back.
+            let found = self.level_two.get(&(relation, stamps(&captured))).map(|all| all[(pick as usize) % all.len()]);
+            if let Some(value) = found.filter(|_| captured.is_current()) {
+                self.hits += 1;
+                self.shared_hits += 1;
+                self.violations += u64::from(value < visible);
+                proxy.level_one.insert(relation, (captured, value));
+                return;
+            }
+        }
+        proxy.fills.push(Fill { relation, captured, asks_at });
+    }
+
+    fn write(&mut self, index: usize) {
+        let (time, ablation) = (self.time, self.ablation);
+        let begins = self.random.chance(2);
+        let relation = self.random.below(RELATIONS.into()) as u32;
+        let takes = self.random.below(30 * MS);
+        let process_id = self.next_process;
+        let draw = self.random.next();
+        let proxy = &mut self.proxies[index];
+        let now = proxy.now(time);
+        let clearance = proxy.member.clearance();
+        for write in &mut proxy.writes {
+            match write.stage {
+                Stage::Announced(ticket) => {
+                    let waits = !matches!(ablation, Ablation::NoWaitBeforeCommit | Ablation::NoBeginAndNoWait);
+                    if !waits || clearance.covers(ticket, now) {
+                        self.backends.insert(write.process_id, (write.relation, time + takes));
+                        write.stage = Stage::Sent(time + takes + MS);
+                    }
+                }
+                Stage::Sent(at) if at <= time => {
+                    let set = WriteSet { relations: [RelationOid(write.relation)].into(), ..WriteSet::default() };
+                    let ticket = proxy.member.bump(set.clone(), draw);
+                    proxy.cells.move_stamps(&set, now, draw);
+                    if let Some(guard) = write.guard.take() {
+                        guard.rolled_back();
+                    }
+                    if let Some(told) = write.told.take() {
+                        proxy.member.end(told);
+                    }
+                    write.stage = Stage::Committed(ticket);
+                }
+                Stage::Sent(_) | Stage::Committed(_) => {}
+            }
+        }
+        let clearance = proxy.member.clearance();
+        proxy.writes.retain(|write| !matches!(write.stage, Stage::Committed(ticket) if clearance.covers(ticket, now)));
+        if begins && proxy.writes.len() < 4 {
+            self.next_process += 1;
+            self.writes += 1;
+            let oid = RelationOid(relation);
+            let guard = proxy.cells.begin_write(Touched::Relations(&[oid]), false);
+            let set = WriteSet { relations: [oid].into(), ..WriteSet::default() };
+            let (told, ticket) = match ablation {
+                Ablation::NoBeginAndNoWait => (None, Ticket::NONE),
+                _ => {
+                    let (told, ticket) = proxy.member.begin(set, process_id);
+                    (Some(told), ticket)
+                }
+            };
+            let stage = Stage::Announced(ticket);
+            proxy.writes.push(Write { guard: Some(guard), told, relation, process_id, stage });
+        }
+    }
+
+    fn speak(&mut self, index: usize) {
+        let time = self.time;
+        let others: Vec<_> = self.proxies.iter().map(|proxy| proxy.id).collect();
+        let delays: Vec<_> = others.iter().map(|_| self.random.below(3 * MS)).collect();
+        let is_lost = self.random.chance(1) && self.random.chance(10);
+        let proxy = &mut self.proxies[index];
+        let now = proxy.now(time);
+        let Some(message) = proxy.member.take_message(&proxy.cells, now) else { return };
+        if proxy.dumb_until > time || is_lost {
+            return;
+        }
+        for (to, delay) in others.into_iter().zip(delays).filter(|(to, _)| *to != proxy.id) {
+            let wire = self.wires.entry((proxy.id, to)).or_default();
+            let at = wire.back().map_or(0, |(at, _)| *at).max(time + delay);
+            wire.push_back((at, message.clone()));
+        }
+    }
+}
+
+/// `BUS_SEEDS` asks for more of them.
+fn seeds(few: u64) -> u64 {
+    std::env::var("BUS_SEEDS").ok().map_or(few, |text| text.parse().unwrap())
+}
+
+fn explore(ablation: Ablation, seeds: std::ops::Range<u64>, steps: u64) -> World {
+    let mut last = World::new(seeds.start, ablation);
+    let mut sum = [0; 5];
+    for seed in seeds {
+        let mut world = World::new(seed, ablation);
+        world.run(steps);
+        for (sum, more) in
+            sum.iter_mut().zip([world.steps, world.hits, world.shared_hits, world.writes, world.violations])
+        {
+            *sum += more;
+        }
+        last = world;
+        if sum[4] > 0 {
+            break;
+        }
+    }
+    [last.steps, last.hits, last.shared_hits, last.writes, last.violations] = sum;
+    println!(
+        "{ablation:?}: {} steps, {} hits, {} of them shared, {} writes, {} stale",
+        last.steps, last.hits, last.shared_hits, last.writes, last.violations
+    );
+    last
+}
+
+#[test]
+fn no_answer_is_older_than_what_was_visible_whatever_happens_to_proxies_and_messages() {
+    let world = explore(Ablation::None, 1..1 + seeds(12), 60_000);
+    assert_eq!(world.violations, 0);
+    assert!(world.hits > 20_000 && world.shared_hits > 500 && world.writes > 5_000, "it has been busy");
+}
+
+#[test]
+fn each_rule_is_needed() {
+    for ablation in [
+        Ablation::NoWaitBeforeCommit,
+        Ablation::NoBeginAndNoWait,
+        Ablation::NoLease,
+        Ablation::NoNumbers,
+        Ablation::AtOnce,
+        Ablation::ForgottenAtOnce,
+    ] {
+        assert!(explore(ablation, 1..40, 60_000).violations > 0, "{ablation:?} is not missed");
+    }
+}

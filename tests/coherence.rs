@@ -1,0 +1,346 @@
+//! Two proxies in front of one database: what one writes, the other never answers without.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test fails loudly"
+)]
+
+mod support;
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::Signal;
+use support::{
+    Proxy, RawClient, cluster, cluster::USER, forwarder::Forwarder, proxy::Builder, redis::Redis, scratch::scratch,
+    wait_until,
+};
+
+const SCHEMA: &str = "create table t(id int primary key, v int); insert into t values (1, 0); \
+                      create table other(id int primary key, v int); insert into other values (1, 0)";
+const READ: &str = "select v from t where id = 1";
+
+fn database() -> String {
+    let database = cluster().database();
+    cluster().prepare(&database, SCHEMA);
+    cluster().log_statements(&database);
+    database
+}
+
+fn sharing(database: &str, redis_port: u16) -> Builder {
+    let url = format!("redis://127.0.0.1:{redis_port}/0");
+    Proxy::of(cluster(), database).cached().section("cache", "redis_url", url).section(
+        "cache",
+        "secret",
+        "known to both and nobody else",
+    )
+}
+
+/// Two proxies that share a database, and serve.
+fn two(database: &str, redis: &Redis) -> (Proxy, Proxy) {
+    (sharing(database, redis.port).start(), sharing(database, redis.port).start())
+}
+
+fn mark() -> String {
+    format!("/* mark {} */", scratch().unique())
+}
+
+/// Repeats the read until the server has nothing to do with it.
+#[track_caller]
+fn warm_up(session: &mut RawClient, mark: &str) {
+    let read = format!("{READ} {mark}");
+    wait_until("a hit", || {
+        let before = cluster().primary.executions(mark);
+        let reply = session.query(&read);
+        assert!(reply.error().is_none(), "{reply:?}");
+        cluster().primary.executions(mark) == before
+    });
+}
+
+fn value(session: &mut RawClient, mark: &str) -> i64 {
+    session.value(&format!("{READ} {mark}")).parse().unwrap()
+}
+
+#[track_caller]
+fn write(session: &mut RawClient) -> i64 {
+    session.value("update t set v = v + 1 where id = 1 returning v").parse().unwrap()
+}
+
+#[test]
+fn what_one_proxy_writes_the_other_never_answers_without() {
+    let (redis, database) = (Redis::start(), database());
+    let (left, right) = two(&database, &redis);
+    let (mut writer, mut reader) = (left.session(&database), right.session(&database));
+    let mark = mark();
+    warm_up(&mut reader, &mark);
+    let before = cluster().primary.executions(&mark);
+    for _ in 0..100 {
+        let written = write(&mut writer);
+        for _ in 0..5 {
+            assert_eq!(value(&mut reader, &mark), written);
+        }
+    }
+    let asked = cluster().primary.executions(&mark) - before;
+    println!("500 reads behind 100 writes at another proxy: the server ran {asked}");
+    assert!((100..400).contains(&asked), "{asked} of 500");
+    let figures = right.metrics();
+    assert_eq!(figures.sum("pgweir_bus_peers", &[&database]), 1.0);
+    // Each write begins, moves stamps and ends.
+    assert!(figures.sum("pgweir_bus_messages_total", &[&database, "heard"]) >= 300.0);
+    assert_eq!(figures.sum("pgweir_bus_events_total", &[&database, "lost"]), 0.0);
+}
+
+#[test]
+fn transactions_and_what_the_server_alone_knows_they_wrote_are_heard_too() {
+    let (redis, database) = (Redis::start(), database());
+    cluster().prepare(
+        &database,
+        "create function touch() returns void language plpgsql as $$ begin update t set v = v + 1 where id = 1; end $$; \
+         create table child(id int references t on update cascade); insert into child values (1)",
+    );
+    let (left, right) = two(&database, &redis);
+    let (mut writer, mut reader) = (left.session(&database), right.session(&database));
+    let mark = mark();
+    for statements in [
+        &["begin", "update t set v = v + 1 where id = 1", "commit"][..],
+        &["select touch()"],
+        &["begin", "select touch()", "commit"],
+        &["do $$ begin perform touch(); end $$"],
+        &["with w as (update t set v = v + 1 where id = 1 returning v) select v from w"],
+        &["begin; update t set v = v + 1 where id = 1; commit"],
+        &["truncate t cascade", "insert into t values (1, 77)"],
+        &["alter table t alter column v type bigint using v + 1"],
+        &["begin", "update t set v = v + 1 where id = 1", "prepare transaction 'x'", "commit prepared 'x'"],
+    ] {
+        warm_up(&mut reader, &mark);
+        for statement in statements {
+            let reply = writer.query(statement);
+            // Where the server takes no prepared transactions there is nothing to be heard.
+            assert!(reply.error().is_none() || statement.contains("prepare"), "{statement}: {reply:?}");
+        }
+        let truth = RawClient::session(&cluster().primary.address(), USER, &database).value(READ);
+        assert_eq!(reader.value(&format!("{READ} {mark}")), truth, "{statements:?}");
+    }
+}
+
+#[test]
+fn what_one_proxy_has_stored_in_redis_another_finds_there_until_either_writes() {
+    let (redis, database) = (Redis::start(), database());
+    let eager = || sharing(&database, redis.port).section("cache", "redis_min_cost", 0).start();
+    let (left, right) = (eager(), eager());
+    let (mut writer, mut reader) = (left.session(&database), right.session(&database));
+    warm_up(&mut writer, &mark());
+    warm_up(&mut reader, &mark());
+    let is_stored = |answers: u32| redis.command("DBSIZE").trim() == format!(":{answers}");
+    for round in 0..3 {
+        let mark = mark();
+        wait_until("all answers of before are in Redis", || is_stored(2 + 2 * round));
+        let written = write(&mut writer);
+        assert_eq!(value(&mut writer, &mark), written);
+        wait_until("the answer is in Redis", || is_stored(3 + 2 * round));
+        assert_eq!(value(&mut reader, &mark), written);
+        assert_eq!(cluster().primary.executions(&mark), 1, "the second proxy has it from Redis");
+        let written = write(&mut reader);
+        assert_eq!(value(&mut writer, &mark), written);
+    }
+}
+
+#[test]
+fn rights_that_are_taken_away_at_one_proxy_are_gone_at_the_other() {
+    let (redis, database) = (Redis::start(), database());
+    let (left, right) = two(&database, &redis);
+    let owner = format!("revoke select on t from {USER}");
+    let (mut writer, mut reader) = (left.session(&database), right.session(&database));
+    let mark = mark();
+    warm_up(&mut reader, &mark);
+    let reply = writer.query(&owner);
+    assert!(reply.error().is_none(), "{reply:?}");
+    let reply = reader.query(&format!("{READ} {mark}"));
+    assert_eq!(reply.sqlstate(), "42501", "{reply:?}");
+}
+
+/// Sessions at both proxies count up keys of their own and read everybody's, until `trouble` has ended. Returns reads, writes
+/// and the longest write.
+fn run_through(left: &Proxy, right: &Proxy, database: &str, trouble: impl FnOnce()) -> (u64, u64, Duration) {
+    const SESSIONS: usize = 6;
+    let mut admin = RawClient::session(&cluster().primary.address(), USER, database);
+    admin.query("truncate other");
+    for id in 0..SESSIONS {
+        admin.query(&format!("insert into other values ({id}, 0)"));
+    }
+    let acknowledged: Vec<std::sync::atomic::AtomicI64> = (0..SESSIONS).map(|_| 0.into()).collect();
+    let (is_over, acknowledged) = (&AtomicBool::new(false), &acknowledged);
+    thread::scope(|scope| {
+        let sessions: Vec<_> = (0..SESSIONS)
+            .map(|own| {
+                let mut session = if own % 2 == 0 { left.session(database) } else { right.session(database) };
+                session.patience(Duration::from_secs(60));
+                scope.spawn(move || {
+                    let (mut reads, mut writes, mut longest) = (0, 0, Duration::ZERO);
+                    while !is_over.load(Ordering::Acquire) {
+                        let at = Instant::now();
+                        let sql = format!("update other set v = v + 1 where id = {own} returning v");
+                        let written: i64 = session.value(&sql).parse().unwrap();
+                        longest = longest.max(at.elapsed());
+                        acknowledged[own].store(written, Ordering::SeqCst);
+                        writes += 1;
+                        for round in 0..20 {
+                            let key = (own + round) % SESSIONS;
+                            let least = acknowledged[key].load(Ordering::SeqCst);
+                            let found: i64 =
+                                session.value(&format!("select v from other where id = {key}")).parse().unwrap();
+                            assert!(found >= least, "session {own} reads {found} of {key}, {least} was acknowledged");
+                            reads += 1;
+                        }
+                    }
+                    (reads, writes, longest)
+                })
+            })
+            .collect();
+        trouble();
+        is_over.store(true, Ordering::Release);
+        let figures = sessions.into_iter().map(|session| session.join().unwrap());
+        figures.fold((0, 0, Duration::ZERO), |sum, (reads, writes, longest)| {
+            (sum.0 + reads, sum.1 + writes, sum.2.max(longest))
+        })
+    })
+}
+
+/// Writes at both sides go on, so many of them.
+fn more_writes(database: &str, more: i64) {
+    let mut admin = RawClient::session(&cluster().primary.address(), USER, database);
+    let mut count = || admin.value("select sum(v) from other").parse::<i64>().unwrap();
+    let before = count();
+    wait_until("more writes", || count() >= before + more);
+}
+
+#[test]
+fn redis_comes_and_goes_and_nobody_fails_or_reads_anything_old() {
+    let (redis, database) = (Redis::start(), database());
+    let (left, right) = two(&database, &redis);
+    let (reads, writes, longest) = run_through(&left, &right, &database, || {
+        more_writes(&database, 60);
+        redis.command("CLIENT KILL TYPE normal");
+        redis.command("CLIENT KILL TYPE pubsub");
+        more_writes(&database, 60);
+        redis.command("CLIENT PAUSE 1500 ALL");
+        more_writes(&database, 200);
+    });
+    println!("{reads} reads, {writes} writes, the longest {longest:?}");
+    assert!(longest < Duration::from_secs(10), "{longest:?}");
+}
+
+#[test]
+fn a_proxy_that_is_stopped_or_killed_holds_others_up_for_no_longer_than_its_lease() {
+    let (redis, database) = (Redis::start(), database());
+    let (left, right) = two(&database, &redis);
+    let third = sharing(&database, redis.port).start();
+    let mark = mark();
+    warm_up(&mut third.session(&database), &mark);
+    let (reads, writes, longest) = run_through(&left, &right, &database, || {
+        more_writes(&database, 60);
+        third.signal(Signal::SIGSTOP);
+        more_writes(&database, 100);
+        third.signal(Signal::SIGCONT);
+        more_writes(&database, 60);
+        third.signal(Signal::SIGKILL);
+        more_writes(&database, 100);
+    });
+    println!("{reads} reads, {writes} writes, the longest {longest:?}");
+    assert!(longest < Duration::from_secs(10), "{longest:?}");
+}
+
+#[test]
+fn a_proxy_that_was_stopped_answers_nothing_from_before() {
+    let (redis, database) = (Redis::start(), database());
+    let (left, right) = two(&database, &redis);
+    let (mut writer, mut reader) = (left.session(&database), right.session(&database));
+    writer.patience(Duration::from_secs(60));
+    let mark = mark();
+    for _ in 0..3 {
+        warm_up(&mut reader, &mark);
+        right.signal(Signal::SIGSTOP);
+        let at = Instant::now();
+        let written = write(&mut writer);
+        println!("a write beside a stopped proxy took {:?}", at.elapsed());
+        right.signal(Signal::SIGCONT);
+        assert_eq!(value(&mut reader, &mark), written);
+    }
+}
+
+#[test]
+fn a_proxy_that_hears_nothing_serves_nothing_until_it_hears_again() {
+    let (redis, database) = (Redis::start(), database());
+    let way = Forwarder::start("127.0.0.1:0", redis.port);
+    let left = sharing(&database, redis.port).start();
+    let right = sharing(&database, way.port).start();
+    let (mut writer, mut reader) = (left.session(&database), right.session(&database));
+    writer.patience(Duration::from_secs(60));
+    let mark = mark();
+    for _ in 0..2 {
+        warm_up(&mut reader, &mark);
+        // The first ping of this proxy that comes by cuts its way to Redis.
+        way.break_after("PUBLISH", 0);
+        for _ in 0..20 {
+            let written = write(&mut writer);
+            assert_eq!(value(&mut reader, &mark), written);
+        }
+    }
+    warm_up(&mut reader, &mark);
+}
+
+#[test]
+fn a_proxy_that_caches_nothing_itself_tells_others_what_it_writes() {
+    let (redis, database) = (Redis::start(), database());
+    let left = sharing(&database, redis.port).section("cache", "enabled", 0).start();
+    let right = sharing(&database, redis.port).start();
+    let (mut writer, mut reader) = (left.session(&database), right.session(&database));
+    let mark = mark();
+    for _ in 0..10 {
+        warm_up(&mut reader, &mark);
+        let written = write(&mut writer);
+        assert_eq!(value(&mut reader, &mark), written);
+    }
+}
+
+#[test]
+fn while_one_proxy_gives_place_to_another_a_third_hears_of_the_writes_of_both() {
+    let (redis, database) = (Redis::start(), database());
+    let old = sharing(&database, redis.port).start();
+    let third = sharing(&database, redis.port).start();
+    let (mut staying, mut reader) = (old.session(&database), third.session(&database));
+    // Whoever is in a transaction stays.
+    staying.query("begin");
+    let mark = mark();
+    warm_up(&mut reader, &mark);
+    let new = old.successor();
+    let mut coming = new.session(&database);
+    for _ in 0..10 {
+        warm_up(&mut reader, &mark);
+        let written = write(&mut coming);
+        assert_eq!(value(&mut reader, &mark), written, "written through the new process");
+    }
+    warm_up(&mut reader, &mark);
+    let written = write(&mut staying);
+    assert!(staying.query("commit").error().is_none());
+    assert_eq!(value(&mut reader, &mark), written, "written through the old process");
+}
+
+#[test]
+fn a_proxy_that_leaves_says_so_and_nobody_waits_for_it() {
+    let (redis, database) = (Redis::start(), database());
+    let (left, mut right) = two(&database, &redis);
+    let mut writer = left.session(&database);
+    warm_up(&mut right.session(&database), &mark());
+    right.signal(Signal::SIGTERM);
+    right.wait_for_end();
+    let at = Instant::now();
+    write(&mut writer);
+    assert!(at.elapsed() < Duration::from_millis(400), "{:?}", at.elapsed());
+}
