@@ -98,6 +98,64 @@ fn the_first_statement_decides_whatever_the_isolation() {
     assert_eq!(primary.session(&database).value("select count(*) from t where v = 3"), "1");
 }
 
+/// The replica replays nothing until this is dropped.
+struct Paused;
+
+impl Paused {
+    fn now() -> Self {
+        replica().pause_replay();
+        Self
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        replica().resume_replay();
+    }
+}
+
+/// Sessions see what others were told of, as they would on the primary.
+#[test]
+fn a_query_that_must_see_what_its_replica_lacks_takes_the_transaction_to_the_primary() {
+    let database = cluster().database();
+    cluster().log_statements(&database);
+    cluster().prepare(&database, "create table t(v int); insert into t values (1)");
+    let proxy = Proxy::of(cluster(), &database).replicas(&database, &[(replica(), 1)]);
+    let proxy = proxy.section("routing", "read_your_writes", "database").start();
+    let mut writer = proxy.session(&database);
+    let mut first = begun(&proxy, &database, "begin read only");
+    let mut second = begun(&proxy, &database, REPEATABLE);
+    let mut prepared = begun(&proxy, &database, "begin read only");
+    prepared.exchange(&[parse("p", "select count(*) from t"), sync()].concat());
+    let mut unread = proxy.session(&database);
+    let begin = format!("{REPEATABLE} /* {} */", scratch().unique());
+    wait_until("it begins on the replica", || {
+        unread.query("rollback");
+        unread.rows(&begin);
+        replica().executions(&begin) > 0
+    });
+    let mut cursor = begun(&proxy, &database, "begin read only");
+    cursor.rows("declare c cursor for select v from t");
+    {
+        let _paused = Paused::now();
+        writer.rows("insert into t values (2)");
+        let count = "select count(*) from t";
+        assert_eq!(first.value(count), "2", "a statement under READ COMMITTED has a snapshot of its own");
+        assert_eq!(unread.value(count), "2", "the first query makes the snapshot");
+        assert_eq!(second.value(count), "1", "the first query has made the snapshot");
+        let run = [bind("p", &[]), execute("", 0), sync()].concat();
+        assert_eq!(prepared.exchange(&run).rows(), [["2"]]);
+        assert_eq!(cursor.rows("fetch all from c"), [["1"]], "a cursor has its own snapshot");
+    }
+    assert_eq!(moved(&proxy), 3.0);
+    for mut session in [first, second, prepared, unread, cursor] {
+        assert_eq!(session.query("commit").tags(), ["COMMIT"]);
+    }
+    // On what nobody has written since, it stays.
+    let _quiet = begun(&proxy, &database, "begin read only");
+    assert_eq!(moved(&proxy), 3.0);
+}
+
 #[test]
 fn what_is_prepared_in_it_ties_nobody_to_a_replica() {
     let (proxy, database) = routed();

@@ -245,7 +245,7 @@ impl Client {
         self.observe_hit(request, facts, (entry.row_count, sent), outcome);
     }
 
-    fn is_strict(&self, facts: &Facts) -> bool {
+    pub(super) fn is_strict(&self, facts: &Facts) -> bool {
         self.session.own.is_strict || facts.is_strict()
     }
 

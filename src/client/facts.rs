@@ -150,6 +150,8 @@ pub(super) struct Facts {
     pub executed: u32,
     /// What it asks of a READ ONLY transaction on a replica.
     pub wish: Wish,
+    /// It reads what tables hold.
+    pub takes_snapshot: bool,
     /// It executes queries that leave nothing behind, and BEGIN.
     pub only_queries: bool,
     /// Its first statement ends the transaction.
@@ -210,6 +212,7 @@ impl Facts {
         } else {
             self.only_queries &= meaning.is_query_only && meaning.access == Access::Read && meaning.effects.is_empty();
         }
+        self.takes_snapshot |= meaning.access == Access::Read && meaning.reason != AccessReason::SessionState;
         self.ends_first |= self.executed == 0 && ends_first(statement);
         self.hints = self.hints.and(&statement.hints, self.executed == 0);
         self.executed += 1;
@@ -265,6 +268,12 @@ impl Facts {
             (self.needs_primary, self.reason) = (true, reason);
         }
         self.written.add(&Written::Anything);
+    }
+
+    /// What places it on the primary: its own reason, else this one.
+    pub(super) fn on_primary(&self, reason: &'static str) -> Self {
+        let reason = if self.needs_primary { self.reason } else { reason };
+        Self { needs_primary: true, reason, asks_for_sequences: self.asks_for_sequences, ..Self::new() }
     }
 
     /// Where hints send it: all of it to the primary if one statement asks for that, elsewhere only if all of them do.

@@ -4,6 +4,9 @@
 //! it on a primary and refused by a standby, or answered for the wrong server. So as long as nothing is lost by it the
 //! transaction goes on as a fresh one on the primary: nothing has run yet, or plain queries under READ COMMITTED, where
 //! each has a snapshot of its own anyway. Only `now()` tells.
+//!
+//! The same holds for a query that must see what somebody was told of since the transaction began, and that its replica
+//! has not replayed: a transaction on the primary would show it.
 
 use super::{
     Client, ClientError,
@@ -167,6 +170,15 @@ impl ReadOnly {
         };
     }
 
+    /// Would the next query see more elsewhere, and can it go there?
+    fn may_see_more(&self) -> bool {
+        match self.progress {
+            Progress::Begun => true,
+            Progress::Queries => !self.keeps_snapshot,
+            Progress::More => false,
+        }
+    }
+
     /// What becomes of a request of a session that keeps something on the replica.
     fn escape_late(&self, wish: Wish) -> Escape {
         match wish {
@@ -217,6 +229,7 @@ fn refusal() -> ErrorResponse {
 impl Client {
     /// A request in a READ ONLY transaction on a replica; `None` if it may run there.
     pub(super) fn escape(&mut self, request: Request, facts: &Facts) -> Option<Taken> {
+        let wants_primary = self.wants_primary(facts);
         let link = self.link.as_mut().filter(|link| !link.is_primary && link.is_quiet())?;
         if link.status != TransactionStatus::InTransaction || self.pending.unfinished().is_some() {
             return None;
@@ -225,8 +238,7 @@ impl Client {
         let open = session.transaction.read_only.as_ref()?;
         let keeps_state =
             !session.pins.is_empty() || !session.suspects.is_empty() || session.must_probe || session.is_probed;
-        let hint = facts.route_hint() == Some(RouteHint::Primary);
-        let wish = if hint { facts.wish.max(Wish::Primary) } else { facts.wish };
+        let wish = if wants_primary { facts.wish.max(Wish::Primary) } else { facts.wish };
         let escape = if keeps_state { open.escape_late(wish) } else { open.escape(wish, facts.ends_first) };
         if escape != Escape::None {
             self.context.tally.escaped(escape);
@@ -253,6 +265,19 @@ impl Client {
         }
     }
 
+    /// Is it a query in a transaction on a replica that by its hints, or by what it must see, belongs on the primary?
+    fn wants_primary(&self, facts: &Facts) -> bool {
+        let view = self.view();
+        let (Some(link), Some(open)) = (&self.link, &self.session.transaction.read_only) else { return false };
+        if facts.route_hint() == Some(RouteHint::Primary) || self.is_strict(facts) {
+            return true;
+        }
+        let opened = link.server.core().info.connected_at;
+        facts.takes_snapshot
+            && open.may_see_more()
+            && !view.database.topology.shows(link.member, opened, &view.demand(facts, None), self.request_started)
+    }
+
     /// Nobody waits for the end of the transaction there: nothing of it is wanted.
     fn leave_replica(&mut self) {
         let Some(mut link) = self.link.take() else { return };
@@ -267,6 +292,8 @@ impl Client {
         let transaction = std::mem::take(&mut self.session.transaction);
         let began = self.transaction_started;
         let plan = FillPlan::none("in_transaction");
+        // Another replica might show less than this one has shown.
+        let facts = &facts.on_primary("not_replayed");
         // A cancel request would leave the client in a transaction that nobody has: it is not heard here.
         while self.link_up(request.kind, facts, &plan).await?.is_none() {}
         if let (Some(link), Some(open)) = (&mut self.link, transaction.read_only) {

@@ -361,7 +361,7 @@ impl Client {
     }
 
     /// What is known of the session.
-    fn view(&self) -> View<'_> {
+    pub(super) fn view(&self) -> View<'_> {
         let session = &self.session;
         View {
             database: &session.database,

@@ -684,9 +684,6 @@ impl CatalogSource for Catalog {
         let database = &self.plane.database;
         let is_known = snapshot.is_some();
         tracing::debug!(db = %database.name, is_known, "catalog");
-        let outcome = if is_known { "loaded" } else { "lost" };
-        let labels = [("database", &*database.name), ("outcome", outcome)];
-        self.plane.metrics.counter(&families::CATALOG_RELOADS, &labels).increment();
         if !is_known {
             database.cells.close(Closure::Catalog);
         }
@@ -695,5 +692,8 @@ impl CatalogSource for Catalog {
             // Reopening voids everything, so the snapshot's epoch must be taken again.
             database.cells.reopen(Closure::Catalog, self.plane.clock.now(), crate::client::random);
         }
+        let outcome = if is_known { "loaded" } else { "lost" };
+        let labels = [("database", &*database.name), ("outcome", outcome)];
+        self.plane.metrics.counter(&families::CATALOG_RELOADS, &labels).increment();
     }
 }

@@ -239,6 +239,19 @@ impl Topology {
         Some(Behind { member: nearest.id, position: fence.max(demand.min_lsn), opened_before })
     }
 
+    /// Does a connection to this member that was opened at `opened` still show what is asked of it?
+    pub fn shows(&self, member: MemberId, opened: u64, demand: &Demand, now: u64) -> bool {
+        let Some(Member { state, .. }) = self.member(member) else { return false };
+        // Read before what the sample says.
+        let is_known = opened < state.sampled_at();
+        match demand.freshness {
+            Freshness::Any => true,
+            Freshness::Fenced if demand.fence.is_none() && demand.min_lsn <= Lsn::default() => true,
+            Freshness::Fenced => is_known && covers(state, demand),
+            Freshness::Within(staleness) => is_known && is_within(state, staleness, now) && has_replayed(state, demand),
+        }
+    }
+
     /// How long a read waits there, nanoseconds.
     pub fn wait_for_lsn(&self) -> u64 {
         self.limits.wait_for_lsn

@@ -17,6 +17,9 @@ use super::{
     writes::{Form, forms},
 };
 
+/// Writes and reads that are shown on each side of what was found.
+const NEAR: usize = 30;
+
 /// What the sessions do.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -169,6 +172,7 @@ impl<'a> Story<'a> {
             database: &self.topology.database,
             primary: self.topology.cluster.primary.address(),
             start: self.shared_start,
+            is_linearizable: self.topology.is_linearizable,
         };
         let stop = AtomicBool::new(false);
         let seed = self.seed.wrapping_add(self.rounds << 32);
@@ -261,7 +265,12 @@ impl<'a> Story<'a> {
         });
         let mut lines: Vec<_> = writes.map(|write| (write.began, format!("{write:?}"))).chain(reads).collect();
         lines.sort();
-        lines.into_iter().map(|(_, line)| line).collect()
+        // What was found is most often the last that its session was shown of that version.
+        let (found, mark) = (format!("version: {version}, "), format!("*session {reader} "));
+        let is_found = |line: &str| line.starts_with(&mark) && line.contains(&found);
+        let at = lines.iter().rposition(|(_, line)| is_found(line)).unwrap_or(0);
+        let lines = lines.into_iter().map(|(_, line)| line);
+        lines.skip(at.saturating_sub(NEAR)).take(2 * NEAR).collect()
     }
 
     /// What there is to say about what was found.
@@ -280,7 +289,7 @@ impl<'a> Story<'a> {
         });
         let (some, more) = (violations.take(6), disorders.take(6));
         let lines: Vec<String> = some.chain(more).chain(verdict.wrong.iter().take(4).cloned()).collect();
-        let context = verdict.context.iter().take(60).map(String::as_str).collect::<Vec<_>>().join("\n");
+        let context = verdict.context.join("\n");
         let counts = (verdict.violations.len(), verdict.disorders.len(), verdict.wrong.len());
         format!("{counts:?} found, seed {}, the first are\n{}\n{context}", self.seed, lines.join("\n"))
     }

@@ -55,6 +55,8 @@ pub struct Shared<'a> {
     /// The primary itself.
     pub primary: Address,
     pub start: Instant,
+    /// Every read is a hit or the primary's: nothing differs from what the primary shows at that moment.
+    pub is_linearizable: bool,
 }
 
 /// What a session has set.

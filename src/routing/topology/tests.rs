@@ -388,3 +388,26 @@ fn a_read_may_wait_on_the_replica_that_is_nearest_to_what_it_must_see() {
     waiting.member(R2).unwrap().state.set_banned(true);
     assert_eq!(waiting.choose_behind(&fenced, 24).unwrap().member, R1);
 }
+
+#[test]
+fn a_connection_that_somebody_holds_shows_what_its_replica_had_replayed_since_it_was_opened() {
+    let topology = topology(&[1]);
+    let fenced = |written_at| Demand::fenced(Fence::after(written_at));
+    let within = |bound| Demand { freshness: Freshness::Within(bound), ..fenced(0) };
+    let any = Demand { freshness: Freshness::Any, ..fenced(15) };
+    let token = Demand { min_lsn: Lsn::new(101), ..Demand::fenced(Fence::NONE) };
+    for (opened, demand, shows) in [
+        (9, fenced(5), true),
+        (9, fenced(10), false),
+        (11, fenced(5), false),
+        (11, Demand::fenced(Fence::NONE), true),
+        (9, token, false),
+        (9, within(5), true),
+        (9, within(4), false),
+        (11, within(5), false),
+        (11, any, true),
+    ] {
+        assert_eq!(topology.shows(R1, opened, &demand, 15), shows, "{opened} {demand:?}");
+    }
+    assert!(!topology.shows(MemberId(9), 0, &Demand::fenced(Fence::NONE), 15), "it is gone");
+}
