@@ -27,6 +27,7 @@ const PID: &str = "select pg_backend_pid()";
 fn pooled(size: u32) -> (Proxy, String) {
     let database = cluster().database();
     let proxy = Proxy::of(cluster(), &database).set("default_pool_size", size).start();
+    proxy.wait_for_catalog(&database);
     (proxy, database)
 }
 
@@ -46,9 +47,7 @@ fn fifty_clients_share_one_server_connection() {
     cluster().prepare(&database, "create table t(client int, n int)");
     cluster().log_statements(&database);
     let proxy = Proxy::of(cluster(), &database).set("default_pool_size", 1).start();
-    let loaded = "pgweir_catalog_reloads_total";
-    // Connections that were opened before are replaced: they may have begun with other settings.
-    wait_until("the catalog is loaded", || proxy.metrics().sum(loaded, &["outcome=\"loaded\"", &database]) > 0.0);
+    proxy.wait_for_catalog(&database);
     thread::scope(|scope| {
         for client in 0..50 {
             let (proxy, database) = (&proxy, &database);

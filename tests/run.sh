@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that has to pass, on a Debian machine with a Rust toolchain: installs what the tests need, then runs
-# formatter, lints, unit, doc, integration and driver tests, and counts instructions. Says how long each step took,
+# formatter, unit, doc, integration and driver tests, lints, and counts instructions. Says how long each step took,
 # fails if any of them failed, and makes sure that no process is left behind.
 #
 #   tests/run.sh              all of it
@@ -58,14 +58,24 @@ install() {
 failures=()
 durations=()
 
+# A step that hangs must not hang the whole run.
+bounded() {
+    timeout --kill-after=30 2400 "$@"
+}
+
 step() {
     local name=$1 start=$SECONDS outcome=ok
     shift
     echo "== $name"
-    # A step that hangs must not hang the whole run.
-    timeout --kill-after=30 1200 "$@" || outcome=FAILED
+    "$@" || outcome=FAILED
     [ "$outcome" = ok ] || failures+=("$name")
     durations+=("$(printf '%5d s  %-6s  %s' $((SECONDS - start)) "$outcome" "$name")")
+}
+
+# The program of each integration test, by name: run without cargo, they leave its lock to what is built beside them.
+test_programs() {
+    bounded cargo test --no-run --tests --message-format json-render-diagnostics |
+        sed -n 's/.*"kind":\["test"\].*"name":"\([^"]*\)".*"executable":"\([^"]*\)".*/\1 \2/p' >"$run/programs"
 }
 
 # Two at a time, because most of them wait for servers; the long ones first.
@@ -80,21 +90,40 @@ integration_tests() {
     for lane in 1 2; do
         integration_lane 3>&1 >"$run/lane-$lane" &
     done
+    # What computes and waits for nobody takes the time that the tests leave.
+    background_lane 3>&1 >"$run/lane-3" &
     wait
-    mapfile -t -O "${#durations[@]}" durations < <(grep -hv '^failed ' "$run"/lane-[12])
-    mapfile -t -O "${#failures[@]}" failures < <(sed -n 's/^failed //p' "$run"/lane-[12])
+    mapfile -t -O "${#durations[@]}" durations < <(grep -hv '^failed ' "$run"/lane-[123])
+    mapfile -t -O "${#failures[@]}" failures < <(sed -n 's/^failed //p' "$run"/lane-[123])
 }
 
-# Takes one name after the other from the queue. Its standard output is for the durations, each step's own is shown when
-# the step has ended, on the third.
+# Takes one name after the other from the queue.
 integration_lane() {
     local name
     while name=$(flock "$run" sed -n -i -e '1w /dev/stdout' -e '2,$p' "$run/queue") && [ -n "$name" ]; do
-        failures=() durations=()
-        step "tests/$name" cargo test --test "$name" >"$run/said-$name" 2>&1
-        flock "$run" cat "$run/said-$name" >&3
-        printf '%s\n' "${durations[@]}" "${failures[@]/#/failed }"
+        lane_step "tests/$name" integration_test "$name"
     done
+}
+
+integration_test() {
+    local program
+    program=$(awk -v name="$1" '$1 == name { print $2 }' "$run/programs")
+    bounded "${program:-there is no program of tests/$1}"
+}
+
+background_lane() {
+    lane_step lints bounded nice -n 19 cargo clippy --all-targets -- -D warnings
+    lane_step "instructions per operation" bounded nice -n 19 benches/instructions.sh
+}
+
+# Standard output is for durations and failures; what the step itself says is shown when it has ended, on the third.
+lane_step() {
+    local said
+    said=$(mktemp "$run/said-XXXXXX")
+    failures=() durations=()
+    step "$@" >"$said" 2>&1
+    flock "$run" cat "$said" >&3
+    printf '%s\n' "${durations[@]}" "${failures[@]/#/failed }"
 }
 
 # Everything that the tests started carries the run's own temporary directory in its environment or command line.
@@ -138,17 +167,15 @@ export TMPDIR=$run
 
 if [ $# -gt 0 ]; then
     for name in "$@"; do
-        step "tests/$name" cargo test --test "$name"
+        step "tests/$name" bounded cargo test --test "$name"
     done
 else
-    step format cargo fmt --check
-    step lints cargo clippy --all-targets -- -D warnings
-    step build cargo test --no-run
-    step "unit tests" cargo test --lib --bins
-    step "doc tests" cargo test --doc
-    step "driver installation" tests/drivers/install.sh
+    step format bounded cargo fmt --check
+    step build test_programs
+    step "unit tests" bounded cargo test --lib --bins
+    step "doc tests" bounded cargo test --doc
+    step "driver installation" bounded tests/drivers/install.sh
     integration_tests
-    step "instructions per operation" benches/instructions.sh
 fi
 
 if ! nothing_is_left; then

@@ -235,9 +235,18 @@ impl Proxy {
     fn accepting(mut self) -> Self {
         wait_until("pgweir accepts clients", || {
             assert!(self.process.ended().is_none(), "pgweir ended:\n{}", self.log());
-            TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+            let mut ports = [self.port, self.http].into_iter().filter(|port| *port != 0);
+            ports.all(|port| TcpStream::connect(("127.0.0.1", port)).is_ok())
         });
         self
+    }
+
+    /// Waits until it has read the catalog of that database: server connections that it opened before may have begun with
+    /// other settings, and are replaced.
+    #[track_caller]
+    pub fn wait_for_catalog(&self, database: &str) {
+        let loaded = ["outcome=\"loaded\"", &format!("database=\"{database}\"")];
+        wait_until("the catalog is loaded", || self.metrics().sum("pgweir_catalog_reloads_total", &loaded) > 0.0);
     }
 
     /// Its TCP port.
