@@ -10,9 +10,9 @@
 #
 #   ROUNDS=5             rounds, each one run per target and row of a table
 #   DURATION=5           seconds of one run
-#   TARGETS="pgbouncer pgweir"    of: direct haproxy pgbouncer pgpool pgweir-bare pgweir pgweir-cache; or all.
-#                        pgbouncer always runs, as the base of the ratios
-#   WORKLOADS=select     of: select hits tpcb pipeline rows connect scram; or all
+#   TARGETS="pgbouncer pgweir"    of: direct haproxy pgbouncer pgpool pgweir-bare pgweir pgweir-cache redis; or
+#                        all. pgbouncer always runs, as the base of the ratios; redis takes part in hits, with GET
+#   WORKLOADS=select     of: select hits mixed aggregate tpcb pipeline rows connect scram; or all
 #   CLIENTS=16           pgbench clients of select, one number or several: "1 16 64 500"
 #   PROTOCOLS="simple extended prepared"    of select; prepared is left out where PgBouncer cannot do it
 #   POOL_SIZE=20         server connections of those that pool
@@ -99,12 +99,29 @@ run_pgbench() { # target workload protocol clients seconds
     # pgbench's time includes the connecting of all clients.
     local seconds=$(($5 + $4 / 200))
     instance=$(instance_of "$1" "$2" "$4")
+    if [ "$1" = redis ]; then
+        run_redis_benchmark "${PORT[$instance]}" "$4" "$seconds"
+        return
+    fi
     read -ra options < <(pgbench_options "$2" "$3" "$4")
     rm -f "$WORK"/latency.*
     run_client $((seconds + 60)) "$PGBIN/pgbench" -h 127.0.0.1 -p "${PORT[$instance]}" -U bench -n -T "$seconds" \
         "${options[@]}" bench || return 1
     # Before version 15 pgbench does not count failures, it ends at the first.
     ! grep -q 'failed transactions: [1-9]' "$WORK/pgbench.out"
+}
+
+# GET of one of 1,000 values as long as the answer to the select; its report as pgbench would write it.
+run_redis_benchmark() { # port clients seconds
+    local per_second count
+    on_redis() { run_client "$1" "$REDIS_BENCHMARK" -p "$2" -c "$3" -r 1000 -d 64 --csv -n "$4" -t "$5"; }
+    on_redis 60 "$1" "$2" 2000 set && on_redis 60 "$1" "$2" 20000 get || return
+    per_second=$(awk -F '","' '/"GET"/ { print int($2) }' "$WORK/pgbench.out")
+    count=$((per_second * $3 + 1))
+    on_redis $(($3 * 4 + 60)) "$1" "$2" "$count" get || return
+    per_second=$(awk -F '","' '/"GET"/ { print int($2) }' "$WORK/pgbench.out")
+    # What came before was asked of it as well.
+    printf 'number of transactions actually processed: %s\ntps = %s\n' $((count + 22000)) "$per_second" >"$WORK/pgbench.out"
 }
 
 explain_failure() { # target workload protocol clients occasion

@@ -2,7 +2,7 @@
 # INSTANCE_PID and PORT are by instance. Needs WORK, POOL_SIZE, TARGETS, CELLS, LARGEST and the ports of PostgreSQL.
 # shellcheck shell=bash disable=SC2034,SC2154  # set here, used there, and the other way round
 
-ALL_TARGETS=(direct haproxy pgbouncer pgpool pgweir-bare pgweir pgweir-cache)
+ALL_TARGETS=(direct haproxy pgbouncer pgpool pgweir-bare pgweir pgweir-cache redis)
 SECRET=correct-horse
 declare -A PORT INSTANCE_PID
 
@@ -21,7 +21,8 @@ find_program() { # variable name package
     local path=${!1:-}
     path=${path:-$(PATH="$PATH:/usr/sbin" command -v "$2" || true)}
     [ -x "$path" ] || die "no $2: apt-get install $3, or $1=path"
-    printf -v "$1" %s "$(realpath "$path")"
+    # One program may have several names.
+    printf -v "$1" %s "$(realpath -s "$path")"
 }
 
 find_programs() {
@@ -31,6 +32,7 @@ find_programs() {
             haproxy) find_program HAPROXY haproxy haproxy ;;
             pgbouncer) find_program PGBOUNCER pgbouncer pgbouncer ;;
             pgpool) find_program PGPOOL pgpool pgpool2 ;;
+            redis) find_program REDIS redis-server redis-server && find_program REDIS_BENCHMARK redis-benchmark redis-tools ;;
             pgweir) find_or_build_pgweir ;;
         esac
     done
@@ -56,6 +58,7 @@ version_of() { # program
         pgbouncer) "$PGBOUNCER" --version | head -n 1 ;;
         pgpool) "$PGPOOL" --version 2>&1 | head -n 1 ;;
         pgweir) "$PGWEIR" --version | head -n 1 ;;
+        redis) "$REDIS" --version | sed 's/ sha=.*//' ;;
     esac
 }
 
@@ -71,7 +74,12 @@ knows_prepared() {
 wants() { grep -qxF -e "$1" <<<"$TARGETS"; }
 wants_replica() { { wants pgweir || wants pgweir-cache; } && ! is_pgbouncer "$PGWEIR"; }
 
+# Redis is asked what the cache answers. Who caches nothing does not get faster when nothing repeats.
 takes_part() { # target workload
+    case $1 in
+        redis) [ "$2" = hits ] || return ;;
+        haproxy | pgpool | pgweir-bare) [ "$2" != mixed ] && [ "$2" != aggregate ] || return ;;
+    esac
     case $2 in
         scram) [ "$1" = pgbouncer ] || [ "$1" = pgweir ] ;;
         *) true ;;
@@ -188,6 +196,11 @@ start_instance() { # instance
         pgpool*)
             pgpool_settings "$port" "$([ "$1" = pgpool ] && echo "$PGPOOL_CHILDREN" || echo "$LARGEST")" >"$file"
             start "$1" "$PGPOOL" -n -D -f "$file" -F "$WORK/pcp.conf" -a "$WORK/pool_hba.conf"
+            ;;
+        redis)
+            start "$1" "$REDIS" --bind 127.0.0.1 --port "$port" --save '' --appendonly no --dir "$WORK"
+            INSTANCE_PID[$1]=$STARTED
+            return
             ;;
         *) start_pooler "$1" "$port" "$file" ;;
     esac

@@ -1,12 +1,14 @@
 # What the clients of a comparison do; sourced. Needs WORK, SCALE, POOL_SIZE, CLIENTS and PROTOCOLS.
 # shellcheck shell=bash disable=SC2034,SC2153  # set here, used there, and the other way round
 
-ALL_WORKLOADS=(select hits tpcb pipeline rows connect scram)
+ALL_WORKLOADS=(select hits mixed aggregate tpcb pipeline rows connect scram)
 
 description_of() { # workload
     case $1 in
         select) echo "pgbench's select-only: one row of pgbench_accounts by its key." ;;
         hits) echo "The same statement for 1,000 of the accounts only, as reads that repeat." ;;
+        mixed) echo "Of a hundred transactions 95 are such a read, five update one of the same 1,000 accounts." ;;
+        aggregate) echo "Sums over 200,000 rows by group, the same statement again and again." ;;
         tpcb) echo "pgbench's TPC-B-like transaction of seven statements." ;;
         pipeline) echo "Twenty selects by key in one pipeline; a transaction is one pipeline." ;;
         rows) echo "A table of 5,000 rows selected whole." ;;
@@ -24,7 +26,8 @@ cells_of() { # workload
                 for clients in $CLIENTS; do echo "$protocol $clients"; done
             done
             ;;
-        hits) printf '%s\n' 'simple 16' 'prepared 16' ;;
+        hits | mixed) printf '%s\n' 'simple 16' 'prepared 16' ;;
+        aggregate) echo 'simple 16' ;;
         tpcb) echo 'prepared 16' ;;
         pipeline) printf '%s\n' 'extended 16' 'prepared 16' ;;
         rows | connect | scram) echo 'simple 8' ;;
@@ -47,6 +50,7 @@ script_of() { # workload
         select) echo '-S' ;;
         tpcb) echo '-b tpcb-like' ;;
         connect | scram) echo '-C -S' ;;
+        mixed) echo "-D scale=$SCALE -f $WORK/hits.sql@95 -f $WORK/write.sql@5" ;;
         *) echo "-D scale=$SCALE -f $WORK/$1.sql" ;;
     esac
 }
@@ -62,6 +66,11 @@ prepare_workloads() {
         printf '%s\n' '\endpipeline'
     } >"$WORK/pipeline.sql"
     printf '%s\n' '\set aid random(1, 1000)' 'SELECT abalance FROM pgbench_accounts WHERE aid = :aid;' >"$WORK/hits.sql"
+    printf '%s\n' '\set aid random(1, 1000)' 'UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = :aid;' \
+        >"$WORK/write.sql"
+    echo 'SELECT kind, count(*), sum(amount), avg(amount) FROM sales GROUP BY kind ORDER BY kind;' >"$WORK/aggregate.sql"
+    on_primary 'CREATE TABLE sales AS SELECT id, id % 10 AS kind, id % 997 AS amount FROM generate_series(1, 200000) AS id'
+    on_primary 'VACUUM ANALYZE sales'
     echo 'SELECT id, word FROM five_thousand;' >"$WORK/rows.sql"
     on_primary 'CREATE TABLE five_thousand AS SELECT id, md5(id::text) AS word FROM generate_series(1, 5000) AS id'
     on_primary 'VACUUM ANALYZE five_thousand'
