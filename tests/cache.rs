@@ -723,3 +723,29 @@ fn an_immutable_function_that_reads_a_table_is_not_believed() {
         }
     }
 }
+
+/// How few is said in `cache::admission`.
+#[test]
+fn of_questions_that_are_never_repeated_few_answers_are_kept_until_one_is() {
+    let (proxy, database) =
+        cached("create table t(id int primary key, v int); insert into t select i, i from generate_series(1, 3000) i");
+    let (mut reader, mark) = (proxy.session(&database), mark());
+    warm_up(&mut reader, "select v from t where id = 0", &mark);
+    let left = || proxy.metrics().sum("pgweir_cache_requests_total", &["reason=\"seldom_repeated\""]);
+    for id in 1..=2000 {
+        assert_eq!(reader.value(&format!("select v from t where id = {id} {mark}")), id.to_string());
+    }
+    assert!(left() > 0.0, "every answer was kept");
+    let stored = proxy.show("CACHE").number("database", &database, "fills");
+    assert!(stored < 2000, "{stored}");
+    // Whoever comes again is kept in mind.
+    for _ in 0..2 {
+        reader.query(&format!("select v from t where id = 2500 {mark}"));
+    }
+    assert!(is_hit(&mut reader, "select v from t where id = 2500", &mark), "the third time");
+    let hinted = format!("/* pgweir: cache ttl=60s */ select v from t where id = 2501 {mark}");
+    reader.query(&hinted);
+    let before = cluster().primary.executions(&mark);
+    reader.query(&hinted);
+    assert_eq!(cluster().primary.executions(&mark), before, "who asks for it is kept at once");
+}

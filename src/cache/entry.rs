@@ -1,8 +1,11 @@
 //! One cached answer: the bytes as PostgreSQL sent them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::Bytes;
 
 use super::invalidation::Captured;
+use crate::sql::Fingerprint;
 
 /// What an entry costs beside its bytes: itself, its stamps' box, its place in the store.
 const ENTRY_OVERHEAD_BYTES: usize = 200;
@@ -30,9 +33,19 @@ pub struct Entry {
     pub expires_at: Option<u64>,
     /// What it depends on.
     pub captured: Captured,
+    /// The shape of the statement, where that is known.
+    pub shape: Option<Fingerprint>,
+    /// Somebody was answered with it.
+    pub asked: AtomicBool,
 }
 
 impl Entry {
+    /// Its shape, for the first who is answered with it.
+    pub(super) fn first_asked(&self) -> Option<Fingerprint> {
+        let is_first = !self.asked.load(Ordering::Relaxed) && !self.asked.swap(true, Ordering::Relaxed);
+        self.shape.filter(|_| is_first)
+    }
+
     /// Whether its time is over, whatever was written.
     pub fn is_expired(&self, now: u64) -> bool {
         self.expires_at.is_some_and(|expires_at| expires_at <= now)

@@ -181,6 +181,8 @@ mod tests {
                 cost_us: 0,
                 expires_at: None,
                 captured: self.captured(),
+                shape: None,
+                asked: Default::default(),
             })
         }
     }

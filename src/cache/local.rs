@@ -11,6 +11,7 @@ use std::sync::{
 use moka::{notification::RemovalCause, sync::Cache};
 
 use super::{
+    admission::Admission,
     costs::Costs,
     entry::Entry,
     fill::{Discard, Fill},
@@ -74,6 +75,7 @@ pub struct ResultCache {
     max_result_bytes: AtomicUsize,
     flights: Arc<Flights>,
     costs: Costs,
+    admission: Admission,
     shared: RwLock<Option<Arc<SharedCache>>>,
     is_shared: AtomicBool,
     counters: Counters,
@@ -110,10 +112,21 @@ impl ResultCache {
             max_result_bytes: AtomicUsize::new(max_result_bytes),
             flights: Arc::default(),
             costs: Costs::default(),
+            admission: Admission::default(),
             shared: RwLock::default(),
             is_shared: AtomicBool::new(false),
             counters: Counters { evicted, ..Counters::default() },
         })
+    }
+
+    /// Is this question to be looked up? Where hardly any answer of a shape is asked for again, only questions that come a
+    /// second time are, and some by chance; `draw` is any number. One that is not counts as a miss.
+    pub fn admits(&self, key: &[u8], shape: Fingerprint, draw: u64) -> bool {
+        let admits = self.admission.admits(shape, key, self.costs.usual(shape), draw);
+        if !admits {
+            count(&self.counters.misses);
+        }
+        admits
     }
 
     /// The answer to the question that `key` encodes, or the right to bring it. `deps` are all that
@@ -139,6 +152,7 @@ impl ResultCache {
         };
         if entry.captured.is_of(cells) && entry.is_current() && !entry.is_expired(now) {
             count(&self.counters.hits);
+            entry.first_asked().into_iter().for_each(|shape| self.admission.asked(shape));
             return Lookup::Hit(entry);
         }
         let outcome = self.miss(key, cells, deps, epoch, now);
@@ -332,8 +346,8 @@ impl FillGuard {
         }
         let Self { cache, key, captured, shape, lead, .. } = *self;
         let value = found.value;
-        if let Some((shape, _)) = shape {
-            cache.costs.learn(shape, value.cost_us);
+        if let Some((shape, _)) = &shape {
+            cache.costs.learn(*shape, value.cost_us);
         }
         let entry = Arc::new(Entry {
             row_description: value.row_description,
@@ -344,6 +358,8 @@ impl FillGuard {
             cost_us: value.cost_us,
             expires_at: Some(now.saturating_add(ttl.map_or(found.remaining, |ttl| ttl.min(found.remaining)))),
             captured,
+            shape: shape.map(|(shape, _)| shape),
+            asked: AtomicBool::new(true),
         });
         cache.keep(&key, &entry);
         count(&cache.counters.shared_hits);
@@ -424,7 +440,10 @@ impl FillGuard {
             cost_us,
             expires_at: ttl.map(|ttl| now.saturating_add(ttl)),
             captured,
+            shape: shape.as_ref().map(|(shape, _)| *shape),
+            asked: AtomicBool::new(false),
         });
+        entry.shape.into_iter().for_each(|shape| cache.admission.kept(shape));
         cache.keep(&key, &entry);
         count(&cache.counters.stored);
         land(lead, Landing::Arrived(Arc::clone(&entry)));

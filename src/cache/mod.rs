@@ -12,6 +12,7 @@
 //! [`invalidation`] holds the stamps and the argument why this is enough; [`wal`] reads what the primary tells of writes
 //! that bypass the proxy; the other files know rows and bytes only.
 
+mod admission;
 pub mod bus;
 mod costs;
 pub mod entry;
@@ -20,6 +21,7 @@ pub mod flights;
 pub mod invalidation;
 pub mod key;
 pub mod local;
+mod shapes;
 pub mod shared;
 pub mod wal;
 

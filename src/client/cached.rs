@@ -150,6 +150,11 @@ impl Client {
         if !self.build_key(request, &shape) {
             return Asked::Fill(FillPlan::none("parameters"));
         }
+        if let (Some(statement), None) = (&facts.statement, facts.cache_hint())
+            && !cache.admits(self.session.key.as_bytes(), statement.fingerprint, self.request_started)
+        {
+            return Asked::Fill(FillPlan { outcome: CacheOutcome::Miss, ..FillPlan::none("seldom_repeated") });
+        }
         let asking = Asking { cache, shape, ttl, epoch };
         let must_settle = !is_settled && self.is_strict(facts);
         if must_settle
