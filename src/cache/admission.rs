@@ -2,9 +2,11 @@
 //!
 //! To bring an answer costs the proxy a few microseconds: stamps are captured, bytes collected, the store makes room. A
 //! hit pays for many of that, but a statement whose key is another one every time never has a hit. So it is counted, per
-//! shape, how many of the answers kept were asked for later. Where they are too few, a question is kept in mind by
-//! the hash of its key alone, and answered like any other when it comes a second time; now and then one is kept at
-//! once, so that a shape whose questions begin to repeat is found out.
+//! shape, how many of the answers kept were asked for later. Where they are too few, be it that literals are others every
+//! time or that tables are written between one question and the next, a question is kept in mind by a hash of its key and
+//! of the stamps of what it reads. Whoever comes again while nothing of that was written would have had a hit: it is
+//! answered like any other from then on. Now and then a question is kept at once, so that a shape whose questions
+//! begin to repeat is found out.
 
 use std::{
     hash::BuildHasher,
@@ -85,15 +87,23 @@ impl Default for Admission {
 
 impl Admission {
     /// Is this question to be looked up, and its answer kept? `cost_us`: what its shape usually costs the server, if that
-    /// is known; `draw`: any number that is another one every time.
-    pub(super) fn admits(&self, shape: Fingerprint, key: &[u8], cost_us: Option<u32>, draw: u64) -> bool {
+    /// is known; `state`: a number that is another one when what it reads has been written; `draw`: any number that is
+    /// another one every time.
+    pub(super) fn admits(
+        &self,
+        shape: Fingerprint,
+        key: &[u8],
+        state: impl FnOnce() -> u64,
+        cost_us: Option<u32>,
+        draw: u64,
+    ) -> bool {
         let is_seldom = self.shapes.get(shape).is_some_and(|word| Counts::of(word).is_seldom());
-        !is_seldom || cost_us.is_some_and(|cost| cost >= DEAR) || self.is_known(key, draw)
+        !is_seldom || cost_us.is_some_and(|cost| cost >= DEAR) || self.is_known(key, state(), draw)
     }
 
     /// It comes for the second time, or is one of those that are tried.
-    fn is_known(&self, key: &[u8], draw: u64) -> bool {
-        let hash = self.hasher.hash_one(key);
+    fn is_known(&self, key: &[u8], state: u64, draw: u64) -> bool {
+        let hash = self.hasher.hash_one((key, state));
         let tag = ((hash >> 32) as u32).max(1);
         let Some(place) = self.remembered.get(hash as usize % REMEMBERED) else { return true };
         place.swap(tag, Ordering::Relaxed) == tag
@@ -128,7 +138,12 @@ mod tests {
 
     /// Of a thousand new questions, behind `kept` answers of which so many were asked for.
     fn admitted(admission: &Admission, first: u64, cost_us: Option<u32>) -> usize {
-        (first..first + 1000).filter(|number| admission.admits(SHAPE, &key(*number), cost_us, *number)).count()
+        asked(admission, first, 0, cost_us)
+    }
+
+    fn asked(admission: &Admission, first: u64, state: u64, cost_us: Option<u32>) -> usize {
+        let admits = |number: &u64| admission.admits(SHAPE, &key(*number), || state, cost_us, *number);
+        (first..first + 1000).filter(admits).count()
     }
 
     fn behind(kept: u32, asked: u32) -> Admission {
@@ -161,6 +176,8 @@ mod tests {
         let again = admitted(&admission, 0, None);
         // Some have lost their place to others.
         assert!(first < 100 && again > 950, "{first}, then {again}");
+        let behind_a_write = asked(&admission, 0, 1, None);
+        assert!(behind_a_write < 100, "{behind_a_write} of what was written meanwhile");
     }
 
     #[test]

@@ -119,10 +119,11 @@ impl ResultCache {
         })
     }
 
-    /// Is this question to be looked up? Where hardly any answer of a shape is asked for again, only questions that come a
-    /// second time are, and some by chance; `draw` is any number. One that is not counts as a miss.
-    pub fn admits(&self, key: &[u8], shape: Fingerprint, draw: u64) -> bool {
-        let admits = self.admission.admits(shape, key, self.costs.usual(shape), draw);
+    /// Is this question to be looked up? Where hardly any answer of a shape is asked for again, only questions are that come
+    /// a second time while nothing of `deps` was written, and some by chance; `draw` is any number. One that is not
+    /// counts as a miss.
+    pub fn admits(&self, key: &[u8], shape: Fingerprint, cells: &Cells, deps: &[RelationOid], draw: u64) -> bool {
+        let admits = self.admission.admits(shape, key, || cells.sum(deps), self.costs.usual(shape), draw);
         if !admits {
             count(&self.counters.misses);
         }

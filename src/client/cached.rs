@@ -150,8 +150,9 @@ impl Client {
         if !self.build_key(request, &shape) {
             return Asked::Fill(FillPlan::none("parameters"));
         }
+        let (key, cells) = (self.session.key.as_bytes(), &self.session.database.cells);
         if let (Some(statement), None) = (&facts.statement, facts.cache_hint())
-            && !cache.admits(self.session.key.as_bytes(), statement.fingerprint, self.request_started)
+            && !cache.admits(key, statement.fingerprint, cells, facts.dependencies(), self.request_started)
         {
             return Asked::Fill(FillPlan { outcome: CacheOutcome::Miss, ..FillPlan::none("seldom_repeated") });
         }
@@ -207,8 +208,7 @@ impl Client {
     /// Answers the request from level one if it can be.
     pub(super) fn look_up(&mut self, request: Request, facts: &Facts, asking: &Asking, now: u64) -> Said {
         let cells = &self.session.database.cells;
-        let deps = facts.meaning.as_ref().and_then(|meaning| meaning.cacheable.as_deref().ok()).unwrap_or_default();
-        match asking.cache.lookup(self.session.key.as_bytes(), cells, deps, asking.epoch, now) {
+        match asking.cache.lookup(self.session.key.as_bytes(), cells, facts.dependencies(), asking.epoch, now) {
             Lookup::Hit(entry) if !asking.takes_all(&entry) => Said::TooLong,
             Lookup::Hit(entry) => {
                 self.answer_from_cache(&entry, request, facts, asking, (CacheOutcome::Hit, "hit"));

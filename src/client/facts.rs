@@ -270,6 +270,11 @@ impl Facts {
         self.written.add(&Written::Anything);
     }
 
+    /// All that a cacheable read reads.
+    pub(super) fn dependencies(&self) -> &[RelationOid] {
+        self.meaning.as_ref().and_then(|meaning| meaning.cacheable.as_deref().ok()).unwrap_or_default()
+    }
+
     /// What places it on the primary: its own reason, else this one.
     pub(super) fn on_primary(&self, reason: &'static str) -> Self {
         let reason = if self.needs_primary { self.reason } else { reason };

@@ -182,6 +182,12 @@ impl Cells {
             && captured.stamps.iter().all(|(_, cell, stamp)| cell.settled_stamp() == Some(*stamp))
     }
 
+    /// Another number whenever one of them was written: good for guesses, it says nothing of writes in flight.
+    pub fn sum(&self, relations: &[RelationOid]) -> u64 {
+        let of = |relation| self.relations.get(relation).map_or(0, |cell| cell.stamp());
+        relations.iter().map(of).fold(self.gate.database_stamp(), u64::wrapping_add)
+    }
+
     /// The epoch of a catalog snapshot whose load begins now.
     pub fn catalog_epoch(&self) -> CatalogEpoch {
         let epoch = CatalogEpoch { stamp: self.gate.catalog_stamp(), fingerprint: 0 };
