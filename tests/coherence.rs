@@ -221,6 +221,100 @@ fn more_writes(database: &str, more: i64) {
 }
 
 #[test]
+fn what_was_under_way_when_a_proxy_came_is_never_answered_from_before() {
+    let (redis, database) = (Redis::start(), database());
+    // It may be one whose proxy has died.
+    let mut unattended = RawClient::session(&cluster().primary.address(), USER, &database);
+    unattended.query("begin");
+    assert_eq!(write(&mut unattended), 1);
+    let proxy = sharing(&database, redis.port).start();
+    let mut reader = proxy.session(&database);
+    let (elsewhere, mark) = (mark(), mark());
+    wait_until("a hit elsewhere", || {
+        let before = cluster().primary.executions(&elsewhere);
+        reader.query(&format!("select v from other {elsewhere}"));
+        cluster().primary.executions(&elsewhere) == before
+    });
+    for round in 1..=3 {
+        assert_eq!(value(&mut reader, &mark), 0);
+        assert_eq!(cluster().primary.executions(&mark), round, "it may be another one any time");
+    }
+    unattended.query("commit");
+    assert_eq!(value(&mut reader, &mark), 1);
+    warm_up(&mut reader, &mark);
+}
+
+#[test]
+fn a_control_user_without_any_right_makes_a_member() {
+    let (redis, database) = (Redis::start(), database());
+    cluster().primary.session(&database).rows("revoke execute on function pg_control_system() from public");
+    let by_it = || sharing(&database, redis.port).section("control", "user", "stranger").start();
+    let (left, right) = (by_it(), by_it());
+    let (mut writer, mut reader) = (left.session(&database), right.session(&database));
+    let mark = mark();
+    warm_up(&mut reader, &mark);
+    let written = write(&mut writer);
+    assert_eq!(value(&mut reader, &mark), written);
+}
+
+#[test]
+fn a_write_that_nobody_can_be_told_of_ends_by_what_ends_any_other_and_is_not_sent() {
+    let (redis, database) = (Redis::start(), database());
+    // So the primary never says who the others are.
+    cluster().primary.session(&database).rows("revoke execute on function pg_try_advisory_lock(bigint) from public");
+    let proxy = sharing(&database, redis.port).section("control", "user", "stranger").set("query_timeout", 3).start();
+    let update = "update t set v = v + 1 where id = 1";
+    let waits = |expected: usize| {
+        wait_until("it waits", || proxy.show("CLIENTS").select("state", "waiting", "database").len() == expected);
+    };
+    let mut cancelled = proxy.session(&database);
+    cancelled.send(&support::frames::query(update));
+    waits(1);
+    cancelled.cancel();
+    let last = cancelled.until_closed();
+    assert!(last.iter().any(|frame| frame.field(b'C').as_deref() == Some("57014")), "{last:?}");
+    let mut killed = proxy.session(&database);
+    killed.query("begin");
+    killed.query(update);
+    killed.send(&support::frames::query("commit"));
+    waits(1);
+    proxy.tell(&format!("KILL {database}"));
+    let last = killed.until_closed();
+    assert!(last.iter().any(|frame| frame.field(b'C').as_deref() == Some("57P01")), "{last:?}");
+    proxy.tell(&format!("RESUME {database}"));
+    let mut late = proxy.session(&database);
+    late.send(&support::frames::query(update));
+    let last = late.until_closed();
+    assert!(last.iter().any(|frame| frame.field(b'C').as_deref() == Some("08P01")), "{last:?}");
+    let mut direct = RawClient::session(&cluster().primary.address(), USER, &database);
+    assert_eq!(direct.value(READ), "0");
+}
+
+#[test]
+fn a_secret_that_a_reload_brings_counts_for_what_proxies_tell_each_other() {
+    let (redis, database) = (Redis::start(), database());
+    let (left, right) = two(&database, &redis);
+    let (mut writer, mut reader) = (left.session(&database), right.session(&database));
+    warm_up(&mut reader, &mark());
+    let another = |proxy: &Proxy| {
+        proxy.rewrite(|text| text.replace("known to both and nobody else", "another one, known to both in the end"));
+        proxy.tell("RELOAD");
+    };
+    another(&left);
+    wait_until("they do not understand each other", || {
+        let mark = mark();
+        reader.query(&format!("{READ} {mark}"));
+        reader.query(&format!("{READ} {mark}"));
+        cluster().primary.executions(&mark) == 2
+    });
+    another(&right);
+    let mark = mark();
+    warm_up(&mut reader, &mark);
+    let written = write(&mut writer);
+    assert_eq!(value(&mut reader, &mark), written);
+}
+
+#[test]
 fn redis_comes_and_goes_and_nobody_fails_or_reads_anything_old() {
     let (redis, database) = (Redis::start(), database());
     let (left, right) = two(&database, &redis);

@@ -11,7 +11,9 @@
 //! * **Who is a member** is decided by locks on the primary, which every write needs anyway. Whoever is listed there is waited
 //!   for, or serves nothing: it must have been heard ([`frame::Note::Hello`], [`frame::Note::Welcome`]) by everybody on the list.
 //!   Who has gone from the list serves nothing and begins no commit as soon as its last list is too old, and is forgotten
-//!   only then; what it had begun is in doubt until its server processes are gone.
+//!   only then.
+//! * **What runs on without its proxy** is marked until its transaction is over. Whoever joins, or may have missed the last
+//!   words of one that was lost, asks the primary what is under way before it serves anything ([`Member::wants_look`]).
 //! * **What is told is numbered.** Whoever misses a number serves nothing until it has been welcomed anew.
 //!
 //! # Why stamps agree
@@ -28,7 +30,7 @@ mod shared;
 mod times;
 pub mod transport;
 
-pub use member::{BusFigures, Clearance, Member};
+pub use member::{BusFigures, Clearance, Member, UnderWay};
 pub use shared::Bus;
 pub use times::Times;
 

@@ -117,7 +117,7 @@ impl View<'_> {
             return Decision { place: Place::Primary, reason: HOME };
         }
         let is_counted = self.database.settings.split == ReadWriteSplit::Log;
-        let demand = Demand { avoid, ..self.demand(facts, filling) };
+        let demand = Demand { avoid, ..self.demand(facts, filling, now) };
         let choice = self.database.route(&demand, now);
         match (choice.member, choice.reason) {
             (_, RouteReason::Replica) if is_counted => Decision { place: Place::Primary, reason: WOULD_REPLICA },
@@ -184,9 +184,9 @@ impl View<'_> {
     }
 
     /// What it asks of a replica.
-    pub(super) fn demand(&self, facts: &Facts, filling: Option<Fence>) -> Demand {
+    pub(super) fn demand(&self, facts: &Facts, filling: Option<Fence>, now: u64) -> Demand {
         let relations = facts.meaning.as_ref().and_then(|meaning| meaning.cacheable.as_deref().ok());
-        let fence = self.database.read_fence(self.fence, relations);
+        let fence = self.database.read_fence(self.fence, relations, now);
         let fence = filling.map_or(fence, |filling| fence.and(filling));
         Demand { fence, freshness: self.freshness(facts), min_lsn: self.own.min_lsn, avoid: None }
     }
@@ -390,6 +390,22 @@ mod tests {
                 change(case);
             });
             assert_eq!(decided, expected);
+        }
+    }
+
+    #[test]
+    fn a_read_that_must_see_what_other_proxies_wrote_needs_the_primary_while_they_do_not_wait_for_this_one() {
+        for (read_your_writes, expected) in [
+            (ReadYourWrites::Off, ON_REPLICA),
+            (ReadYourWrites::Session, ON_REPLICA),
+            (ReadYourWrites::Database, (Place::Primary, "fence_unresolved")),
+        ] {
+            let topology = topology(PrimaryReads::Fallback, &[PRIMARY, R1], Role::Replica);
+            let database = database_of(topology, ReadWriteSplit::On, read_your_writes);
+            database.cells.trust_until(16);
+            assert_eq!(decide(&database, |_| {}), ON_REPLICA);
+            database.cells.trust_until(15);
+            assert_eq!(decide(&database, |_| {}), expected, "{read_your_writes:?}");
         }
     }
 

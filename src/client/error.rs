@@ -108,9 +108,15 @@ pub enum ClientError {
     /// The server that it holds is the primary no longer.
     #[error("the primary has changed")]
     Deposed,
-    /// Other proxies that cache the database could not be told of its write: it may have been committed.
-    #[error("other proxies could not be told of a write")]
-    Unheard,
+    /// Other proxies that cache the database could not be told of its write.
+    #[error("other proxies that cache the database could not be told of a write")]
+    Unheard {
+        /// Or nothing of it has been sent.
+        may_be_committed: bool,
+    },
+    /// Its write had to wait, and a cancel request came.
+    #[error("canceling statement due to user request")]
+    Cancelled,
     /// The descriptor could not be used.
     #[error(transparent)]
     Socket(std::io::Error),
@@ -199,7 +205,8 @@ impl ClientError {
             Self::DatabaseRemoved => "database_removed",
             Self::DatabaseDisabled(_) => "database_disabled",
             Self::Deposed => "primary_changed",
-            Self::Unheard => "peers_unreachable",
+            Self::Unheard { .. } => "peers_unreachable",
+            Self::Cancelled => "cancelled",
             Self::Socket(_) => "socket",
         }
     }
@@ -229,7 +236,6 @@ impl ClientError {
             | Self::Socket(_)
             | Self::Handshake(_)
             | Self::Encryption(_)
-            | Self::Unheard
             | Self::HandedOver => {
                 return LastWords::Silence;
             }
@@ -263,6 +269,13 @@ impl ClientError {
                 SqlState::ADMIN_SHUTDOWN,
                 "terminating connection because another server is the primary now".to_owned(),
             ),
+            Self::Unheard { may_be_committed: true } => {
+                (SqlState::TRANSACTION_RESOLUTION_UNKNOWN, format!("{self}, which is probably committed"))
+            }
+            Self::Unheard { may_be_committed: false } => {
+                (SqlState::CANNOT_CONNECT_NOW, format!("{self}, which was not sent"))
+            }
+            Self::Cancelled => (SqlState::QUERY_CANCELED, self.to_string()),
             Self::DatabaseDisabled(name) => (SqlState::PROTOCOL_VIOLATION, format!("database \"{name}\" is disabled")),
             Self::TooMany | Self::TooManyDatabases | Self::Crowded(_) => {
                 (SqlState::TOO_MANY_CONNECTIONS, self.to_string())

@@ -35,6 +35,7 @@ mod session;
 mod startup_parameters;
 mod stuck;
 mod tally;
+mod unheard;
 mod visiting;
 mod visitor;
 
@@ -62,7 +63,7 @@ pub use visiting::{Cancelling, Visiting};
 
 use self::{
     admission::Admission, again::Again, error::LastWords, facts::Facts, link::Link, pending::PendingRequests,
-    rules::Rules, session::Session,
+    rules::Rules, session::Session, unheard::NextStep,
 };
 use crate::{
     cache::invalidation::Ticket,
@@ -77,10 +78,6 @@ use crate::{
 /// Requests of a client that are held while they must wait for those in front of them. The longest that is understood
 /// as a whole fits in.
 const UNREAD_LIMIT_BYTES: usize = 3 * REQUEST_LIMIT_BYTES;
-
-/// How long a write waits for other proxies to hear of it. They are a matter of milliseconds, and who does not answer is not
-/// waited for for longer than its lease; what takes longer is a primary that does not say who they are.
-const HEARD_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long a client may take to read its last words.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -172,6 +169,8 @@ pub(crate) struct Client {
     noted: stuck::Noted,
     /// What other proxies must have heard before a byte leaves.
     unheard: Ticket,
+    /// It has part of a message whose rest it must not see.
+    is_mute: bool,
     draw: Draw,
     woken: Arc<Notify>,
     signalled: Option<Pin<Box<OwnedNotified>>>,
@@ -318,6 +317,7 @@ impl Client {
             listening: None,
             noted: stuck::Noted::Nothing,
             unheard: Ticket::NONE,
+            is_mute: false,
             draw: Draw::default(),
             woken,
             signalled: None,
@@ -335,6 +335,7 @@ impl Client {
     /// Relays until somebody ends it.
     async fn run(&mut self) -> Result<(), ClientError> {
         loop {
+            let is_between = self.is_between_messages();
             self.take_server_messages()?;
             if matches!(self.again, Again::Due { .. }) {
                 Box::pin(self.run_again()).await?;
@@ -343,11 +344,11 @@ impl Client {
                 Box::pin(self.hear_itself()).await?;
             }
             if !self.unheard.is_none() {
-                self.be_heard().await?;
+                self.be_heard(NextStep::Tell { is_between }).await?;
             }
             self.take_requests().await?;
             if !self.unheard.is_none() {
-                self.be_heard().await?;
+                self.be_heard(NextStep::Commit).await?;
             }
             self.forbid_transactions()?;
             self.forbid_pins()?;
@@ -356,16 +357,6 @@ impl Client {
                 self.survive(end)?;
             }
         }
-    }
-
-    /// Waits until other proxies have heard of what is about to be sent: a commit, or the answer that tells of one.
-    async fn be_heard(&mut self) -> Result<(), ClientError> {
-        let ticket = std::mem::take(&mut self.unheard);
-        if let Some(bus) = self.session.database.real.bus() {
-            let heard = tokio::time::timeout(HEARD_WITHIN, bus.heard(ticket));
-            Box::pin(heard).await.map_err(|_| ClientError::Unheard)?;
-        }
-        Ok(())
     }
 
     /// `max_pinned` keep their servers already.
@@ -504,7 +495,7 @@ impl Client {
     /// Behind half a row, an error would be read as the rest of it.
     async fn say_last_words(&mut self, error: &ClientError, is_cut: bool) {
         let is_known = self.server_said_farewell && matches!(error, ClientError::ServerGone(_));
-        if !is_cut && !is_known {
+        if !is_cut && !is_known && !self.is_mute {
             say_farewell(&mut self.io, error).await;
         }
     }

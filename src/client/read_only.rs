@@ -275,7 +275,12 @@ impl Client {
         let opened = link.server.core().info.connected_at;
         facts.takes_snapshot
             && open.may_see_more()
-            && !view.database.topology.shows(link.member, opened, &view.demand(facts, None), self.request_started)
+            && !view.database.topology.shows(
+                link.member,
+                opened,
+                &view.demand(facts, None, self.request_started),
+                self.request_started,
+            )
     }
 
     /// Nobody waits for the end of the transaction there: nothing of it is wanted.

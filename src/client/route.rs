@@ -388,7 +388,7 @@ impl Client {
         fill: &FillPlan,
         reason: &'static str,
     ) -> Result<bool, ClientError> {
-        let demand = self.view().demand(facts, fill.fence());
+        let demand = self.view().demand(facts, fill.fence(), self.context.clock.now());
         let (database, context) = (Arc::clone(&self.session.database), Arc::clone(&self.context));
         tracing::debug!(client = self.info.id, db = %database.name, reason, "no replica serves: the read waits for one");
         let served = async move {

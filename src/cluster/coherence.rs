@@ -17,17 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::Database;
 use crate::{
-    cache::{
-        bus::{
-            Bus,
-            frame::{FrameError, Message, NodeId, Seal},
-            transport::{Listen, Speak},
-        },
-        invalidation::Origin,
+    cache::bus::{
+        Bus, UnderWay,
+        frame::{FrameError, Message, NodeId, Seal},
+        transport::{Listen, Speak},
     },
+    catalog::RelationOid,
     clock::Clock,
     control::{Act, ControlError, Deadlines, Session, Target, within},
-    routing::MemberId,
 };
 
 /// Between two looks at the list of members.
@@ -35,7 +32,8 @@ const LIST_EVERY: Duration = Duration::from_millis(200);
 /// What time asks for is done as often as this.
 const TICK: Duration = Duration::from_millis(20);
 const PAUSE: Duration = Duration::from_millis(100);
-const DEADLINES: Deadlines = Deadlines { connect: Duration::from_secs(2), statement: Duration::from_millis(900) };
+/// A primary that is slow for a moment shall not cost the membership: a late list is worth nothing, the next one is.
+const DEADLINES: Deadlines = Deadlines { connect: Duration::from_secs(2), statement: Duration::from_secs(5) };
 
 /// Attempts to have its lock, with a pause between them, after which another name is easier to have: a session of before
 /// that the server has not missed yet is gone by then.
@@ -46,8 +44,9 @@ const TAKEN_FOR_GOOD: u32 = 80;
 const LOCK_MARK: i64 = 0x7077;
 const NODE_BITS: u32 = 48;
 
+/// What tells this database from others, to whoever holds a session on the same primary; anybody may ask for it.
 const IDENTITY: &str = "\
-    SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
+    SELECT (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8, \
            (SELECT oid::pg_catalog.int8 FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()), \
            pg_catalog.pg_is_in_recovery()";
 /// A lock must not outlive its holder's way to the server: by default a connection that is lost in silence stays for hours.
@@ -59,6 +58,18 @@ const WATCHFUL: [&str; 5] = [
     "SET tcp_user_timeout = '5s'",
 ];
 const LOCK: &str = "SELECT pg_catalog.pg_try_advisory_lock($1)";
+/// Every transaction has a lock on itself. Who only keeps others from changing the table writes nothing: VACUUM, ANALYZE.
+const UNDER_WAY: &str = "\
+    WITH RECURSIVE lock AS MATERIALIZED ( \
+        SELECT pid, virtualtransaction, locktype, mode, granted, relation, database FROM pg_catalog.pg_locks WHERE pid IS NOT NULL), \
+    writes(virtualtransaction, relation) AS ( \
+        SELECT virtualtransaction, relation FROM lock WHERE locktype = 'relation' AND relation >= 16384 \
+           AND mode NOT IN ('AccessShareLock', 'RowShareLock', 'ShareUpdateExclusiveLock') \
+           AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
+        UNION SELECT virtualtransaction, inhparent FROM writes JOIN pg_catalog.pg_inherits ON inhrelid = relation) \
+    SELECT pid, virtualtransaction, pid = pg_catalog.pg_backend_pid(), \
+           ARRAY(SELECT relation FROM writes WHERE writes.virtualtransaction = lock.virtualtransaction) \
+      FROM lock WHERE locktype = 'virtualxid' AND mode = 'ExclusiveLock' AND granted AND NOT pg_catalog.pg_is_in_recovery()";
 const LIST: &str = "\
     SELECT (classid::pg_catalog.int8 << 32) | objid::pg_catalog.int8 FROM pg_catalog.pg_locks \
      WHERE NOT pg_catalog.pg_is_in_recovery() AND locktype = 'advisory' AND objsubid = 1 AND granted AND classid::pg_catalog.int8 >> 16 = $1 \
@@ -76,8 +87,6 @@ pub fn new_node(random: u64) -> NodeId {
 enum MembershipError {
     #[error(transparent)]
     Control(#[from] ControlError),
-    #[error("the control user may not ask for the system identifier (grant it pg_monitor)")]
-    NoIdentity,
     #[error("another process has its name")]
     Taken,
     #[error("the primary has changed")]
@@ -198,13 +207,8 @@ impl Membership {
             Err(error @ FrameError::Version) => return tracing::warn!(%error, "another proxy is not understood"),
             Err(error) => return tracing::warn!(%error, "message from somebody who is no proxy of this database"),
         };
-        let origin = Origin {
-            entry: self.database.entry,
-            member: self.database.topology.primary().unwrap_or(MemberId(0)),
-            process_id: 0,
-        };
         let catalog = self.bus.work(|member, cells, now| {
-            let catalog = member.hear(cells, message, origin, now, (self.draw)());
+            let catalog = member.hear(cells, message, now, (self.draw)());
             member.tick(cells, now, (self.draw)());
             catalog
         });
@@ -283,20 +287,39 @@ impl Membership {
                 member.listed(cells, asked_at, now, &members);
                 member.tick(cells, now, (self.draw)());
             });
+            self.look(&session).await?;
         }
+    }
+
+    /// Asks what is under way on the primary, if that must be known.
+    async fn look(&self, session: &Session) -> Result<(), MembershipError> {
+        if self.bus.work(|member, _, now| member.wants_look(now)) != Some(true) {
+            return Ok(());
+        }
+        let asked_at = self.clock.now();
+        let found = within(Act::Statement, DEADLINES.statement, under_way(session)).await??;
+        let catalog = self.bus.work(|member, cells, now| {
+            let catalog = member.looked(cells, asked_at, now, (self.draw)(), &found);
+            member.tick(cells, now, (self.draw)());
+            catalog
+        });
+        if catalog == Some(true) {
+            self.database.catalog_changed(self.draw);
+        }
+        Ok(())
     }
 
     /// The name of the channel of this database.
     async fn lock(&self, session: &Session) -> Result<String, MembershipError> {
         let client = session.client();
-        let identity = client.query_one(IDENTITY, &[]).await.map_err(|_| MembershipError::NoIdentity)?;
-        let (system, database): (i64, i64) = (identity.try_get(0)?, identity.try_get(1)?);
+        let identity = client.query_one(IDENTITY, &[]).await?;
+        let (server, database): (i64, i64) = (identity.try_get(0)?, identity.try_get(1)?);
         if identity.try_get(2)? {
             return Err(MembershipError::Moved);
         }
         let number = (LOCK_MARK << NODE_BITS) | self.bus.node().0 as i64;
         match client.query_one(LOCK, &[&number]).await?.try_get(0)? {
-            true => Ok(format!("pgweir:{}:{database}:bus", system.cast_unsigned())),
+            true => Ok(format!("pgweir:{}:{database}:bus", server.cast_unsigned())),
             false => Err(MembershipError::Taken),
         }
     }
@@ -308,4 +331,20 @@ async fn list(session: &Session) -> Result<BTreeSet<NodeId>, MembershipError> {
         row.try_get::<_, i64>(0).map(|number| NodeId(number as u64 & ((1 << NODE_BITS) - 1)))
     };
     Ok(rows.iter().map(node).collect::<Result<_, _>>()?)
+}
+
+/// Our own question is among them, unless the server is a primary no longer.
+async fn under_way(session: &Session) -> Result<Vec<UnderWay>, MembershipError> {
+    let rows = session.client().query(UNDER_WAY, &[]).await?;
+    let (mut found, mut is_primary) = (Vec::with_capacity(rows.len()), false);
+    for row in &rows {
+        let relations: Vec<u32> = row.try_get(3)?;
+        is_primary |= row.try_get::<_, bool>(2)?;
+        found.push(UnderWay {
+            process_id: row.try_get(0)?,
+            transaction: row.try_get::<_, String>(1)?.into(),
+            relations: relations.into_iter().map(RelationOid).collect(),
+        });
+    }
+    is_primary.then_some(found).ok_or(MembershipError::Moved)
 }

@@ -277,13 +277,17 @@ impl Database {
         self.real.is_cached()
     }
 
-    /// What a read must not miss. `relations` are all that it reads, where that is known.
+    /// What a read that begins at `now` must not miss. `relations` are all that it reads, where that is known.
     #[must_use]
-    pub fn read_fence(&self, session: Fence, relations: Option<&[RelationOid]>) -> Fence {
+    pub fn read_fence(&self, session: Fence, relations: Option<&[RelationOid]>, now: u64) -> Fence {
         match self.settings.read_your_writes {
             ReadYourWrites::Off => Fence::NONE,
             ReadYourWrites::Session => session,
-            ReadYourWrites::Database if self.caches() => session.and(self.cells.fence(relations)),
+            // Other proxies do not wait for this one: what they have written a moment ago it may not have heard.
+            ReadYourWrites::Database if !self.cells.is_trusted_at(now) => Fence::after(now),
+            ReadYourWrites::Database if self.caches() || self.real.bus().is_some() => {
+                session.and(self.cells.fence(relations))
+            }
             ReadYourWrites::Database => session.and(self.real.fence.fence()),
         }
     }

@@ -241,6 +241,11 @@ impl Outbox {
         self.bytes.get(self.sent..).unwrap_or_default()
     }
 
+    /// Drops what has not left, perhaps from the middle of a message on.
+    pub fn discard(&mut self) {
+        self.advance(self.unsent().len());
+    }
+
     fn advance(&mut self, bytes: usize) {
         self.sent += bytes;
         if self.sent >= self.bytes.len() {

@@ -15,6 +15,8 @@ impl SqlState {
     pub const PROTOCOL_VIOLATION: Self = Self(*b"08P01");
     /// `connection_failure`.
     pub const CONNECTION_FAILURE: Self = Self(*b"08006");
+    /// `transaction_resolution_unknown`: it may be committed.
+    pub const TRANSACTION_RESOLUTION_UNKNOWN: Self = Self(*b"08007");
     /// `cannot_connect_now`.
     pub const CANNOT_CONNECT_NOW: Self = Self(*b"57P03");
     /// `admin_shutdown`.

@@ -223,6 +223,12 @@ impl Installation {
             let same_routing = running.config.routing == settings.config.routing;
             let same_tls = running.tls.connect == settings.tls.connect;
             let is_same = known.section == *section && known.database.settings == wanted && same_routing && same_tls;
+            let (is_told, wants) = (&running.config.cache, &settings.config.cache);
+            // Without them nobody could be told: those of before stay.
+            let same_carrier = wants.redis_url.is_none()
+                || wants.secret.is_none()
+                || (is_told.redis_url == wants.redis_url && is_told.secret == wants.secret);
+            let is_same = is_same && same_carrier;
             let control = known.control.get().map(|control| &**control);
             if is_same && !asks_otherwise(control, section, settings, &section.name) {
                 return Ok(known);

@@ -29,6 +29,14 @@ impl Awaited {
     }
 }
 
+/// A write of another one that is not over.
+#[derive(Debug)]
+pub(super) struct Mark {
+    /// The server process that runs it.
+    pub(super) process_id: i32,
+    pub(super) guard: WriteGuard,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
@@ -47,7 +55,7 @@ pub(super) struct Peer {
     /// Until when it waits for us before it finishes a write.
     pub(super) lease_until: u64,
     /// Its writes that are not over.
-    pub(super) marks: BTreeMap<WriteId, WriteGuard>,
+    pub(super) marks: BTreeMap<WriteId, Mark>,
     pub(super) owes_ack: bool,
     /// Since when the primary does not list it.
     pub(super) missing_since: Option<u64>,

@@ -15,7 +15,7 @@ use super::{
     direct::VoidCounts,
     gate::{Closure, Gate, Wide},
     peers::{Peers, WriteSet},
-    write::{InDoubt, Marks, Origin, Suspect, Touched, WriteGuard},
+    write::{InDoubt, Marks, Suspect, Touched, WriteGuard},
 };
 use crate::{
     ablation::Ablation,
@@ -244,10 +244,9 @@ impl Cells {
         fence(Ordering::SeqCst);
     }
 
-    /// Marks a write of another proxy. Dropped without a verdict it is in doubt, as our own are.
-    pub fn mark_for_peer(self: &Arc<Self>, set: &WriteSet, origin: Origin) -> WriteGuard {
+    /// Marks a write of another proxy.
+    pub fn mark_for_peer(self: &Arc<Self>, set: &WriteSet) -> WriteGuard {
         let mut guard = WriteGuard::new(Arc::clone(self), Marks::default());
-        guard.runs_on(origin);
         guard.widen(Touched::Relations(&set.relations), set.catalog);
         if set.database {
             guard.widen(Touched::Database, false);

@@ -15,6 +15,21 @@ pub struct WriteSet {
     pub catalog: bool,
 }
 
+impl WriteSet {
+    /// What either may change.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let mut relations = [self.relations, other.relations].concat();
+        relations.sort_unstable();
+        relations.dedup();
+        Self {
+            relations: relations.into(),
+            database: self.database || other.database,
+            catalog: self.catalog || other.catalog,
+        }
+    }
+}
+
 /// One write among those of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WriteId(pub u64);

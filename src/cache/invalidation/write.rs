@@ -216,6 +216,11 @@ impl WriteGuard {
         std::mem::replace(&mut self.marks, exact).release(&self.cells);
     }
 
+    /// What it may change.
+    pub fn set(&self) -> WriteSet {
+        self.marks.set()
+    }
+
     /// Whether it has marked nothing, so that nothing needs to be held back for it.
     pub fn is_empty(&self) -> bool {
         self.marks.is_empty()
@@ -271,6 +276,8 @@ impl WriteGuard {
     pub fn prepared(mut self, gid: &str) {
         let marks = std::mem::take(&mut self.marks);
         self.cells.keep_prepared(gid, marks);
+        // Whoever commits it tells of it then.
+        self.end();
     }
 }
 
