@@ -46,11 +46,17 @@ pub enum Ablation {
     Parameters,
     /// What the primary's stream tells of voids answers once it can be seen.
     Visibility,
+    /// A commit is sent when all other proxies have marked what it may touch.
+    PeersBeforeCommit,
+    /// Other proxies are waited for at all.
+    Peers,
+    /// Whoever is not waited for any more serves nothing.
+    Lease,
 }
 
 impl Ablation {
     /// Every rule, with its name.
-    pub const ALL: [(Self, &str); 19] = [
+    pub const ALL: [(Self, &str); 22] = [
         (Self::Invalidation, "invalidation"),
         (Self::Fence, "fence"),
         (Self::Mark, "mark"),
@@ -70,6 +76,9 @@ impl Ablation {
         (Self::Role, "role"),
         (Self::Parameters, "parameters"),
         (Self::Visibility, "visibility"),
+        (Self::PeersBeforeCommit, "peers_before_commit"),
+        (Self::Peers, "peers"),
+        (Self::Lease, "lease"),
     ];
 
     /// Is it left out?

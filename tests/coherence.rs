@@ -438,3 +438,22 @@ fn a_proxy_that_leaves_says_so_and_nobody_waits_for_it() {
     write(&mut writer);
     assert!(at.elapsed() < Duration::from_millis(400), "{:?}", at.elapsed());
 }
+
+#[test]
+fn a_proxy_that_comes_holds_its_first_writes_back_until_the_others_know_of_it() {
+    let (redis, database) = (Redis::start(), database());
+    let left = sharing(&database, redis.port).start();
+    let mut reader = left.session(&database);
+    let mark = mark();
+    for _ in 0..4 {
+        warm_up(&mut reader, &mark);
+        let mut right = sharing(&database, redis.port).start();
+        let mut writer = right.session(&database);
+        writer.patience(Duration::from_secs(60));
+        let written = write(&mut writer);
+        assert_eq!(value(&mut reader, &mark), written);
+        right.die();
+        // What it serves until then, and not any longer, would prove nothing.
+        wait_until("nobody is waited for", || left.metrics().sum("pgweir_bus_peers", &[&database]) == 0.0);
+    }
+}

@@ -5,7 +5,10 @@
 //! * Nobody is shown less than anybody has seen before, be it on the primary itself, by a notification or behind a row lock.
 //! * Nobody sees what nobody wrote, half of a transaction, or an answer that differs from the primary's.
 //!
-//! `HISTORY_SECONDS` says how long (15), `HISTORY_READS` how many reads at least, `HISTORY_SEED` repeats the choices.
+//! * What was written without a proxy nobody misses who begins to read later than a second after it could be seen.
+//!
+//! `HISTORY_SECONDS` says how long each of them runs, `HISTORY_READS` how many reads there are at least, `HISTORY_SEED` repeats
+//! the choices, `HISTORY_RULE` leaves out this rule alone.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -19,12 +22,14 @@ mod ablations;
 #[path = "../history/checker.rs"]
 mod checker;
 mod faults;
+mod listening;
 mod order;
 mod plan;
 mod reads;
 mod session;
 #[path = "../support/mod.rs"]
 mod support;
+mod topology;
 mod world;
 mod writes;
 
@@ -36,13 +41,17 @@ use std::{
 
 use checker::{Outcome, Promise};
 use faults::Fault;
-use plan::{Plan, Story, Topology};
-use support::{Proxy, Redis, cluster, proxy::Builder};
+use plan::{Plan, Story};
+use support::{Proxy, Redis, cluster, forwarder::Forwarder, proxy::Builder, wait_until};
+use topology::{Site, Topology};
 use world::schema;
 use writes::Form;
 
 /// The reads of a round are held until it is judged.
 const ROUND: Duration = Duration::from_secs(10);
+
+/// `max_replica_lag`, and how late it may be noticed.
+const REPLICA_LAG: Duration = Duration::from_secs(1);
 
 fn variable(name: &str) -> Option<u64> {
     env::var(name).ok().map(|text| text.parse().unwrap())
@@ -59,13 +68,8 @@ fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A database of this schema, and so many proxies in front of it.
-fn topology(
-    proxies: usize,
-    promise: Promise,
-    plan: &Plan,
-    configure: impl Fn(Builder, &str) -> Builder,
-) -> Topology<'static> {
+/// A database of this schema.
+fn database(plan: &Plan) -> String {
     let cluster = cluster();
     let database = cluster.database();
     static ROLES: Once = Once::new();
@@ -73,9 +77,44 @@ fn topology(
     ROLES.call_once(|| _ = admin.rows("grant stranger to app"));
     admin.rows(&format!("alter database {database} set deadlock_timeout = '50ms'"));
     cluster.prepare(&database, &schema(&plan.families));
-    let builder = || Proxy::of(cluster, &database).set("default_pool_size", 40).cached();
-    let proxies = (0..proxies).map(|_| configure(builder(), &database).start()).collect();
-    Topology { cluster, proxies, database, promise, is_linearizable: promise == Promise::Everybodys }
+    database
+}
+
+fn caching(database: &str) -> Builder {
+    Proxy::of(cluster(), database).set("default_pool_size", 40).cached()
+}
+
+/// One proxy in front of a database of its own.
+fn one(promise: Promise, plan: &Plan, configure: impl Fn(Builder, &str) -> Builder) -> Topology<'static> {
+    let database = database(plan);
+    let proxy = configure(caching(&database), &database).start();
+    Topology::new(cluster(), database, vec![Site::of(proxy, None)], promise)
+}
+
+/// Two proxies that share a Redis, each with a way of its own to it, and hear of direct writes where there are any.
+fn two(plan: &Plan, configure: impl Fn(Builder, usize, &str) -> Builder) -> Topology<'static> {
+    let (database, redis) = (database(plan), Redis::start());
+    if plan.direct > 0 {
+        // Whoever publishes everything must be able to say which row is meant.
+        let keyless = ["base", "derived", "strict"].map(|table| format!("alter table {table} replica identity full;"));
+        cluster().primary.session(&database).rows(&keyless.concat());
+        cluster().primary.session(&database).rows("create publication pgweir for all tables");
+    }
+    let site = |number| {
+        let way = Forwarder::start("127.0.0.1:0", redis.port);
+        let url = format!("redis://127.0.0.1:{}/0", way.port);
+        let builder = caching(&database).section("cache", "redis_url", url).section("cache", "redis_min_cost", 0);
+        let builder = builder.section("cache", "secret", "a secret of two proxies");
+        let builder = builder.section("cache", "wal_invalidation", u8::from(plan.direct > 0));
+        Site::of(configure(builder, number, &database).start(), Some(way))
+    };
+    let sites: Vec<Site> = (0..2).map(site).collect();
+    for site in &sites {
+        let is_open = || site.proxy().show("CACHE").select("database", &database, "state") == ["on"];
+        wait_until("a proxy serves from its cache", is_open);
+    }
+    let topology = Topology::new(cluster(), database, sites, Promise::Everybodys);
+    Topology { redis: Some(Mutex::new(redis)), ..topology }
 }
 
 /// Both replicas serve reads. The one that is late shows the past, the other one perhaps what the primary does not show yet.
@@ -93,10 +132,10 @@ fn forgetful(builder: Builder, redis: &Redis) -> Builder {
 }
 
 /// Rounds until the time is over and enough was read; nothing may be found.
-fn tell(topology: &Topology<'_>, plan: Plan) {
-    let (seconds, reads) = (variable("HISTORY_SECONDS").unwrap_or(15), variable("HISTORY_READS").unwrap_or(3000));
+fn tell(topology: &Topology<'_>, plan: Plan, seed: u64, seconds: u64) {
+    let (seconds, reads) = (variable("HISTORY_SECONDS").unwrap_or(seconds), variable("HISTORY_READS").unwrap_or(3000));
     let (start, before) = (Instant::now(), topology.hits());
-    let mut story = Story::new(topology, plan, seed());
+    let mut story = Story::new(topology, plan, seed);
     while start.elapsed() < Duration::from_secs(seconds) || story.reads < reads {
         let left = Duration::from_secs(seconds).saturating_sub(start.elapsed());
         let verdict = story.round(ROUND.min(left.max(Duration::from_secs(4))));
@@ -105,12 +144,14 @@ fn tell(topology: &Topology<'_>, plan: Plan) {
     let hits = topology.hits() - before;
     let (committed, aborted) = (story.writes(Outcome::Committed), story.writes(Outcome::Aborted));
     println!(
-        "{} reads, {hits} hits ({} %), {} compared with the primary; {committed} writes committed, {aborted} rolled back, \
-         {} of unknown outcome; stale: 0; failed reads {:?}; {:?}",
+        "seed {seed}: {} reads, {hits} hits ({} %), {} compared with the primary; {committed} writes committed, {aborted} \
+         rolled back, {} of unknown outcome, {} of all without a proxy; {:?}; stale: 0; failed reads {:?}; {:?}",
         story.reads,
         hits * 100 / i64::try_from(story.reads).unwrap().max(1),
         story.compared,
         story.writes(Outcome::Unknown),
+        story.direct_writes(),
+        story.faults,
         story.failed,
         start.elapsed(),
     );
@@ -132,28 +173,8 @@ fn nobody_is_shown_less_than_anybody_has_seen_before() {
     let _turn = turn();
     let mut plan = Plan { listens: true, ..everything_but(&[]) };
     plan.faults = vec![Fault::Peace, Fault::Peace, Fault::BackendTerminated, Fault::CommitsHang];
-    let topology = topology(1, Promise::Everybodys, &plan, |builder, _| builder);
-    tell(&topology, plan);
-}
-
-#[test]
-fn nobody_is_shown_less_when_answers_come_from_redis() {
-    let _turn = turn();
-    let redis = Redis::start();
-    let mut plan = Plan { listens: true, ..everything_but(&[]) };
-    plan.faults = vec![Fault::Peace, Fault::BackendTerminated, Fault::CommitsHang];
-    let topology = topology(1, Promise::Everybodys, &plan, |builder, _| forgetful(builder, &redis));
-    tell(&topology, plan);
-}
-
-/// Where no trigger waits for the commit, the locks tell what an opaque write has touched.
-#[test]
-fn what_locks_tell_is_enough() {
-    let _turn = turn();
-    let plan =
-        Plan { listens: true, faults: vec![Fault::Peace, Fault::BackendTerminated], ..everything_but(&["late"]) };
-    let topology = topology(1, Promise::Everybodys, &plan, |builder, _| builder);
-    tell(&topology, plan);
+    let topology = one(Promise::Everybodys, &plan, |builder, _| builder);
+    tell(&topology, plan, seed(), 10);
 }
 
 #[test]
@@ -163,6 +184,50 @@ fn nobody_misses_what_anybody_was_told_while_replicas_fail() {
     let faults = vec![Fault::ReplicaPaused, Fault::ReplicaRestarted, Fault::Peace];
     let plan = Plan { faults, ..everything_but(&["late"]) };
     let configure = |builder, database: &str| replicated(builder, database, "database");
-    let topology = Topology { is_linearizable: false, ..topology(1, Promise::Everybodys, &plan, configure) };
-    tell(&topology, plan);
+    let topology = Topology { is_linearizable: false, ..one(Promise::Everybodys, &plan, configure) };
+    tell(&topology, plan, seed(), 15);
+    cluster().replicas[1].delay_replay(0);
+}
+
+/// Everything at once. Where no trigger waits for the commit, the locks tell what an opaque write has touched; where one proxy
+/// keeps nothing in memory, its answers come from Redis.
+fn two_proxies(seed: u64, seconds: u64) {
+    let left_out: &[&str] = if seed % 4 < 2 { &[] } else { &["late"] };
+    let faults = vec![
+        Fault::Calm,
+        Fault::Calm,
+        Fault::Calm,
+        Fault::Calm,
+        Fault::Peace,
+        Fault::BackendTerminated,
+        Fault::CommitsHang,
+        Fault::StreamsEnded,
+        Fault::ReplicaPaused,
+        Fault::RedisStopped,
+        Fault::RedisRestarted,
+        Fault::RedisCut,
+        Fault::ProxyKilled,
+        Fault::ProxyStopped,
+    ];
+    let reads_replicas = seed.is_multiple_of(2);
+    let bound = plan::BOUND + if reads_replicas { REPLICA_LAG } else { Duration::ZERO };
+    let plan = Plan { listens: true, direct: 3, bound, writes_per_mille: 8, faults, ..everything_but(left_out) };
+    let is_forgetful = |number| number == 0 && seed.is_multiple_of(3);
+    let topology = two(&plan, |builder, number, database| {
+        let builder = if is_forgetful(number) { builder.section("cache", "size", 1) } else { builder };
+        if !reads_replicas {
+            return builder;
+        }
+        // What is written without the proxies is there as late as a replica may be.
+        let lag = REPLICA_LAG.as_secs();
+        replicated(builder, database, "database").section("routing", "max_replica_lag", lag)
+    });
+    tell(&Topology { is_linearizable: !reads_replicas, ..topology }, plan, seed, seconds);
+}
+
+#[test]
+fn nobody_is_shown_less_at_two_proxies_whatever_fails() {
+    let _turn = turn();
+    let seeds = variable("HISTORY_SEED").map_or((1..=5).collect(), |seed| vec![seed]);
+    seeds.into_iter().for_each(|seed| two_proxies(seed, 20));
 }

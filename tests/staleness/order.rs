@@ -14,32 +14,49 @@ pub enum Disorder {
     Half { shape: u16, session: u16, writer: i64, cell: Cell, found: i64, written: i64 },
 }
 
-/// Every read against the newest version that any read before it has shown.
-pub fn check_order(history: &History, known: &HashMap<Cell, i64>) -> Vec<Disorder> {
-    let mut seen: HashMap<Cell, Vec<(Time, i64)>> = HashMap::new();
-    for read in &history.reads {
-        for (cell, found) in &read.found {
-            if let Found::Row { version, .. } = found {
-                seen.entry(*cell).or_default().push((read.ended, *version));
+/// What was shown of each cell, in the order in which nobody may be shown less any more: each entry is the newest version from
+/// its time on.
+#[derive(Debug, Default)]
+pub struct Shown(HashMap<Cell, Vec<(Time, i64)>>);
+
+impl Shown {
+    /// Adds what these reads were shown. Nobody may be shown less once the version's time has come: `due` says for its writer and
+    /// the end of the read when that is.
+    pub fn add(&mut self, reads: &[Read], due: impl Fn(i64, Time) -> Time) {
+        for read in reads {
+            for (cell, found) in &read.found {
+                if let Found::Row { version, writer } = found {
+                    self.0.entry(*cell).or_default().push((due(*writer, read.ended), *version));
+                }
             }
         }
-    }
-    for (cell, observations) in &mut seen {
-        observations.sort_unstable();
-        let mut highest = known.get(cell).copied().unwrap_or(i64::MIN);
-        for (_, version) in observations {
-            highest = highest.max(*version);
-            *version = highest;
+        for observations in self.0.values_mut() {
+            observations.sort_unstable();
+            let mut highest = i64::MIN;
+            // Only what is newer than everything before it tells anything.
+            observations.retain(|(_, version)| {
+                let is_newer = *version > highest;
+                highest = highest.max(*version);
+                is_newer
+            });
         }
     }
+
+    /// The newest version that a read that begins then must show at least.
+    fn before(&self, cell: Cell, began: Time) -> Option<i64> {
+        let shown = self.0.get(&cell)?;
+        let count = shown.partition_point(|(due, _)| *due < began);
+        count.checked_sub(1).map(|last| shown[last].1)
+    }
+}
+
+/// Every read against the newest version that any read before it has shown.
+pub fn check_order(reads: &[Read], shown: &Shown) -> Vec<Disorder> {
     let mut disorders = Vec::new();
-    for Read { session, began, shape, found, .. } in &history.reads {
+    for Read { session, began, shape, found, .. } in reads {
         for (cell, found) in found {
             let Found::Row { version, .. } = *found else { continue };
-            let earlier = seen.get(cell).map(Vec::as_slice).unwrap_or_default();
-            let count = earlier.partition_point(|(ended, _)| ended < began);
-            let newest = count.checked_sub(1).map_or_else(|| known.get(cell).copied(), |last| Some(earlier[last].1));
-            if let Some(newest) = newest.filter(|newest| version < *newest) {
+            if let Some(newest) = shown.before(*cell, *began).filter(|newest| version < *newest) {
                 let (shape, session) = (*shape, *session);
                 disorders.push(Disorder::Backwards { shape, session, cell: *cell, found: version, seen: newest });
             }
@@ -82,23 +99,40 @@ fn read(began: Time, ended: Time, found: &[(Cell, i64, i64)]) -> Read {
     Read { session: 1, began, ended, shape: 0, found: found.iter().map(row).collect() }
 }
 
-fn reads(reads: Vec<Read>) -> History {
-    History { writes: vec![], reads }
+fn disorders(before: &[Read], reads: &[Read], due: impl Fn(i64, Time) -> Time) -> usize {
+    let mut shown = Shown::default();
+    shown.add(before, &due);
+    shown.add(reads, due);
+    check_order(reads, &shown).len()
 }
 
 #[test]
 fn a_version_that_somebody_has_seen_is_not_taken_back() {
+    let at_once = |_, ended| ended;
     let (old, new) = (read(30, 40, &[(ONE, 1, 0)]), read(10, 20, &[(ONE, 2, 7)]));
-    assert_eq!(check_order(&reads(vec![new.clone(), old]), &HashMap::new()).len(), 1);
+    assert_eq!(disorders(&[], &[new.clone(), old], at_once), 1);
     let overlapping = read(15, 40, &[(ONE, 1, 0)]);
-    assert!(check_order(&reads(vec![new, overlapping]), &HashMap::new()).is_empty());
+    assert_eq!(disorders(&[], &[new, overlapping], at_once), 0);
 }
 
 #[test]
 fn what_was_known_at_the_beginning_counts() {
-    let old = reads(vec![read(10, 20, &[(ONE, 1, 0)])]);
-    assert_eq!(check_order(&old, &HashMap::from([(ONE, 2)])).len(), 1);
-    assert!(check_order(&old, &HashMap::from([(OTHER, 2)])).is_empty());
+    let at_once = |_, ended| ended;
+    let old = read(10, 20, &[(ONE, 1, 0)]);
+    assert_eq!(disorders(&[read(1, 2, &[(ONE, 2, 7)])], std::slice::from_ref(&old), at_once), 1);
+    assert_eq!(disorders(&[read(1, 2, &[(OTHER, 2, 7)])], &[old], at_once), 0);
+}
+
+#[test]
+fn what_somebody_wrote_who_is_heard_late_may_be_missed_until_then() {
+    let late = |writer, ended| if writer == 7 { ended + 100 } else { ended };
+    let new = read(10, 20, &[(ONE, 2, 7)]);
+    let old = |began| read(began, began + 5, &[(ONE, 1, 0)]);
+    assert_eq!(disorders(std::slice::from_ref(&new), &[old(90)], late), 0);
+    assert_eq!(disorders(std::slice::from_ref(&new), &[old(130)], late), 1);
+    // What is written on top of it is heard at once.
+    let newer = read(30, 40, &[(ONE, 3, 8)]);
+    assert_eq!(disorders(&[new, newer], &[old(90)], late), 1);
 }
 
 #[test]

@@ -1,24 +1,33 @@
 //! What a history is made of, and how it is run.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use super::{
-    checker::{Cell, Found, History, Outcome, Promise, Read, Violation, check},
-    faults::Fault,
-    order::{Disorder, check_cuts, check_order},
+    checker::{Cell, Found, History, Outcome, Violation, check_due},
+    faults::{Deck, Fault},
+    listening::listen,
+    order::{Disorder, Shown, check_cuts, check_order},
     session::{Dice, Session, Shared},
-    support::{Cluster, Proxy},
+    topology::{Due, Topology},
     world::{FAMILIES, Family, Shape, owner, shapes},
     writes::{Form, forms},
 };
 
 /// Writes and reads that are shown on each side of what was found.
 const NEAR: usize = 30;
+
+/// `max_staleness_direct`, the default.
+pub const BOUND: Duration = Duration::from_secs(1);
+
+/// Between attempts to connect.
+const AGAIN: Duration = Duration::from_millis(10);
+/// Between actions of those who write without the proxies: what they change more often nobody keeps.
+const DIRECT_EVERY: Duration = Duration::from_millis(50);
 
 /// What the sessions do.
 #[derive(Clone, Debug)]
@@ -36,6 +45,9 @@ pub struct Plan {
     /// Somebody watches the primary, and somebody listens to it.
     pub observers: u16,
     pub listens: bool,
+    /// So many write without the proxies, and nobody misses that who begins to read so much later.
+    pub direct: u16,
+    pub bound: Duration,
     pub faults: Vec<Fault>,
 }
 
@@ -58,6 +70,8 @@ impl Plan {
             definitions: None,
             observers: 1,
             listens: false,
+            direct: 0,
+            bound: BOUND,
             faults: Vec::new(),
         }
     }
@@ -67,31 +81,10 @@ impl Plan {
         self.writes.retain(|(_, form)| ways.contains(form));
         self
     }
-}
 
-/// Proxies in front of one cluster; sessions choose one by their number.
-pub struct Topology<'a> {
-    pub cluster: &'a Cluster,
-    pub database: String,
-    pub proxies: Vec<Proxy>,
-    /// What its clients may rely on.
-    pub promise: Promise,
-    /// No read may contradict what anybody has seen: every read is a hit or the primary's.
-    pub is_linearizable: bool,
-}
-
-impl Topology<'_> {
-    fn proxy(&self, number: u16) -> &Proxy {
-        &self.proxies[usize::from(number) % self.proxies.len()]
-    }
-
-    /// Hits of all proxies, in memory and in Redis.
-    pub fn hits(&self) -> i64 {
-        let hits = |proxy: &Proxy| {
-            let figures = proxy.show("CACHE");
-            ["hits", "shared_hits"].map(|column| figures.number("database", &self.database, column)).iter().sum::<i64>()
-        };
-        self.proxies.iter().map(hits).sum()
+    /// When it is too late to miss what somebody wrote.
+    pub fn due(&self) -> Due {
+        Due { first_direct: self.sessions + self.observers, bound: self.bound }
     }
 }
 
@@ -134,8 +127,11 @@ pub struct Story<'a> {
     rounds: u64,
     last_writes: HashMap<u16, i64>,
     history: History,
-    /// The newest version of each cell that anybody has seen.
-    seen: HashMap<Cell, i64>,
+    /// What anybody has seen.
+    shown: Shown,
+    deck: Deck,
+    /// How often each has happened.
+    pub faults: BTreeMap<Fault, u64>,
     pub reads: u64,
     pub compared: u64,
     pub failed: HashMap<String, u64>,
@@ -151,7 +147,9 @@ impl<'a> Story<'a> {
             rounds: 0,
             last_writes: HashMap::new(),
             history: History::default(),
-            seen: HashMap::new(),
+            shown: Shown::default(),
+            deck: Deck::default(),
+            faults: BTreeMap::new(),
             reads: 0,
             compared: 0,
             failed: HashMap::new(),
@@ -161,6 +159,12 @@ impl<'a> Story<'a> {
     /// Writes of this outcome.
     pub fn writes(&self, outcome: Outcome) -> usize {
         self.history.writes.iter().filter(|write| write.outcome == outcome).count()
+    }
+
+    /// Writes without the proxies, however they ended.
+    pub fn direct_writes(&self) -> usize {
+        let due = self.plan.due();
+        self.history.writes.iter().filter(|write| due.is_direct(write.id)).count()
     }
 
     /// All sessions at once for this long; what they saw is judged.
@@ -179,17 +183,19 @@ impl<'a> Story<'a> {
         let mut verdict = Verdict::default();
         thread::scope(|scope| {
             let (shared, stop) = (&shared, &stop);
-            let numbers = 0..plan.sessions + plan.observers;
+            let first_direct = plan.sessions + plan.observers;
+            let numbers = 0..first_direct + plan.direct;
             let sessions: Vec<_> = numbers
                 .map(|number| {
                     let last_write = self.last_writes.get(&number).copied().unwrap_or_default();
-                    let address = self.topology.proxy(number).address();
+                    let is_direct = number >= first_direct;
+                    let address = if is_direct { shared.primary.clone() } else { self.topology.address(number) };
                     let session = Session::new(number, shared, address, seed, last_write);
                     scope.spawn(move || session.run(stop))
                 })
                 .collect();
             let listener = plan.listens.then(|| {
-                let address = self.topology.proxy(0).address();
+                let address = self.topology.address(0);
                 let session = Session::new(900, shared, address, seed, 0);
                 let topology = self.topology;
                 scope.spawn(move || listen(session, topology, stop))
@@ -202,10 +208,19 @@ impl<'a> Story<'a> {
                 clear_up(self.topology);
                 match plan.faults.as_slice() {
                     [] => thread::sleep(Duration::from_millis(100).min(end.saturating_duration_since(Instant::now()))),
-                    faults => dice.pick(faults).happen(self.topology, &mut dice),
+                    faults => {
+                        let fault = self.deck.next(faults, &mut dice);
+                        fault.happen(self.topology, &mut dice);
+                        *self.faults.entry(fault).or_default() += 1;
+                    }
                 }
             }
             drop(stops);
+            // Who still waits may wait for what somebody has prepared who is gone.
+            while sessions.iter().any(|session| !session.is_finished()) {
+                clear_up(self.topology);
+                thread::sleep(AGAIN);
+            }
             for session in sessions.into_iter().chain(listener) {
                 let Session { number, history, wrong, failed, last_write, compared, .. } = session.join().unwrap();
                 self.reads += history.reads.len() as u64;
@@ -217,25 +232,16 @@ impl<'a> Story<'a> {
                 failed.into_iter().for_each(|code| *self.failed.entry(code).or_default() += 1);
             }
         });
-        verdict.violations = check(&self.history, self.topology.promise);
+        let due = plan.due();
+        verdict.violations = check_due(&self.history, self.topology.promise, |write| due.of_write(write));
         if self.topology.is_linearizable {
-            verdict.disorders = check_order(&self.history, &self.seen);
+            self.shown.add(&self.history.reads, |writer, seen| due.of(writer, seen));
+            verdict.disorders = check_order(&self.history.reads, &self.shown);
         }
         verdict.disorders.extend(check_cuts(&self.history));
         verdict.context = self.context(&verdict);
-        self.forget_reads();
+        self.history.reads.clear();
         verdict
-    }
-
-    fn forget_reads(&mut self) {
-        for Read { found, .. } in self.history.reads.drain(..) {
-            for (cell, found) in found {
-                if let Found::Row { version, .. } = found {
-                    let seen = self.seen.entry(cell).or_insert(version);
-                    *seen = version.max(*seen);
-                }
-            }
-        }
     }
 
     /// The writes of the first cell that something was found about, and who saw the version that was found.
@@ -299,10 +305,12 @@ impl Session<'_> {
     fn run(mut self, stop: &AtomicBool) -> Self {
         let plan = self.shared.plan;
         let observes = self.number >= plan.sessions;
+        let is_direct = self.number >= plan.due().first_direct;
         let mut defined = Instant::now();
         while !stop.load(Ordering::Relaxed) {
             // Whoever lost his connection begins anew, with nothing set.
             if self.client().is_err() {
+                thread::sleep(AGAIN);
                 continue;
             }
             let action = self.dice.roll(1000);
@@ -312,8 +320,13 @@ impl Session<'_> {
             let _lost = if is_definers_turn {
                 defined = Instant::now();
                 self.define()
+            } else if is_direct {
+                thread::sleep(DIRECT_EVERY);
+                if action < 800 { self.write() } else { self.read() }
             } else if observes {
                 self.observe()
+            } else if self.is_away() && self.dice.one_in(10) {
+                self.come_home()
             } else if action < plan.writes_per_mille {
                 self.write()
             } else if action < plan.writes_per_mille + 4 {
@@ -353,39 +366,4 @@ fn clear_up(topology: &Topology<'_>) {
         // Whoever commits it at this moment is faster, or not.
         admin.query(&format!("rollback prepared '{}'", row[0]));
     }
-}
-
-/// Hears of commits from the primary itself, and asks the proxy at once.
-fn listen<'a>(mut session: Session<'a>, topology: &Topology<'_>, stop: &AtomicBool) -> Session<'a> {
-    let mut listener = topology.cluster.primary.session(&topology.database);
-    listener.rows("listen staleness");
-    while !stop.load(Ordering::Relaxed) {
-        if listener.is_silent_for(Duration::from_millis(50)) {
-            continue;
-        }
-        let frame = listener.frame();
-        let Some(payload) = notification(&frame.body).filter(|_| frame.tag == b'A') else { continue };
-        let numbers: Vec<i64> = payload.split(' ').map(|number| number.parse().unwrap()).collect();
-        let cell = Cell(u16::try_from(numbers[0]).unwrap());
-        let now = session.now();
-        let found = vec![(cell, Found::Row { version: numbers[1], writer: numbers[2] })];
-        let shows = |shape: &Shape| shape.family == owner(cell).0 && !shape.by_key;
-        let Some(number) = session.shared.plan.shapes.iter().position(shows) else { continue };
-        session.history.reads.push(Read {
-            session: session.number,
-            // It may have been on its way for long: it tells nothing but that this has been.
-            began: 0,
-            ended: now,
-            shape: number as u16,
-            found,
-        });
-        let _lost = session.client().is_ok() && session.read_shape(number).is_ok();
-    }
-    session
-}
-
-/// The payload of a NotificationResponse.
-fn notification(body: &[u8]) -> Option<String> {
-    let rest = body.get(4..)?.splitn(2, |byte| *byte == 0).nth(1)?;
-    String::from_utf8(rest.strip_suffix(&[0])?.to_vec()).ok()
 }

@@ -11,7 +11,7 @@ use super::{
     support::{
         RawClient, Reply,
         cluster::{SUPERUSER, USER},
-        frames::{Frame, query},
+        frames::{Frame, query, startup},
         raw_client::Address,
     },
     world::{Extra, KEYS, Shape, TOTAL},
@@ -124,8 +124,11 @@ impl<'a> Session<'a> {
             let mut client = RawClient::try_connect(&self.address).map_err(|_| Lost)?;
             let user = if self.is_guest() { "stranger" } else { USER };
             let parameters = [("user", user), ("database", self.shared.database)];
-            client.log_in(&parameters, "").map_err(|_| Lost)?;
             client.patience(PATIENCE);
+            client.try_send(&startup(&parameters)).map_err(|_| Lost)?;
+            if client.until_closed_or(b'Z').last().is_none_or(|frame| frame.tag != b'Z') {
+                return Err(Lost);
+            }
             self.client = Some(client);
             self.prepared.clear();
             self.settings = Settings { is_stranger: self.is_guest(), ..Settings::default() };
@@ -196,6 +199,16 @@ impl<'a> Session<'a> {
         direct.exchange(messages)
     }
 
+    /// Does it look for tables where others do not, or as somebody else? Whatever it asks for may be a write, to the proxy, and
+    /// nobody hits anything meanwhile.
+    pub fn is_away(&self) -> bool {
+        self.settings.path != 0 || self.settings.is_stranger != self.is_guest()
+    }
+
+    pub fn come_home(&mut self) -> Result<(), Lost> {
+        self.set(Settings { path: 0, is_stranger: self.is_guest(), ..self.settings })
+    }
+
     /// Sets something, here and there.
     pub fn change_settings(&mut self) -> Result<(), Lost> {
         let mut settings = self.settings;
@@ -206,6 +219,10 @@ impl<'a> Session<'a> {
             5 | 6 => settings.path = usize::from(self.dice.key(3)),
             _ => settings.is_stranger ^= !self.is_guest(),
         }
+        self.set(settings)
+    }
+
+    fn set(&mut self, settings: Settings) -> Result<(), Lost> {
         for sql in settings.statements(self.settings) {
             let reply = self.say(&sql)?;
             assert!(reply.error().is_none(), "{sql}: {reply:?}");
@@ -282,7 +299,7 @@ pub struct Row {
 }
 
 impl Row {
-    fn of(frame: &Frame, is_binary: bool) -> Self {
+    pub fn of(frame: &Frame, is_binary: bool) -> Self {
         let values = frame.values().into_iter().map(Option::unwrap_or_default);
         let number = |value: &Vec<u8>| match (is_binary, value.len()) {
             (true, 4) => i64::from(i32::from_be_bytes(value[..].try_into().unwrap())),
@@ -298,7 +315,7 @@ impl Row {
         u16::try_from(self.values[0]).unwrap_or(u16::MAX)
     }
 
-    fn found(&self, shape: &Shape) -> Vec<(Cell, Found)> {
+    pub fn found(&self, shape: &Shape) -> Vec<(Cell, Found)> {
         let key = self.key();
         let row = |at: usize| Found::Row { version: self.values[at], writer: self.values[at + 1] };
         let mut found = vec![(shape.family.cell(key), row(1))];

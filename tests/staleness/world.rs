@@ -233,6 +233,13 @@ pub struct Shape {
     pub may_fail: bool,
 }
 
+impl Shape {
+    /// Does it show the family of that name?
+    pub fn shows(&self, name: &str) -> bool {
+        self.family.name == name || matches!(self.extra, Extra::Pair(other) if other.name == name)
+    }
+}
+
 /// All shapes that show one of these families.
 pub fn shapes(families: &[Family]) -> Vec<Shape> {
     let mut shapes = Vec::new();

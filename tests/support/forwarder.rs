@@ -4,7 +4,7 @@ use std::{
     io::{self, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
-        Arc, Mutex,
+        Arc, Condvar, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -24,9 +24,27 @@ struct Breaking {
     /// Behind what a client says, and so many bytes of what the server says then.
     next: Mutex<Option<(String, usize)>>,
     count: AtomicUsize,
+    cut: Mutex<Cut>,
+    mended: Condvar,
+}
+
+/// What does not get through.
+#[derive(Default)]
+struct Cut {
+    there: bool,
+    back: bool,
+    /// How often connections ended with a cut.
+    severed: usize,
 }
 
 impl Breaking {
+    /// Waits as long as nothing gets through this way; false if the connection has ended with the cut.
+    fn pass(&self, is_back: bool, severed: usize) -> bool {
+        let is_cut = |cut: &mut Cut| if is_back { cut.back } else { cut.there };
+        let cut = self.mended.wait_while(self.cut.lock().unwrap(), is_cut).unwrap();
+        cut.severed == severed
+    }
+
     /// How many bytes may come back from now on, if the connection is to break.
     fn limit(&self, said: &[u8]) -> Option<usize> {
         let mut next = self.next.lock().unwrap();
@@ -38,9 +56,10 @@ impl Breaking {
 /// Hands on what comes from a client, and says how much may come back.
 fn hand_on(client: &mut TcpStream, server: &mut TcpStream, shared: &Breaking, limit: &AtomicUsize) -> io::Result<()> {
     let mut buffer = [0; 16 * 1024];
+    let severed = shared.cut.lock().unwrap().severed;
     loop {
         let bytes = client.read(&mut buffer)?;
-        if bytes == 0 {
+        if !shared.pass(false, severed) || bytes == 0 {
             return Ok(());
         }
         if let Some(bytes) = shared.limit(&buffer[..bytes]) {
@@ -53,8 +72,12 @@ fn hand_on(client: &mut TcpStream, server: &mut TcpStream, shared: &Breaking, li
 /// Hands on what comes from a server, up to the limit.
 fn hand_back(server: &mut TcpStream, client: &mut TcpStream, shared: &Breaking, limit: &AtomicUsize) -> io::Result<()> {
     let mut buffer = [0; 16 * 1024];
+    let severed = shared.cut.lock().unwrap().severed;
     loop {
         let bytes = server.read(&mut buffer)?;
+        if !shared.pass(true, severed) {
+            return Ok(());
+        }
         let left = limit.load(Ordering::Acquire);
         client.write_all(&buffer[..bytes.min(left)])?;
         if bytes == 0 || bytes >= left {
@@ -105,6 +128,19 @@ impl Forwarder {
     /// The next connection on which this is said breaks when so many bytes have come back.
     pub fn break_after(&self, said: &str, bytes: usize) {
         *self.shared.next.lock().unwrap() = Some((said.to_owned(), bytes));
+    }
+
+    /// From now on nothing gets through in one of the ways, or both, as if the network had lost it.
+    pub fn cut(&self, there: bool, back: bool) {
+        let mut cut = self.shared.cut.lock().unwrap();
+        (cut.there, cut.back) = (there, back);
+    }
+
+    /// Everything gets through again: what was held late, or, if the connections are `severed`, never.
+    pub fn mend(&self, severed: bool) {
+        let mut cut = self.shared.cut.lock().unwrap();
+        *cut = Cut { severed: cut.severed + usize::from(severed), ..Cut::default() };
+        self.shared.mended.notify_all();
     }
 
     /// How many connections were broken.

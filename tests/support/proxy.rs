@@ -46,7 +46,30 @@ pub struct Proxy {
     pub http: u16,
     home: PathBuf,
     log: PathBuf,
+    launch: Launch,
     process: Owned,
+}
+
+/// How its process is started.
+#[derive(Clone)]
+struct Launch {
+    program: PathBuf,
+    /// Followed by the configuration file.
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    file: PathBuf,
+}
+
+impl Launch {
+    /// In the directory of its configuration file; what it says is added to the log.
+    fn start(&self, log: &Path) -> Owned {
+        let output = File::options().create(true).append(true).open(log).unwrap();
+        let mut command = programs::command(&self.program);
+        command.current_dir(self.file.parent().unwrap()).args(&self.arguments).arg(&self.file);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.stdout(output.try_clone().unwrap()).stderr(output);
+        Owned::spawn(command)
+    }
 }
 
 /// What a console command answered.
@@ -172,14 +195,12 @@ impl Builder {
         self = self.set("unix_socket_dir", home.display());
         self = self.set("auth_file", home.join("userlist.txt").display());
         self.write_to(&home);
-        let file = home.join("log");
-        let log = File::create(&file).unwrap();
+        let log = home.join("log");
         let program = self.program.unwrap_or_else(|| scratch().reachable(&binary()));
-        let mut command = programs::command(&program);
-        command.current_dir(&home).args(&self.arguments).arg(home.join("pgweir.ini"));
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.stdout(log.try_clone().unwrap()).stderr(log);
-        Proxy { port: self.port, http: self.http, home, log: file, process: Owned::spawn(command) }
+        let (arguments, environment, file) = (self.arguments, self.environment, home.join("pgweir.ini"));
+        let launch = Launch { program, arguments, environment, file };
+        let process = launch.start(&log);
+        Proxy { port: self.port, http: self.http, home, log, launch, process }
     }
 }
 
@@ -212,13 +233,12 @@ impl Proxy {
 
     /// A second process with the same configuration that takes over from this one.
     pub fn successor(&self) -> Self {
-        let file = self.home.join(format!("log-{}", scratch().unique()));
-        let log = File::create(&file).unwrap();
-        let mut command = programs::command(&scratch().reachable(&binary()));
-        command.current_dir(&self.home).arg("-R").arg(self.home.join("pgweir.ini"));
-        command.stdout(log.try_clone().unwrap()).stderr(log);
-        let process = Owned::spawn(command);
-        Proxy { port: self.port, http: self.http, home: self.home.clone(), log: file, process }
+        let log = self.home.join(format!("log-{}", scratch().unique()));
+        let program = scratch().reachable(&binary());
+        let (arguments, file) = (vec!["-R".to_owned()], self.home.join("pgweir.ini"));
+        let launch = Launch { program, arguments, environment: vec![], file };
+        let process = launch.start(&log);
+        Proxy { port: self.port, http: self.http, home: self.home.clone(), log, launch, process }
     }
 
     /// Starts it with a configuration file as it stands, in that file's directory, and waits until it accepts clients
@@ -226,19 +246,35 @@ impl Proxy {
     pub fn of_file(file: &Path, port: u16) -> Self {
         let home = file.parent().unwrap();
         let log = home.join("log");
-        let output = File::create(&log).unwrap();
-        let mut command = programs::command(&scratch().reachable(&binary()));
-        command.current_dir(home).arg(file).stdout(output.try_clone().unwrap()).stderr(output);
-        Self { port, http: 0, home: home.to_owned(), log, process: Owned::spawn(command) }.accepting()
+        let (program, file) = (scratch().reachable(&binary()), file.to_owned());
+        let launch = Launch { program, arguments: vec![], environment: vec![], file };
+        let process = launch.start(&log);
+        Self { port, http: 0, home: home.to_owned(), log, launch, process }.accepting()
     }
 
     fn accepting(mut self) -> Self {
+        self.wait_until_it_accepts();
+        self
+    }
+
+    fn wait_until_it_accepts(&mut self) {
         wait_until("pgweir accepts clients", || {
             assert!(self.process.ended().is_none(), "pgweir ended:\n{}", self.log());
             let mut ports = [self.port, self.http].into_iter().filter(|port| *port != 0);
             ports.all(|port| TcpStream::connect(("127.0.0.1", port)).is_ok())
         });
-        self
+    }
+
+    /// Ends it without a chance to say anything.
+    pub fn die(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.wait_for_end();
+    }
+
+    /// Starts it again with the configuration that it had, and waits until it accepts clients.
+    pub fn come_back(&mut self) {
+        self.process = self.launch.start(&self.log);
+        self.wait_until_it_accepts();
     }
 
     /// Waits until it has read the catalog of that database: server connections that it opened before may have begun with

@@ -17,7 +17,10 @@ use super::{
     peer::{Awaited, Peer},
     times::Times,
 };
-use crate::cache::invalidation::{Cells, Closure, Ticket, WriteId, WriteSet};
+use crate::{
+    ablation::Ablation,
+    cache::invalidation::{Cells, Closure, Ticket, WriteId, WriteSet},
+};
 
 /// How often things have happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -290,6 +293,9 @@ impl Member {
             return 0;
         }
         let listed = self.listed_at.map_or(0, |at| at.saturating_add(self.times.view));
+        if Ablation::Lease.is_left_out() {
+            return listed;
+        }
         let leases = self.peers.values().map(|peer| if peer.heard.is_some() { peer.lease_until } else { 0 });
         leases.fold(listed, u64::min)
     }

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::{BusFigures, Clearance, Member, Times, frame::NodeId};
 use crate::{
+    ablation::Ablation,
     cache::invalidation::{Cells, Peers, Ticket, WriteId, WriteSet},
     clock::Clock,
 };
@@ -130,14 +131,17 @@ impl Peers for Bus {
     fn begin(&self, set: WriteSet, process_id: i32) -> (WriteId, Ticket) {
         let mut member = self.lock();
         let (write, ticket) = member.begin(set, process_id);
-        (write, self.ticket(member, ticket))
+        let ticket = self.ticket(member, ticket);
+        let is_left_out = Ablation::PeersBeforeCommit.is_left_out() || Ablation::Peers.is_left_out();
+        (write, if is_left_out { Ticket::NONE } else { ticket })
     }
 
     fn bump(&self, set: WriteSet, draw: u64, here: &mut dyn FnMut()) -> Ticket {
         let mut member = self.lock();
         let ticket = member.bump(set, draw);
         here();
-        self.ticket(member, ticket)
+        let ticket = self.ticket(member, ticket);
+        if Ablation::Peers.is_left_out() { Ticket::NONE } else { ticket }
     }
 
     fn end(&self, write: WriteId) {
