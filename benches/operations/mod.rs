@@ -303,6 +303,7 @@ fn observe() -> Box<dyn FnMut(usize)> {
             member: Some(&member),
             cache: CacheOutcome::Off,
             cache_reason: "off",
+            absence: None,
             queue: Duration::from_micros(3),
             server: Duration::from_micros(150),
             total: Duration::from_micros(200),

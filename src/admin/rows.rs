@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 pub use crate::{
-    insight::{DigestRow as QueryRow, SlowRow},
+    insight::{AdviceRow, DigestRow as QueryRow, SlowRow},
     telemetry::figures::{DatabaseRow, ListRow, PoolRow, StatsFigures, StatsRow},
 };
 
@@ -205,7 +205,7 @@ pub struct CacheRow {
     pub state: &'static str,
     /// What a reader may rely on, as `read_your_writes` limits it.
     pub guarantee: String,
-    /// Answers held.
+    /// Answers held, or that would be.
     pub entries: u64,
     /// Bytes held.
     pub bytes: u64,
@@ -229,8 +229,12 @@ pub struct CacheRow {
     pub misses: u64,
     /// Reads that were not asked for.
     pub bypasses: u64,
-    /// Hits of all asked; `None` while nothing was asked.
+    /// Hits of all asked; `None` while nothing was asked. Where the cache only observes, what it would be.
     pub hit_ratio: Option<f64>,
+    /// Where the cache only observes: reads that it would have answered.
+    pub would_hits: u64,
+    /// Server time of those, in milliseconds.
+    pub would_save_ms: f64,
     /// Answers stored.
     pub fills: u64,
     /// Answers not stored because a table changed meanwhile.

@@ -6,8 +6,8 @@ use super::{
     ConsoleError,
     command::{FlushTarget, RouteTarget, Shutdown},
     rows::{
-        CacheRow, CacheTableRow, ConfigRow, ConnectionRow, DnsHostRow, MemoryRow, PauseState, PeerPoolRow, PeerRow,
-        PinRow, QueryRow, ReplicaRow, RouteRow, SlowRow, UserRow,
+        AdviceRow, CacheRow, CacheTableRow, ConfigRow, ConnectionRow, DnsHostRow, MemoryRow, PauseState, PeerPoolRow,
+        PeerRow, PinRow, QueryRow, ReplicaRow, RouteRow, SlowRow, UserRow,
     },
 };
 use crate::{config::StatsColumns, telemetry::figures::PgbouncerView};
@@ -64,6 +64,8 @@ pub trait ConsoleState: PgbouncerView {
     fn cache(&self) -> Vec<CacheRow>;
     /// SHOW CACHE TABLES.
     fn cache_tables(&self) -> Vec<CacheTableRow>;
+    /// SHOW CACHE ADVICE.
+    fn cache_advice(&self, count: usize) -> Vec<AdviceRow>;
     /// SHOW QUERIES.
     fn queries(&self, count: usize) -> Vec<QueryRow>;
     /// SHOW SLOW.

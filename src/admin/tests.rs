@@ -9,8 +9,8 @@ use std::{
 use super::{
     command::{FlushTarget, RouteTarget, Shutdown},
     rows::{
-        BufferFigures, CacheRow, CacheTableRow, ConfigRow, ConnectionRow, DatabaseRow, ListRow, PinRow, PoolRow,
-        QueryRow, ReplicaRow, RouteRow, SlowRow, StatsFigures, StatsRow, UserRow,
+        AdviceRow, BufferFigures, CacheRow, CacheTableRow, ConfigRow, ConnectionRow, DatabaseRow, ListRow, PinRow,
+        PoolRow, QueryRow, ReplicaRow, RouteRow, SlowRow, StatsFigures, StatsRow, UserRow,
     },
     *,
 };
@@ -153,6 +153,9 @@ impl ConsoleState for Process {
     }
     fn cache_tables(&self) -> Vec<CacheTableRow> {
         vec![CacheTableRow::default()]
+    }
+    fn cache_advice(&self, _count: usize) -> Vec<AdviceRow> {
+        Vec::new()
     }
     fn queries(&self, _count: usize) -> Vec<QueryRow> {
         Vec::new()

@@ -31,6 +31,8 @@ pub struct Entry {
     pub cost_us: u32,
     /// From when on it is not served; `None`: until something it depends on is written.
     pub expires_at: Option<u64>,
+    /// Bytes that it would take and that are not kept, where nothing is answered from it.
+    pub left_out: usize,
     /// What it depends on.
     pub captured: Captured,
     /// The shape of the statement, where that is known.
@@ -61,6 +63,12 @@ impl Entry {
         now.saturating_sub(self.filled_at)
     }
 
+    /// The same without its bytes, and without those of its question.
+    pub(super) fn without_bytes(self, question: usize) -> Self {
+        let left_out = self.wire_bytes() + question;
+        Self { row_description: None, rows: Bytes::new(), command_complete: Bytes::new(), left_out, ..self }
+    }
+
     /// Bytes on the wire.
     pub fn wire_bytes(&self) -> usize {
         let description = self.row_description.as_ref().map_or(0, Bytes::len);
@@ -70,7 +78,7 @@ impl Entry {
     /// Bytes of memory it takes with a key of that length.
     pub fn weight(&self, key_bytes: usize) -> u32 {
         let stamps = self.captured.relations() * STAMP_BYTES;
-        let bytes = key_bytes + self.wire_bytes() + stamps + ENTRY_OVERHEAD_BYTES;
+        let bytes = key_bytes + self.wire_bytes() + self.left_out + stamps + ENTRY_OVERHEAD_BYTES;
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 }

@@ -180,6 +180,7 @@ mod tests {
                 filled_at: 0,
                 cost_us: 0,
                 expires_at: None,
+                left_out: 0,
                 captured: self.captured(),
                 shape: None,
                 asked: Default::default(),

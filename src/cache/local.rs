@@ -3,9 +3,12 @@
 //! Only `get`, `insert` and `invalidate` of moka are used. Its `get_with` would let a reader join the
 //! fill of an earlier one, whose query may have missed a write that the later reader must see.
 
-use std::sync::{
-    Arc, PoisonError, RwLock,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 use moka::{notification::RemovalCause, sync::Cache};
@@ -18,9 +21,10 @@ use super::{
     flights::{Boarded, Flight, Flights, Landing, Lead},
     invalidation::{Captured, CatalogEpoch, Cells, Closure, Uncaptured},
     key::Key,
+    observed::{self, Observed},
     shared::{Found, Question, SharedCache, SharedStats},
 };
-use crate::{ablation::Ablation, catalog::RelationOid, routing::Fence, sql::Fingerprint};
+use crate::{ablation::Ablation, catalog::RelationOid, routing::Fence, sql::Fingerprint, telemetry::metrics::Absence};
 
 /// What an answer has beside its rows: description and tag.
 const ANSWER_ALLOWANCE_BYTES: usize = 64 * 1024;
@@ -52,6 +56,8 @@ pub struct CacheStats {
     pub discarded: u64,
     /// Answers that left for want of room, or were not let in for others that are asked for more often.
     pub evicted: u64,
+    /// Where nothing is answered: what the server has spent on answers that would have been there, nanoseconds.
+    pub saved: u64,
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +74,8 @@ struct Counters {
 }
 
 /// Level one of the cache: one for the process, whatever databases it serves.
+///
+/// One that only observes keeps everything but the answers: its hits are what hits would be.
 #[derive(Debug)]
 pub struct ResultCache {
     store: Cache<Key, Arc<Entry>, foldhash::fast::RandomState>,
@@ -78,6 +86,7 @@ pub struct ResultCache {
     admission: Admission,
     shared: RwLock<Option<Arc<SharedCache>>>,
     is_shared: AtomicBool,
+    observed: Option<Observed>,
     counters: Counters,
 }
 
@@ -95,6 +104,16 @@ pub enum Lookup {
 impl ResultCache {
     /// A cache of `capacity_bytes` that keeps answers of up to `max_result_bytes`.
     pub fn new(capacity_bytes: u64, max_result_bytes: usize) -> Arc<Self> {
+        Self::build(capacity_bytes, max_result_bytes, None)
+    }
+
+    /// One that says what such a cache would do, and keeps no answers.
+    pub fn observing(capacity_bytes: u64, max_result_bytes: usize) -> Arc<Self> {
+        Self::build(capacity_bytes, max_result_bytes, Some(Observed::default()))
+    }
+
+    fn build(capacity_bytes: u64, max_result_bytes: usize, observed: Option<Observed>) -> Arc<Self> {
+        let least = if observed.is_some() { observed::least_weight(capacity_bytes) } else { 0 };
         let evicted = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&evicted);
         let store = Cache::builder()
@@ -104,7 +123,7 @@ impl ResultCache {
                     count(&counter);
                 }
             })
-            .weigher(|key: &Key, entry: &Arc<Entry>| entry.weight(key.len()))
+            .weigher(move |key: &Key, entry: &Arc<Entry>| entry.weight(key.len()).max(least))
             .build_with_hasher(foldhash::fast::RandomState::default());
         Arc::new(Self {
             store,
@@ -115,6 +134,7 @@ impl ResultCache {
             admission: Admission::default(),
             shared: RwLock::default(),
             is_shared: AtomicBool::new(false),
+            observed,
             counters: Counters { evicted, ..Counters::default() },
         })
     }
@@ -148,41 +168,61 @@ impl ResultCache {
         if !cells.is_heard(now) {
             return Lookup::Refused(Uncaptured::Closed(Closure::DirectWrites));
         }
-        let Some(entry) = self.store.get(key) else {
-            return self.miss(key, cells, deps, epoch, now);
+        let name = self.name(key);
+        let Some(entry) = self.store.get(&*name) else {
+            return self.miss(key, &name, Absence::New, (cells, deps, epoch, now));
         };
         if entry.captured.is_of(cells) && entry.is_current() && !entry.is_expired(now) {
             count(&self.counters.hits);
             entry.first_asked().into_iter().for_each(|shape| self.admission.asked(shape));
             return Lookup::Hit(entry);
         }
-        let outcome = self.miss(key, cells, deps, epoch, now);
+        let absence = observed::absence(&entry, cells, now);
+        let outcome = self.miss(key, &name, absence, (cells, deps, epoch, now));
         // While a write is in flight the entry may yet come through; captured stamps say it did not.
         if matches!(outcome, Lookup::Miss(_)) {
             count(&self.counters.stale);
-            self.store.invalidate(key);
+            self.store.invalidate(&*name);
         }
         outcome
+    }
+
+    /// What a question is kept under.
+    fn name<'a>(&self, key: &'a [u8]) -> Cow<'a, [u8]> {
+        self.observed.as_ref().map_or(Cow::Borrowed(key), |observed| Cow::Owned(observed.name(key).to_vec()))
+    }
+
+    /// Does it keep no answers?
+    pub fn observes(&self) -> bool {
+        self.observed.is_some()
+    }
+
+    /// An answer would have been there for which the server took so many nanoseconds.
+    pub fn note_saved(&self, nanos: u64) {
+        if let Some(observed) = &self.observed {
+            observed.note_saved(nanos);
+        }
     }
 
     /// Would [`Self::lookup`] answer? Counts nothing.
     pub fn holds(&self, key: &[u8], cells: &Arc<Cells>, now: u64) -> bool {
         let is_held = |entry: Arc<Entry>| entry.captured.is_of(cells) && entry.is_current() && !entry.is_expired(now);
-        cells.is_trusted_at(now) && cells.is_heard(now) && self.store.get(key).is_some_and(is_held)
+        cells.is_trusted_at(now) && cells.is_heard(now) && self.store.get(&*self.name(key)).is_some_and(is_held)
     }
 
     fn miss(
         self: &Arc<Self>,
         key: &[u8],
-        cells: &Arc<Cells>,
-        deps: &[RelationOid],
-        epoch: CatalogEpoch,
-        now: u64,
+        name: &[u8],
+        absence: Absence,
+        (cells, deps, epoch, now): (&Arc<Cells>, &[RelationOid], CatalogEpoch, u64),
     ) -> Lookup {
         match cells.capture(deps, epoch) {
             Ok(captured) => {
                 count(&self.counters.misses);
-                Lookup::Miss(FillGuard::new(Arc::clone(self), key, captured, now))
+                let left_out = u32::try_from(key.len().saturating_sub(name.len())).unwrap_or(u32::MAX);
+                let fill = FillGuard::new(Arc::clone(self), name, captured, now);
+                Lookup::Miss(FillGuard { absence, left_out, ..fill })
             }
             Err(why) => Lookup::Refused(why),
         }
@@ -242,6 +282,7 @@ impl ResultCache {
             overtaken: of(&self.counters.overtaken),
             discarded: of(&self.counters.discarded),
             evicted: of(&self.counters.evicted),
+            saved: self.observed.as_ref().map_or(0, Observed::saved),
         }
     }
 
@@ -299,12 +340,26 @@ pub struct FillGuard {
     started_at: u64,
     shape: Option<(Fingerprint, Arc<str>)>,
     lead: Option<Lead>,
+    absence: Absence,
+    /// Bytes of the question that are not kept.
+    left_out: u32,
 }
 
 impl FillGuard {
     fn new(cache: Arc<ResultCache>, key: &[u8], captured: Captured, now: u64) -> Self {
         let fill = Fill::new(cache.max_result_bytes.load(Ordering::Relaxed));
-        Self { cache, key: Key::from(key), captured, fill, started_at: now, shape: None, lead: None }
+        let (absence, left_out) = (Absence::New, 0);
+        Self { cache, key: Key::from(key), captured, fill, started_at: now, shape: None, lead: None, absence, left_out }
+    }
+
+    /// Why there was no answer.
+    pub fn absence(&self) -> Absence {
+        self.absence
+    }
+
+    /// Is what it brings only looked at?
+    pub fn observes(&self) -> bool {
+        self.cache.observes()
     }
 
     /// The flight that asks the same already, to be waited for in place of asking. `None`: others may wait for this one
@@ -358,6 +413,7 @@ impl FillGuard {
             filled_at: now,
             cost_us: value.cost_us,
             expires_at: Some(now.saturating_add(ttl.map_or(found.remaining, |ttl| ttl.min(found.remaining)))),
+            left_out: 0,
             captured,
             shape: shape.map(|(shape, _)| shape),
             asked: AtomicBool::new(true),
@@ -409,7 +465,7 @@ impl FillGuard {
     /// The answer is complete: keeps it for at most `ttl` nanoseconds, unless it was overtaken.
     /// `status` is that of the ReadyForQuery that followed.
     pub fn commit(self, status: u8, ttl: Option<u64>, now: u64) -> FillOutcome {
-        let Self { cache, key, captured, fill, started_at, shape, lead } = self;
+        let Self { cache, key, captured, fill, started_at, shape, lead, left_out, .. } = self;
         let cost_us = u32::try_from(now.saturating_sub(started_at) / 1000).unwrap_or(u32::MAX);
         let learn = |cost_us| shape.iter().for_each(|(shape, _)| cache.costs.learn(*shape, cost_us));
         let answer = match fill.finish(status, |relation| captured.depends_on(relation)) {
@@ -432,7 +488,7 @@ impl FillGuard {
             count(&cache.counters.overtaken);
             return FillOutcome::Overtaken;
         }
-        let entry = Arc::new(Entry {
+        let entry = Entry {
             row_description: answer.row_description,
             rows: answer.rows,
             command_complete: answer.command_complete,
@@ -440,11 +496,13 @@ impl FillGuard {
             filled_at: now,
             cost_us,
             expires_at: ttl.map(|ttl| now.saturating_add(ttl)),
+            left_out: 0,
             captured,
             shape: shape.as_ref().map(|(shape, _)| *shape),
             asked: AtomicBool::new(false),
-        });
+        };
         entry.shape.into_iter().for_each(|shape| cache.admission.kept(shape));
+        let entry = Arc::new(if cache.observes() { entry.without_bytes(left_out as usize) } else { entry });
         cache.keep(&key, &entry);
         count(&cache.counters.stored);
         land(lead, Landing::Arrived(Arc::clone(&entry)));

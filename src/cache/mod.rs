@@ -21,6 +21,7 @@ pub mod flights;
 pub mod invalidation;
 pub mod key;
 pub mod local;
+pub mod observed;
 mod shapes;
 pub mod shared;
 pub mod wal;

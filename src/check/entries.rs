@@ -64,7 +64,7 @@ pub(super) fn entries(config: &Config, users: &UserList, lines: &Lines) -> Vec<E
         let whom = whom(config, database, users);
         let splits_reads = config.routing.read_write_split != ReadWriteSplit::Off && !database.replicas.is_empty();
         let is_watched = splits_reads || database.has_equals() || config.cache.enabled == CacheMode::On;
-        let hears = config.cache.enabled == CacheMode::On && config.cache.wal_invalidation;
+        let hears = config.cache.enabled != CacheMode::Off && config.cache.wal_invalidation;
         let publication = hears.then(|| config.cache.wal_publication.clone());
         let entry = |name: &str, place: &Option<Location>, parameters: &DatabaseConfig, host: Host<'_>| Entry {
             name: name.to_owned(),

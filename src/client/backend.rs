@@ -11,7 +11,7 @@ use crate::{
     ablation::Ablation,
     cache::{Discard, Touched},
     catalog::{RelationOid, casts_doubt},
-    insight::RequestRecord,
+    insight::{CacheOutcome, RequestRecord},
     protocol::{TransactionStatus, backend, backend::tag, error_response, frame},
     routing::Fence,
     session::{Probe, Undo, Verdict, replies::Capture},
@@ -383,7 +383,7 @@ impl Client {
                 Outcome::Committed => {
                     self.session.fence = Fence::after(now);
                     self.session.database.note_write(now);
-                    if unit.guard.is_none() && self.session.database.voids() {
+                    if unit.guard.is_none() && self.session.database.marks_writes() {
                         // A reload has switched the cache on meanwhile.
                         let cells = &self.session.database.cells;
                         let everything = cells.begin_write(Touched::Database, unit.catalog_change);
@@ -403,6 +403,11 @@ impl Client {
                     }
                 }
             }
+        }
+        if let Some(observed) = &self.session.database.observed
+            && pending.cache == CacheOutcome::WouldHit
+        {
+            observed.note_saved(now.saturating_sub(pending.started).saturating_sub(pending.queued));
         }
         if let Some((fill, ttl)) = pending.fill.take() {
             let outcome = fill.commit(status_byte(status), ttl, now);
@@ -431,6 +436,7 @@ impl Client {
             member: pending.member.and_then(|member| self.session.database.member_name(member)),
             cache: pending.cache,
             cache_reason: pending.cache_reason,
+            absence: pending.absence,
             queue: nanos(pending.queued),
             server: nanos(total.saturating_sub(pending.queued)),
             total: nanos(total),

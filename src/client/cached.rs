@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     cache::{CatalogEpoch, Entry, FillGuard, Lookup, ResultCache, invalidation::Uncaptured},
-    insight::{CacheOutcome, Route, Work},
+    insight::{Absence, CacheOutcome, Route, Work},
     lsn::Lsn,
     protocol::{TransactionStatus, backend, frontend},
     routing::{Fence, Freshness},
@@ -26,6 +26,8 @@ pub(super) struct FillPlan {
     pub guard: Option<(Box<FillGuard>, Option<u64>)>,
     pub outcome: CacheOutcome,
     pub reason: &'static str,
+    /// Why there was no answer, if it was asked for.
+    pub absence: Option<Absence>,
     /// Others were waited for, in vain: nothing that was so when the request came counts any more.
     pub has_waited: bool,
 }
@@ -33,12 +35,13 @@ pub(super) struct FillPlan {
 impl FillPlan {
     /// It will not.
     pub(super) fn none(reason: &'static str) -> Self {
-        Self { guard: None, outcome: CacheOutcome::Bypass, reason, has_waited: false }
+        Self { guard: None, outcome: CacheOutcome::Bypass, reason, absence: None, has_waited: false }
     }
 
     /// It will, unless something else happens.
     pub(super) fn keeping(fill: Box<FillGuard>, ttl: Option<u64>) -> Self {
-        Self { guard: Some((fill, ttl)), outcome: CacheOutcome::Miss, reason: "miss", has_waited: false }
+        let absence = Some(fill.absence());
+        Self { guard: Some((fill, ttl)), outcome: CacheOutcome::Miss, reason: "miss", absence, has_waited: false }
     }
 
     /// The server keeps what the client will ask for later.
@@ -47,13 +50,13 @@ impl FillPlan {
     }
 
     /// The next reader of the same text may not accept what this one does.
-    fn of_stale_read() -> Self {
-        Self { outcome: CacheOutcome::Miss, ..Self::none("stale_read") }
+    pub(super) fn of_stale_read(absence: Absence) -> Self {
+        Self { outcome: CacheOutcome::Miss, absence: Some(absence), ..Self::none("stale_read") }
     }
 
-    /// What a replica must have replayed to bring it.
+    /// What a replica must have replayed to bring it; where it is only looked at, it may come from anywhere.
     pub(super) fn fence(&self) -> Option<Fence> {
-        self.guard.as_ref().map(|(guard, _)| guard.fence())
+        self.guard.as_ref().filter(|(guard, _)| !guard.observes()).map(|(guard, _)| guard.fence())
     }
 }
 
@@ -96,7 +99,7 @@ pub(super) struct Asking {
     pub cache: Arc<ResultCache>,
     shape: Shape,
     pub ttl: Option<u64>,
-    epoch: CatalogEpoch,
+    pub epoch: CatalogEpoch,
 }
 
 impl Asking {
@@ -113,7 +116,7 @@ pub(super) enum Said {
     /// There is one, of more rows than the client takes at once.
     TooLong,
     /// Somebody has to bring it.
-    Missing(FillGuard),
+    Missing(Box<FillGuard>),
     /// Nobody may.
     Refused(Uncaptured),
 }
@@ -137,7 +140,8 @@ impl Client {
     }
 
     fn ask_cache_once(&mut self, request: Request, facts: &Facts, is_settled: bool) -> Asked {
-        let Some(cache) = self.session.database.cache.clone() else {
+        let database = &self.session.database;
+        let Some(cache) = database.cache.clone().or_else(|| database.observed.clone()) else {
             return Asked::Fill(FillPlan { outcome: CacheOutcome::Off, ..FillPlan::none("off") });
         };
         let (shape, ttl) = match self.cacheable_shape(request, facts) {
@@ -157,6 +161,9 @@ impl Client {
             return Asked::Fill(FillPlan { outcome: CacheOutcome::Miss, ..FillPlan::none("seldom_repeated") });
         }
         let asking = Asking { cache, shape, ttl, epoch };
+        if asking.cache.observes() {
+            return Asked::Fill(self.observe_cache(facts, &asking));
+        }
         let must_settle = !is_settled && self.is_strict(facts);
         if must_settle
             && asking.cache.holds(self.session.key.as_bytes(), &self.session.database.cells, self.request_started)
@@ -172,13 +179,13 @@ impl Client {
     }
 
     /// Nobody here has the answer: who brings it?
-    pub(super) fn plan(&self, mut fill: FillGuard, facts: &Facts, asking: Asking) -> Asked {
+    pub(super) fn plan(&self, mut fill: Box<FillGuard>, facts: &Facts, asking: Asking) -> Asked {
         if self.freshness(facts) != Freshness::Fenced {
-            return Asked::Fill(FillPlan::of_stale_read());
+            return Asked::Fill(FillPlan::of_stale_read(fill.absence()));
         }
         // What runs for the second time has waited long enough; the question of another may have missed a direct write.
         if matches!(self.again, Again::Second(_)) || self.is_strict(facts) {
-            return Asked::Fill(FillPlan::keeping(Box::new(fill), asking.ttl));
+            return Asked::Fill(FillPlan::keeping(fill, asking.ttl));
         }
         let shape = facts.statement.as_ref().map(|statement| statement.fingerprint);
         shape.into_iter().for_each(|shape| fill.is_of(shape, &self.session.database.name));
@@ -187,22 +194,20 @@ impl Client {
             return Asked::Wait(Box::new(Waiting { asking, on: On::Flight(flight, patience) }));
         }
         match fill.question() {
-            Some(question) => {
-                Asked::Wait(Box::new(Waiting { asking, on: On::Shared(Box::new(fill), Box::new(question)) }))
-            }
-            None => Asked::Fill(FillPlan::keeping(Box::new(fill), asking.ttl)),
+            Some(question) => Asked::Wait(Box::new(Waiting { asking, on: On::Shared(fill, Box::new(question)) })),
+            None => Asked::Fill(FillPlan::keeping(fill, asking.ttl)),
         }
     }
 
     /// The same for one who waits for nobody any more.
-    pub(super) fn plan_alone(&self, mut fill: FillGuard, facts: &Facts, asking: &Asking) -> FillPlan {
+    pub(super) fn plan_alone(&self, mut fill: Box<FillGuard>, facts: &Facts, asking: &Asking) -> FillPlan {
         if self.freshness(facts) != Freshness::Fenced {
-            return FillPlan::of_stale_read();
+            return FillPlan::of_stale_read(fill.absence());
         }
         if let Some(statement) = &facts.statement {
             fill.is_of(statement.fingerprint, &self.session.database.name);
         }
-        FillPlan::keeping(Box::new(fill), asking.ttl)
+        FillPlan::keeping(fill, asking.ttl)
     }
 
     /// Answers the request from level one if it can be.
@@ -214,7 +219,7 @@ impl Client {
                 self.answer_from_cache(&entry, request, facts, asking, (CacheOutcome::Hit, "hit"));
                 Said::Answered
             }
-            Lookup::Miss(fill) => Said::Missing(fill),
+            Lookup::Miss(fill) => Said::Missing(Box::new(fill)),
             Lookup::Refused(refusal) => Said::Refused(refusal),
         }
     }
@@ -272,6 +277,7 @@ impl Client {
                 member: None,
                 cache: outcome,
                 cache_reason: reason,
+                absence: None,
                 rows,
                 sent,
                 received: request.bytes as u64,

@@ -123,7 +123,8 @@ impl Client {
             merge(&mut earlier.unit, unit);
             return;
         }
-        let mut plan = fill.unwrap_or_else(|| match self.session.database.caches() {
+        let asks_cache = self.session.database.caches() || self.session.database.observes();
+        let mut plan = fill.unwrap_or_else(|| match asks_cache {
             true => FillPlan::none(if self.session.pins.is_empty() { "in_transaction" } else { "pinned" }),
             false => FillPlan { outcome: CacheOutcome::Off, ..FillPlan::none("off") },
         });
@@ -145,6 +146,7 @@ impl Client {
             member: Some(placement.member),
             cache: plan.outcome,
             cache_reason: plan.reason,
+            absence: plan.absence,
             rows: 0,
             sent: 0,
             received: bytes as u64,
@@ -199,7 +201,7 @@ impl Client {
             return None;
         }
         let unheard = &mut self.unheard;
-        let guard = self.session.database.voids().then(|| {
+        let guard = self.session.database.marks_writes().then(|| {
             let touched = match &written {
                 Written::Relations(relations) => Touched::Relations(relations),
                 Written::Nothing => Touched::Relations(&[]),

@@ -22,6 +22,7 @@ mod info;
 mod link;
 mod listening;
 mod login;
+mod observed;
 mod own_answers;
 mod own_settings;
 mod peers;

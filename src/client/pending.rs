@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
     cache::{FillGuard, WriteGuard},
-    insight::{CacheOutcome, Route, Work},
+    insight::{Absence, CacheOutcome, Route, Work},
     protocol::TransactionStatus,
     routing::MemberId,
     sql::Statement,
@@ -69,6 +69,8 @@ pub(super) struct Pending {
     pub cache: CacheOutcome,
     /// Why.
     pub cache_reason: &'static str,
+    /// Why it had no answer, if it was asked in vain.
+    pub absence: Option<Absence>,
     /// Rows sent.
     pub rows: u64,
     /// Bytes sent to the client.
@@ -114,6 +116,11 @@ impl PendingRequests {
 
     pub(super) fn pop(&mut self) -> Option<Pending> {
         self.queue.pop_front()
+    }
+
+    /// Would the cache have answered all of them, if it did not only observe?
+    pub(super) fn would_all_hit(&self) -> bool {
+        self.queue.iter().all(|pending| pending.cache == CacheOutcome::WouldHit)
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -209,7 +209,8 @@ impl Client {
             }
             let placement = super::route::Placement::joined(link);
             self.runs_once();
-            self.forward(request, facts, placement, None);
+            let observed = self.observe_behind_others(request, &facts);
+            self.forward(request, facts, placement, observed);
             return Ok(Taken::Yes);
         }
         if self.answer(request, &facts) {

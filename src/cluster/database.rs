@@ -73,6 +73,8 @@ pub struct Database {
     pub topology: Topology,
     /// Level one of the cache, if it is on.
     pub cache: Option<Arc<ResultCache>>,
+    /// What stands for it where it only observes.
+    pub observed: Option<Arc<ResultCache>>,
     /// What it shares with every other entry that leads to the same data.
     pub real: Arc<RealDatabase>,
     /// Its number among those entries.
@@ -91,7 +93,7 @@ impl std::fmt::Debug for Database {
 }
 
 impl Database {
-    /// A database whose catalog nobody has read.
+    /// A database whose catalog nobody has read. A cache that observes answers nothing.
     #[must_use]
     pub fn new(
         name: Arc<str>,
@@ -101,8 +103,15 @@ impl Database {
         cache: Option<Arc<ResultCache>>,
         real: Arc<RealDatabase>,
     ) -> Self {
+        let (observed, cache) = match cache {
+            Some(cache) if cache.observes() => (Some(cache), None),
+            cache => (None, cache),
+        };
         if cache.is_some() {
             real.begin_caching();
+        }
+        if observed.is_some() {
+            real.begin_observing();
         }
         if settings.direct.is_some() {
             real.direct.need();
@@ -113,6 +122,7 @@ impl Database {
             member_names: member_names.into(),
             topology,
             cache,
+            observed,
             entry: real.enter(),
             cells: Arc::clone(&real.cells),
             real,
@@ -258,6 +268,12 @@ impl Database {
         self.cache.is_some()
     }
 
+    /// Does the cache only say what it would do?
+    #[must_use]
+    pub fn observes(&self) -> bool {
+        self.observed.is_some()
+    }
+
     /// What is published of writes that bypass the proxy, where they are heard of.
     #[must_use]
     pub fn publication(&self) -> Option<&str> {
@@ -275,6 +291,12 @@ impl Database {
     #[must_use]
     pub fn voids(&self) -> bool {
         self.real.is_cached()
+    }
+
+    /// Does a write have to mark what it touches, be it only so that the figures of an observer are right?
+    #[must_use]
+    pub fn marks_writes(&self) -> bool {
+        self.real.is_cached() || self.real.is_observed()
     }
 
     /// What a read that begins at `now` must not miss. `relations` are all that it reads, where that is known.

@@ -42,6 +42,7 @@ pub struct RealDatabase {
     ddl_epoch: AtomicU64,
     defaults_since: AtomicU64,
     is_cached: AtomicBool,
+    is_observed: AtomicBool,
     bus: OnceLock<Arc<Bus>>,
     /// Entries that would carry its messages, and the turn of the one that does.
     pub(super) carriers: AtomicUsize,
@@ -81,6 +82,7 @@ impl RealDatabase {
             ddl_epoch: AtomicU64::new(0),
             defaults_since: AtomicU64::new(0),
             is_cached: AtomicBool::new(false),
+            is_observed: AtomicBool::new(false),
             bus: OnceLock::new(),
             carriers: AtomicUsize::new(0),
             carrying: tokio::sync::Mutex::default(),
@@ -97,6 +99,18 @@ impl RealDatabase {
     /// when nothing was cached.
     pub fn begin_caching(&self) {
         self.is_cached.store(true, Ordering::SeqCst);
+    }
+
+    /// It is observed from now on what a cache would do: every write marks what it touches, as far as that is known without
+    /// a question to the server.
+    pub fn begin_observing(&self) {
+        self.is_observed.store(true, Ordering::SeqCst);
+    }
+
+    /// Has it been observed?
+    #[must_use]
+    pub fn is_observed(&self) -> bool {
+        self.is_observed.load(Ordering::SeqCst)
     }
 
     /// Have answers of it been cached?

@@ -36,7 +36,8 @@ settings! {
 settings! {
     /// `[cache]`: answers kept for repeated reads.
     pub struct CacheSection {
-        /// 1: answer from the cache; observe: only decide and count, answer nothing.
+        /// 1: answer from the cache; observe: keep and answer nothing, and say in SHOW CACHE ADVICE and SHOW QUERIES what 1
+        /// would answer and how much server time that would save.
         enabled: CacheMode = CacheMode::Off, OnReload;
         /// Memory for answers.
         size: u64 = 256 << 20, OnReload;

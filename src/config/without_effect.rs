@@ -1,6 +1,6 @@
 //! Settings that are read and checked and do nothing yet: whoever sets one is told so.
 
-use super::{Config, choice::CacheMode};
+use super::Config;
 
 /// As SHOW CONFIG names them.
 const WITHOUT_EFFECT: &[&str] = &[
@@ -21,13 +21,9 @@ const WITHOUT_EFFECT: &[&str] = &[
 impl Config {
     /// Settings that ask for something that this version does not do, in the order of SHOW CONFIG.
     pub fn without_effect(&self) -> Vec<String> {
-        let asks = |key: &str| WITHOUT_EFFECT.contains(&key) || key == "cache.enabled" && self.only_observes();
+        let asks = |key: &str| WITHOUT_EFFECT.contains(&key);
         let rows = self.show().into_iter().filter(|row| row.value != row.default && asks(&row.key));
         rows.map(|row| row.key).collect()
-    }
-
-    fn only_observes(&self) -> bool {
-        self.cache.enabled == CacheMode::Observe
     }
 }
 
@@ -48,7 +44,7 @@ mod tests {
         check("pkt_buf = 4096\n", &[]);
         check("pkt_buf = 8192\nserver_lifetime = 60\n", &["pkt_buf"]);
         check("[cache]\nenabled = 1\nin_transactions = 1\n", &["cache.in_transactions"]);
-        check("[cache]\nenabled = observe\n", &["cache.enabled"]);
+        check("[cache]\nenabled = observe\n", &[]);
     }
 
     #[test]

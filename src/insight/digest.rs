@@ -9,7 +9,7 @@ use std::{
 use dashmap::DashMap;
 use serde::Serialize;
 
-use super::{LatencyDistribution, RequestRecord, Route, WOULD_REPLICA};
+use super::{LatencyDistribution, RequestRecord, Route, WOULD_REPLICA, advice::AdviceRow, asked::Asked};
 use crate::{
     sql::Fingerprint,
     telemetry::metrics::{Counter, SharedMetrics, families},
@@ -49,7 +49,7 @@ struct Digest {
     errors: u64,
     rows: u64,
     bytes: u64,
-    cache_hits: u64,
+    asked: Asked,
     replica_calls: u64,
     would_replica: u64,
 }
@@ -91,6 +91,14 @@ pub struct DigestRow {
     pub server_ms: f64,
     /// Requests answered from the cache.
     pub cache_hits: u64,
+    /// Requests that would have been, did the cache not only observe.
+    pub would_hits: u64,
+    /// Sum of the time on a server connection of those.
+    pub would_save_ms: f64,
+    /// Requests that the cache was not, or would not have been, asked for.
+    pub bypasses: u64,
+    /// What most of the requests that brought nothing into the cache have in common: its `label()`.
+    pub cache_reason: &'static str,
     /// Requests answered by a replica.
     pub replica_calls: u64,
     /// Requests that would have been, were they not only counted (`read_write_split = log`).
@@ -142,6 +150,15 @@ impl DigestTable {
         rows.filter_map(|(_, key)| self.digests.get(&key).map(|d| d.row(key.1))).collect()
     }
 
+    /// What the cache does, or would do, for each shape that it could be asked for; those that gain most first.
+    pub(super) fn advice(&self, count: usize) -> Vec<AdviceRow> {
+        let judged = |d: &Digest| (!d.asked.is_nothing()).then(|| d.asked.rank(d.server));
+        let mut keys: Vec<_> = self.digests.iter().filter_map(|d| Some((judged(&d)?, *d.key()))).collect();
+        keys.sort_unstable_by_key(|&(rank, key)| (Reverse(rank), key));
+        let rows = keys.into_iter().take(count);
+        rows.filter_map(|(_, key)| self.digests.get(&key).map(|d| d.advice(key.1))).collect()
+    }
+
     /// Takes the least-called shapes out. Somebody else doing so already is good enough.
     fn make_room(&self) {
         let Ok(_only_me) = self.making_room.try_lock() else {
@@ -180,7 +197,7 @@ impl Digest {
             errors: 0,
             rows: 0,
             bytes: 0,
-            cache_hits: 0,
+            asked: Asked::default(),
             replica_calls: 0,
             would_replica: 0,
         }
@@ -197,9 +214,30 @@ impl Digest {
         self.errors += u64::from(record.sqlstate.is_some());
         self.rows += record.rows;
         self.bytes += record.sent;
-        self.cache_hits += u64::from(record.cache.is_hit());
+        self.asked.count(record);
         self.replica_calls += u64::from(record.route == Route::Replica);
         self.would_replica += u64::from(record.route_reason == WOULD_REPLICA);
+    }
+
+    fn advice(&self, fingerprint: Fingerprint) -> AdviceRow {
+        let asked = &self.asked;
+        AdviceRow {
+            fingerprint: fingerprint.to_string(),
+            database: self.database.to_string(),
+            user: self.user.to_string(),
+            advice: asked.advice().label(),
+            reason: asked.reason(),
+            calls: self.calls,
+            bypasses: asked.bypasses,
+            hits: asked.all_hits(),
+            hit_ratio: asked.hit_ratio(),
+            saved_ms: millis(asked.all_saved()),
+            unsure_hits: asked.unsure,
+            unsure_ms: millis(asked.unsure_time),
+            voided: asked.voided,
+            server_ms: millis(self.server),
+            query: self.text.to_string(),
+        }
     }
 
     fn row(&self, fingerprint: Fingerprint) -> DigestRow {
@@ -224,7 +262,11 @@ impl Digest {
             p99_ms: millis(p99),
             queue_ms: millis(self.queue),
             server_ms: millis(self.server),
-            cache_hits: self.cache_hits,
+            cache_hits: self.asked.hits,
+            would_hits: self.asked.would_hits,
+            would_save_ms: millis(self.asked.saved),
+            bypasses: self.asked.bypasses,
+            cache_reason: self.asked.reason(),
             replica_calls: self.replica_calls,
             would_replica: self.would_replica,
             query: self.text.to_string(),

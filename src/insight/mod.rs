@@ -2,6 +2,8 @@
 //! PgBouncer's statistics. One call per request, [`Insight::observe`].
 
 mod account;
+mod advice;
+mod asked;
 mod digest;
 mod latency;
 mod record;
@@ -17,9 +19,10 @@ use std::{
 
 pub use self::{
     account::{Account, Accounts},
+    advice::AdviceRow,
     digest::{DigestRow, DigestTable, SHAPE_BYTES},
     latency::LatencyDistribution,
-    record::{CacheOutcome, RequestRecord, Route, WOULD_REPLICA, Work},
+    record::{Absence, CacheOutcome, RequestRecord, Route, WOULD_REPLICA, Work},
     slow_log::{SlowEntry, SlowLog, SlowRow},
     stats::{Statistics, log_line},
 };
@@ -92,6 +95,11 @@ impl Insight {
     /// The shapes that took the most time, with all users of all databases.
     pub fn top(&self, count: usize) -> Vec<DigestRow> {
         self.digests.top(count)
+    }
+
+    /// What the cache does, or would do, for each shape; those that gain most first.
+    pub fn advice(&self, count: usize) -> Vec<AdviceRow> {
+        self.digests.advice(count)
     }
 
     /// The latest slow requests, latest first.

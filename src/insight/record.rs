@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::Account;
-pub use crate::telemetry::metrics::{CacheOutcome, Route};
+pub use crate::telemetry::metrics::{Absence, CacheOutcome, Route};
 use crate::{sql::Fingerprint, telemetry::metrics::Observation};
 
 /// One request, socket to socket: a Query, or a pipeline up to its Sync.
@@ -31,6 +31,8 @@ pub struct RequestRecord<'a> {
     pub cache: CacheOutcome,
     /// `label()` of the reason.
     pub cache_reason: &'static str,
+    /// Why the cache had no answer, if it was asked in vain.
+    pub absence: Option<Absence>,
     /// Waiting for a server connection.
     pub queue: Duration,
     /// On a server connection.
@@ -78,6 +80,7 @@ impl RequestRecord<'_> {
             route_reason: self.route_reason,
             cache: self.cache,
             cache_reason: self.cache_reason,
+            absence: self.absence,
             queue: self.queue,
             server: self.server,
             total: self.total,

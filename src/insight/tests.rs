@@ -26,6 +26,7 @@ fn record(account: &Account) -> RequestRecord<'_> {
         member: None,
         cache: CacheOutcome::Bypass,
         cache_reason: "not_a_read",
+        absence: None,
         queue: Duration::from_millis(1),
         server: Duration::from_millis(8),
         total: Duration::from_millis(10),

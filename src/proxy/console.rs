@@ -24,8 +24,8 @@ use crate::{
         Act, ConsoleError, ConsoleState, PauseTicket,
         command::{FlushTarget, RouteTarget, Shutdown},
         rows::{
-            CacheRow, CacheTableRow, ConfigRow, ConnectionRow, DnsHostRow, MemoryRow, PauseState, PeerPoolRow, PeerRow,
-            PinRow, QueryRow, ReplicaRow, RouteRow, SlowRow, UserRow,
+            AdviceRow, CacheRow, CacheTableRow, ConfigRow, ConnectionRow, DnsHostRow, MemoryRow, PauseState,
+            PeerPoolRow, PeerRow, PinRow, QueryRow, ReplicaRow, RouteRow, SlowRow, UserRow,
         },
     },
     config::StatsColumns,
@@ -244,6 +244,10 @@ impl ConsoleState for View {
             }
             rows
         })
+    }
+
+    fn cache_advice(&self, count: usize) -> Vec<AdviceRow> {
+        self.read(|proxy| proxy.context.insight.advice(count))
     }
 
     fn queries(&self, count: usize) -> Vec<QueryRow> {

@@ -236,7 +236,7 @@ impl ControlPlane {
             _ => Known { primary: Some(MemberId(0)), ..Known::default() },
         };
         database.set_primary(known.primary);
-        if database.caches() && database.catalog().is_none() {
+        if (database.caches() || database.observes()) && database.catalog().is_none() {
             database.cells.close(Closure::Catalog);
         }
         let stream = database.settings.direct.clone().map(|direct| {

@@ -206,8 +206,14 @@ impl Installation {
 
     /// The one there is, or a new one, if there shall be one.
     fn next_cache(&self, config: &Config) -> Option<Arc<ResultCache>> {
-        let new = || ResultCache::new(config.cache.size, config.cache.max_result_size as usize);
-        (config.cache.enabled == CacheMode::On).then(|| self.cache().unwrap_or_else(new))
+        let observes = match config.cache.enabled {
+            CacheMode::Off => return None,
+            CacheMode::Observe => true,
+            CacheMode::On => false,
+        };
+        let build = if observes { ResultCache::observing } else { ResultCache::new };
+        let new = || build(config.cache.size, config.cache.max_result_size as usize);
+        Some(self.cache().filter(|cache| cache.observes() == observes).unwrap_or_else(new))
     }
 
     /// The database as it is served already, if nothing about it has changed. A new one is watched by nobody yet.
@@ -257,7 +263,7 @@ impl Installation {
         let members = routing_members(section, |member| before.as_deref()?.state_of(section, member));
         let topology = Topology::new(members, limits, PrimarySamples::new(SAMPLES));
         let has_members = section.has_equals() || (wanted.split != ReadWriteSplit::Off && !section.replicas.is_empty());
-        let needs_control = cache.is_some() || has_members;
+        let needs_control = wanted.cache == CacheMode::On || has_members;
         topology.set_primary((!needs_control).then_some(MemberId(0)));
         let mut database =
             Database::new(section.name.as_str().into(), wanted, topology, names, cache, Arc::clone(&real));
@@ -557,7 +563,7 @@ fn configured_settings(config: &Config, section: &DatabaseConfig) -> DatabaseSet
         follows_primary: config.routing.role_detection == RoleDetection::Auto,
         cache: config.cache.enabled,
         cache_ttl: Some(nanos(config.cache.ttl)).filter(|ttl| *ttl > 0),
-        direct: (config.cache.enabled == CacheMode::On && config.cache.wal_invalidation).then(|| DirectSettings {
+        direct: (config.cache.enabled != CacheMode::Off && config.cache.wal_invalidation).then(|| DirectSettings {
             publication: config.cache.wal_publication.as_str().into(),
             max_staleness: nanos(config.cache.max_staleness_direct),
         }),

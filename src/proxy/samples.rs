@@ -31,7 +31,7 @@ pub(super) fn of(proxy: &Proxy) -> Vec<Sample> {
         let members = served.database.topology.members();
         samples.extend(members.iter().flat_map(|it| member(&served, it, proxy.context.clock)));
         pins(proxy, name, &mut samples);
-        if served.database.caches() {
+        if served.database.caches() || served.database.observes() {
             samples.extend(voids(&served, proxy.context.clock.now()));
         }
     }
@@ -47,6 +47,7 @@ pub(super) fn of(proxy: &Proxy) -> Vec<Sample> {
             fills("overtaken", stats.overtaken),
             fills("discarded", stats.discarded),
             Sample::new(&families::CACHE_EVICTIONS, &[("cause", "size")], stats.evicted as f64),
+            Sample::new(&families::CACHE_WOULD_SAVE, &[], stats.saved as f64 / 1e9),
         ]);
         samples.extend(cache.shared_stats().iter().flat_map(level_two));
     }

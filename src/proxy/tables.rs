@@ -4,6 +4,7 @@ use std::mem::size_of;
 
 use super::Proxy;
 use crate::{
+    cache::observed::OBSERVED_ENTRIES,
     client::ClientInfo,
     cluster::Database,
     insight,
@@ -38,6 +39,8 @@ pub(super) fn tables(proxy: &Proxy) -> Vec<Table> {
     let peers = context.peers.figures(&settings.config);
     let waiting = peers.iter().map(|peer| peer.waiting as usize).sum();
     let cache = proxy.installation.result_cache();
+    let is_observed = cache.as_ref().filter(|cache| cache.observes());
+    let observed = is_observed.map_or((0, OBSERVED_ENTRIES), |cache| (cache.stats().entries, OBSERVED_ENTRIES));
     let flights = cache.as_ref().map_or(0, |cache| cache.flights());
     let level_two = cache.and_then(|cache| cache.shared_stats()).unwrap_or_default();
     let (waiting_writes, waiting_writes_limit) = (level_two.waiting, level_two.waiting_limit);
@@ -70,6 +73,7 @@ pub(super) fn tables(proxy: &Proxy) -> Vec<Table> {
         ),
         table("cache_flights", size_of::<crate::cache::Flight>(), flights, None),
         bounded("cache_shared_writes", size_of::<crate::cache::Entry>(), (waiting_writes, waiting_writes_limit)),
+        bounded("cache_observed", size_of::<crate::cache::Entry>(), observed),
         table("peer_requests", size_of::<crate::client::OwnKey>(), waiting, None),
     ]
 }

@@ -37,6 +37,8 @@ pub enum Show {
     Replicas,
     Cache,
     CacheTables,
+    /// SHOW CACHE ADVICE [n].
+    CacheAdvice(usize),
     Queries(usize),
     Slow(usize),
     Pins,
@@ -107,7 +109,9 @@ fn count(cursor: &mut Cursor<'_>) -> Option<usize> {
 fn read_cache(cursor: &mut Cursor<'_>) -> Option<Show> {
     match cursor.argument()? {
         None => Some(Show::Cache),
-        Some(what) => what.eq_ignore_ascii_case("tables").then_some(Show::CacheTables),
+        Some(what) if what.eq_ignore_ascii_case("tables") => Some(Show::CacheTables),
+        Some(what) if what.eq_ignore_ascii_case("advice") => Some(Show::CacheAdvice(count(cursor)?)),
+        Some(_) => None,
     }
 }
 

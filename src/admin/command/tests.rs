@@ -89,6 +89,8 @@ fn the_most_expensive_and_the_slowest_come_in_a_bounded_number() {
 fn the_cache_is_shown_and_flushed_as_a_whole_or_in_part() {
     check("SHOW CACHE", Command::Show(Show::Cache));
     check("SHOW CACHE TABLES;", Command::Show(Show::CacheTables));
+    check("SHOW CACHE ADVICE", Command::Show(Show::CacheAdvice(50)));
+    check("SHOW CACHE ADVICE 7;", Command::Show(Show::CacheAdvice(7)));
     check("FLUSH CACHE", Command::FlushCache(FlushTarget::All));
     check("flush cache shop;", Command::FlushCache(FlushTarget::Database("shop".into())));
     check(

@@ -1,7 +1,7 @@
-//! What PgBouncer does not have: SHOW REPLICAS, CACHE, CACHE TABLES, QUERIES, SLOW, PINS, ROUTE.
+//! What PgBouncer does not have: SHOW REPLICAS, CACHE, CACHE TABLES, CACHE ADVICE, QUERIES, SLOW, PINS, ROUTE.
 
 use crate::admin::{
-    rows::{CacheRow, CacheTableRow, PinRow, QueryRow, ReplicaRow, RouteRow, SlowRow},
+    rows::{AdviceRow, CacheRow, CacheTableRow, PinRow, QueryRow, ReplicaRow, RouteRow, SlowRow},
     table::{
         Cell, Column,
         Type::{Int4, Int8, Numeric, Text},
@@ -61,6 +61,8 @@ pub(super) const CACHE: &[Column] = &[
     ("misses", Int8),
     ("bypasses", Int8),
     ("hit_ratio", Numeric),
+    ("would_hits", Int8),
+    ("would_save_ms", Numeric),
     ("fills", Int8),
     ("void_fills", Int8),
     ("invalidations", Int8),
@@ -89,6 +91,8 @@ pub(super) fn cache(rows: &[CacheRow]) -> Vec<Vec<Cell>> {
             cell(row.misses),
             cell(row.bypasses),
             row.hit_ratio.and_then(decimal),
+            cell(row.would_hits),
+            decimal(row.would_save_ms),
             cell(row.fills),
             cell(row.void_fills),
             cell(row.invalidations),
@@ -121,6 +125,47 @@ pub(super) fn cache_tables(rows: &[CacheTableRow]) -> Vec<Vec<Cell>> {
     rows.iter().map(row).collect()
 }
 
+pub(super) const CACHE_ADVICE: &[Column] = &[
+    ("fingerprint", Text),
+    ("database", Text),
+    ("user", Text),
+    ("advice", Text),
+    ("reason", Text),
+    ("calls", Int8),
+    ("bypasses", Int8),
+    ("hits", Int8),
+    ("hit_ratio", Numeric),
+    ("saved_ms", Numeric),
+    ("unsure_hits", Int8),
+    ("unsure_ms", Numeric),
+    ("voided", Int8),
+    ("server_ms", Numeric),
+    ("query", Text),
+];
+
+pub(super) fn cache_advice(rows: &[AdviceRow]) -> Vec<Vec<Cell>> {
+    let row = |row: &AdviceRow| {
+        vec![
+            cell(&row.fingerprint),
+            cell(&row.database),
+            cell(&row.user),
+            cell(row.advice),
+            cell(row.reason),
+            cell(row.calls),
+            cell(row.bypasses),
+            cell(row.hits),
+            row.hit_ratio.and_then(decimal),
+            decimal(row.saved_ms),
+            cell(row.unsure_hits),
+            decimal(row.unsure_ms),
+            cell(row.voided),
+            decimal(row.server_ms),
+            cell(&row.query),
+        ]
+    };
+    rows.iter().map(row).collect()
+}
+
 pub(super) const QUERIES: &[Column] = &[
     ("fingerprint", Text),
     ("database", Text),
@@ -139,6 +184,10 @@ pub(super) const QUERIES: &[Column] = &[
     ("queue_ms", Numeric),
     ("server_ms", Numeric),
     ("cache_hits", Int8),
+    ("would_hits", Int8),
+    ("would_save_ms", Numeric),
+    ("bypasses", Int8),
+    ("cache_reason", Text),
     ("replica_calls", Int8),
     ("would_replica", Int8),
     ("query", Text),
@@ -164,6 +213,10 @@ pub(super) fn queries(rows: &[QueryRow]) -> Vec<Vec<Cell>> {
             decimal(row.queue_ms),
             decimal(row.server_ms),
             cell(row.cache_hits),
+            cell(row.would_hits),
+            decimal(row.would_save_ms),
+            cell(row.bypasses),
+            cell(row.cache_reason),
             cell(row.replica_calls),
             cell(row.would_replica),
             cell(&row.query),

@@ -245,17 +245,22 @@ fn our_own_tables_have_the_columns_of_the_manual() {
     let cache = check(
         "SHOW CACHE",
         "database:s state:s guarantee:s entries:q bytes:q max_bytes:q hits:q shared_hits:q joined:q misses:q
-         bypasses:q hit_ratio:N fills:q void_fills:q invalidations:q evictions:q
+         bypasses:q hit_ratio:N would_hits:q would_save_ms:N fills:q void_fills:q invalidations:q evictions:q
          shared_state:s shared_timeouts:q shared_errors:q shared_refused:q
          direct_writes:s direct_age:N direct_gaps:q",
     );
     assert_eq!(row(&cache, 0)[11], "NULL");
     check("SHOW CACHE TABLES", "database:s relation:s invalidations:q in_flight_writes:i watermark:s");
     check(
+        "SHOW CACHE ADVICE",
+        "fingerprint:s database:s user:s advice:s reason:s calls:q bypasses:q hits:q hit_ratio:N saved_ms:N
+         unsure_hits:q unsure_ms:N voided:q server_ms:N query:s",
+    );
+    check(
         "SHOW QUERIES",
         "fingerprint:s database:s user:s calls:q errors:q rows:q bytes:q total_ms:N mean_ms:N
          min_ms:N max_ms:N p50_ms:N p95_ms:N p99_ms:N queue_ms:N server_ms:N cache_hits:q
-         replica_calls:q would_replica:q query:s",
+         would_hits:q would_save_ms:N bypasses:q cache_reason:s replica_calls:q would_replica:q query:s",
     );
     check(
         "SHOW SLOW 5",

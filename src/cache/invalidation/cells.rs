@@ -462,6 +462,13 @@ impl Captured {
         self.cells.is_current(self)
     }
 
+    /// Of an answer that is void: whether nothing that it depends on by name has moved, nor any definition, but the
+    /// database as a whole, as by a write of which nobody knew what it touches.
+    pub fn is_void_with_everything(&self) -> bool {
+        let catalog = self.generation.wrapping_sub(self.database);
+        self.cells.gate.catalog_stamp() == catalog && self.stamps.iter().all(|(_, cell, stamp)| cell.stamp() == *stamp)
+    }
+
     /// Whether it was captured here: a reload may have put another database behind the same name.
     pub fn is_of(&self, cells: &Arc<Cells>) -> bool {
         Arc::ptr_eq(&self.cells, cells)

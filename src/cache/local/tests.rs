@@ -245,3 +245,59 @@ fn nothing_is_served_later_than_writes_that_bypass_the_proxy_are_known() {
     assert!(!bench.cache.holds(KEY, &bench.cells, 102));
     assert!(matches!(bench.lookup(102), Lookup::Miss(_)));
 }
+
+fn observing(capacity: u64) -> Bench {
+    Bench { cache: ResultCache::observing(capacity, 1 << 10), cells: Arc::new(Cells::new(1, 1)) }
+}
+
+#[test]
+fn a_cache_that_observes_hits_as_another_one_does_and_keeps_no_bytes() {
+    let (bench, other) = (observing(1 << 20), Bench::new());
+    commit(bench.miss(1), Some(10), 100);
+    commit(other.miss(1), Some(10), 100);
+    let (entry, kept) = (bench.hit(109), other.hit(109));
+    assert_eq!((entry.rows.len(), entry.command_complete.len(), entry.row_count), (0, 0, 1));
+    assert_eq!(entry.weight(16), kept.weight(KEY.len().max(16)), "it counts as if they were there");
+    assert_eq!(bench.miss(110).absence(), Absence::Expired);
+    bench.cache.note_saved(7);
+    let stats = bench.cache.stats();
+    assert_eq!((stats.hits, stats.misses, stats.saved), (1, 2, 7));
+    assert!(bench.cache.observes() && !other.cache.observes());
+}
+
+#[test]
+fn an_answer_that_is_missed_says_why() {
+    let bench = observing(1 << 20);
+    let first = bench.miss(1);
+    assert_eq!(first.absence(), Absence::New);
+    commit(first, None, 1);
+    bench.write();
+    let second = bench.miss(2);
+    assert_eq!(second.absence(), Absence::Written);
+    commit(second, None, 2);
+    bench.cells.begin_write(Touched::Database, false).committed(3, || 7);
+    let third = bench.miss(3);
+    assert_eq!(third.absence(), Absence::Unforeseen);
+    commit(third, None, 3);
+    bench.cells.begin_write(Touched::Database, false).committed(4, || 7);
+    bench.write();
+    let fourth = bench.miss(4);
+    assert_eq!(fourth.absence(), Absence::Written, "it would be void by its own table alone");
+    commit(fourth, None, 4);
+    bench.cells.bump_catalog(|| 7);
+    assert_eq!(bench.miss(5).absence(), Absence::Written, "a definition has changed");
+}
+
+#[test]
+fn no_more_answers_are_observed_than_there_is_room_for() {
+    let bench = observing(1 << 12);
+    for question in 0..100_u32 {
+        let question = question.to_le_bytes();
+        let found = bench.cache.lookup(&question, &bench.cells, &[TABLE], bench.cells.catalog_epoch(), 1);
+        let Lookup::Miss(fill) = found else { panic!("{found:?}") };
+        commit(fill, None, 1);
+    }
+    bench.cache.settle();
+    let stats = bench.cache.stats();
+    assert!(stats.entries < 20 && stats.bytes <= 1 << 12, "{stats:?}");
+}

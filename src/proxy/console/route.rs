@@ -28,10 +28,10 @@ pub(super) fn route_rows(proxy: &Proxy, database: &Arc<Database>, user: &str, sq
         if whole.reason == AccessReason::MultiStatement && meaning.access == Access::Primary {
             reason = meaning.reason.label();
         }
-        let (cache, cache_reason) = match (&database.cache, &whole.cacheable) {
-            (None, _) => ("off", "off"),
-            (Some(_), Err(bypass)) => ("bypass", bypass.label()),
-            (Some(_), Ok(_)) => ("miss", "cacheable"),
+        let (cache, cache_reason) = match (database.caches() || database.observes(), &whole.cacheable) {
+            (false, _) => ("off", "off"),
+            (true, Err(bypass)) => ("bypass", bypass.label()),
+            (true, Ok(_)) => ("miss", "cacheable"),
         };
         let catalog = database.catalog();
         let names = meaning.relations.iter().filter_map(|relation| catalog.as_ref()?.snapshot.relation_name(*relation));

@@ -7,10 +7,10 @@ use std::{
 
 use crate::{
     admin::rows::{BufferFigures, CacheRow, ConnectionRow, ReplicaRow, UserRow},
-    cache::shared::Reading,
+    cache::{local::CacheStats, shared::Reading},
     client::{Activity, Cancelling, ClientInfo, Visiting},
     cluster::Database,
-    config::{CacheMode, ReadYourWrites},
+    config::ReadYourWrites,
     net::{InboxFigures, Local, Peer, tls::TlsFacts},
     pool::{Opening, Pool},
     proxy::{Proxy, figures, members, served::Served},
@@ -265,12 +265,35 @@ fn guarantee(database: &Database, now: u64) -> String {
     format!("{promise}; G2: and those that others can see already; {direct}")
 }
 
+/// Nothing is answered: what would be.
+fn observed_row(database: &Database, stats: &CacheStats) -> CacheRow {
+    let asked = stats.hits + stats.misses;
+    CacheRow {
+        database: database.name.to_string(),
+        state: "observe",
+        guarantee: "nothing is answered from the cache".to_owned(),
+        entries: stats.entries,
+        bytes: stats.bytes,
+        max_bytes: stats.capacity_bytes,
+        misses: stats.misses,
+        hit_ratio: (asked > 0).then(|| stats.hits as f64 / asked as f64),
+        would_hits: stats.hits,
+        would_save_ms: stats.saved as f64 / 1e6,
+        fills: stats.stored,
+        void_fills: stats.overtaken,
+        invalidations: database.cells.report().iter().map(|cell| u64::from(cell.bumps)).sum(),
+        evictions: stats.evicted,
+        shared_state: "off",
+        ..CacheRow::default()
+    }
+}
+
 pub(super) fn cache_row(database: &Database, now: u64) -> CacheRow {
     let closure = database.cache_closure(now);
     let Some(cache) = &database.cache else {
-        let state = if database.settings.cache == CacheMode::Observe { "observe" } else { "off" };
+        let row = database.observed.as_ref().map(|observed| observed_row(database, &observed.stats()));
         let database = database.name.to_string();
-        return CacheRow { database, state, shared_state: "off", ..CacheRow::default() };
+        return row.unwrap_or(CacheRow { database, state: "off", shared_state: "off", ..CacheRow::default() });
     };
     let stats = cache.stats();
     let shared = cache.shared_stats();
@@ -291,6 +314,8 @@ pub(super) fn cache_row(database: &Database, now: u64) -> CacheRow {
         misses: stats.misses,
         bypasses: 0,
         hit_ratio: (asked > 0).then(|| found as f64 / asked as f64),
+        would_hits: 0,
+        would_save_ms: 0.0,
         fills: stats.stored,
         void_fills: stats.overtaken,
         invalidations: database.cells.report().iter().map(|cell| u64::from(cell.bumps)).sum(),

@@ -47,11 +47,42 @@ pub enum CacheOutcome {
     SharedHit,
     /// Answered by another client's read that was under way.
     Joined,
+    /// The cache only observes, and would have answered.
+    WouldHit,
+}
+
+/// Why the cache had no answer to a question that it was asked: the `reason` label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Absence {
+    /// It was not asked before, or what was kept has left for want of room.
+    New,
+    /// Its time was over.
+    Expired,
+    /// Something that it depends on was written, or redefined.
+    Written,
+    /// Something was written and nobody knew what, so that it voided everything.
+    Unforeseen,
+}
+
+impl Absence {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::New, Self::Expired, Self::Written, Self::Unforeseen];
+
+    /// As in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Expired => "expired",
+            Self::Written => "written",
+            Self::Unforeseen => "unforeseen",
+        }
+    }
 }
 
 impl CacheOutcome {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 6] = [Self::Off, Self::Bypass, Self::Miss, Self::Hit, Self::SharedHit, Self::Joined];
+    pub const ALL: [Self; 7] =
+        [Self::Off, Self::Bypass, Self::Miss, Self::Hit, Self::SharedHit, Self::Joined, Self::WouldHit];
 
     /// As in metrics, logs and the console.
     pub fn label(self) -> &'static str {
@@ -62,6 +93,7 @@ impl CacheOutcome {
             Self::Hit => "hit",
             Self::SharedHit => "shared_hit",
             Self::Joined => "joined",
+            Self::WouldHit => "would_hit",
         }
     }
 
@@ -82,6 +114,8 @@ pub struct Observation<'a> {
     pub cache: CacheOutcome,
     /// Why.
     pub cache_reason: &'a str,
+    /// Why it had no answer, if it was asked in vain.
+    pub absence: Option<Absence>,
     /// Waiting for a server connection.
     pub queue: Duration,
     /// On a server connection.
@@ -102,6 +136,7 @@ pub struct DatabaseMetrics {
     database: Box<str>,
     requests: [LabelCounters; Route::ALL.len()],
     cache: [LabelCounters; CacheOutcome::ALL.len()],
+    absences: [Counter; Absence::ALL.len()],
     /// By route and cache outcome; most pairs never happen and have no series.
     latency: [[OnceLock<Latency>; CacheOutcome::ALL.len()]; Route::ALL.len()],
     errors: LabelCounters,
@@ -131,6 +166,8 @@ impl DatabaseMetrics {
                 let labels = [database, ("outcome", outcome.label())];
                 LabelCounters::new(metrics, &families::CACHE_REQUESTS, &labels, "reason")
             }),
+            absences: Absence::ALL
+                .map(|absence| metrics.counter(&families::CACHE_MISSES, &[database, ("reason", absence.label())])),
             latency: Default::default(),
             errors: LabelCounters::new(metrics, &families::REQUEST_ERRORS, &[database], "sqlstate"),
             rows: metrics.counter(&families::REQUEST_ROWS, &[database]),
@@ -149,6 +186,9 @@ impl DatabaseMetrics {
             && let Some(outcomes) = self.cache.get(cache)
         {
             outcomes.at(seen.cache_reason).increment();
+        }
+        if let Some(absence) = seen.absence.and_then(|absence| self.absences.get(absence as usize)) {
+            absence.increment();
         }
         if let Some(latency) = self.latency.get(route).and_then(|row| row.get(cache)) {
             latency.get_or_init(|| self.latency(seen)).record(seen);

@@ -86,6 +86,8 @@ families! {
     PROBE_ERRORS: Counter "pgweir_probe_errors_total", "Probes of a member that failed.";
 
     CACHE_REQUESTS: Counter "pgweir_cache_requests_total", "Requests by what the cache did and why.";
+    CACHE_MISSES: Counter "pgweir_cache_misses_total", "Reads that the cache was asked for and had no answer to, by why.";
+    CACHE_WOULD_SAVE: Counter "pgweir_cache_would_save_seconds_total", "Server time of reads that would have been answered, were the cache not only observing.";
     CACHE_FILLS: Counter "pgweir_cache_fills_total", "Answers stored or not stored, by outcome.";
     CACHE_INVALIDATIONS: Counter "pgweir_cache_invalidations_total", "Times answers were made void, by what has brought it about.";
     BUS_PEERS: Gauge "pgweir_bus_peers", "Other proxies of the database that this one knows.";

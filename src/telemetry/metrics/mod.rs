@@ -19,7 +19,7 @@ use metrics::{Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 pub use self::{
-    database::{CacheOutcome, DatabaseMetrics, Observation, Route},
+    database::{Absence, CacheOutcome, DatabaseMetrics, Observation, Route},
     handle::Counter,
     histogram::{BUCKET_BOUNDS, Histogram},
     label_counters::LabelCounters,

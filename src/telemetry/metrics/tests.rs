@@ -9,6 +9,7 @@ fn observation() -> Observation<'static> {
         route_reason: "read",
         cache: CacheOutcome::Miss,
         cache_reason: "absent",
+        absence: None,
         queue: Duration::from_micros(50),
         server: Duration::from_micros(700),
         total: Duration::from_micros(800),

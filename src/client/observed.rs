@@ -1,0 +1,47 @@
+//! What the cache would do with a request, where it only observes: the request goes its way all the same.
+
+use super::{
+    Client,
+    cached::{Asked, Asking, FillPlan},
+    facts::Facts,
+};
+use crate::{cache::Lookup, insight::CacheOutcome, routing::Freshness, session::request::Request};
+
+impl FillPlan {
+    /// There would be an answer. It is not sent, and the server's is not looked at.
+    fn would_hit() -> Self {
+        Self { outcome: CacheOutcome::WouldHit, ..Self::none("observed") }
+    }
+}
+
+impl Client {
+    /// Looks up what the cache would have, by the rules of a lookup that answers. Nobody is waited for: neither another
+    /// client's read that is under way nor Redis nor, for a strict read, the primary's word.
+    pub(super) fn observe_cache(&self, facts: &Facts, asking: &Asking) -> FillPlan {
+        let cells = &self.session.database.cells;
+        let deps = facts.meaning.as_ref().and_then(|meaning| meaning.cacheable.as_deref().ok()).unwrap_or_default();
+        match asking.cache.lookup(self.session.key.as_bytes(), cells, deps, asking.epoch, self.request_started) {
+            Lookup::Hit(entry) if !asking.takes_all(&entry) => FillPlan::too_long(),
+            Lookup::Hit(_) => FillPlan::would_hit(),
+            Lookup::Refused(refusal) => FillPlan::none(refusal.label()),
+            Lookup::Miss(fill) if self.freshness(facts) != Freshness::Fenced => FillPlan::of_stale_read(fill.absence()),
+            Lookup::Miss(fill) => FillPlan::keeping(Box::new(fill), asking.ttl),
+        }
+    }
+
+    /// The same for a request behind others on one connection: the client would not hold that if all of them had been
+    /// answered from the cache. `None`: nobody would have looked there.
+    pub(super) fn observe_behind_others(&mut self, request: Request, facts: &Facts) -> Option<FillPlan> {
+        let would_be_free = self.session.database.observes()
+            && self.session.pins.is_empty()
+            && self.link.as_ref().is_some_and(|link| !link.is_in_transaction())
+            && !self.pending.is_empty()
+            && self.pending.unfinished().is_none()
+            && self.pending.would_all_hit();
+        match would_be_free.then(|| self.ask_cache(request, facts))? {
+            Asked::Fill(fill) => Some(fill),
+            // Not while the cache only observes.
+            Asked::Answered | Asked::Wait(_) | Asked::Settle => None,
+        }
+    }
+}
