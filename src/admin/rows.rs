@@ -249,6 +249,14 @@ pub struct CacheRow {
     pub direct_age: Option<f64>,
     /// Times the stream that tells of them was lost.
     pub direct_gaps: u64,
+    /// Other proxies that tell this one of their writes, and are told.
+    pub peers: u64,
+    /// The right to answer without asking them: `none` where nobody is to be asked, `held`, or `lost`.
+    pub lease: &'static str,
+    /// Seconds until it ends if nobody renews it; `None` where there is none.
+    pub lease_left: Option<f64>,
+    /// How long one of them took for its last answer.
+    pub bus_ms: Option<f64>,
 }
 
 /// One line of SHOW CACHE TABLES.

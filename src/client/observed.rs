@@ -25,7 +25,12 @@ impl Client {
             Lookup::Hit(_) => FillPlan::would_hit(),
             Lookup::Refused(refusal) => FillPlan::none(refusal.label()),
             Lookup::Miss(fill) if self.freshness(facts) != Freshness::Fenced => FillPlan::of_stale_read(fill.absence()),
-            Lookup::Miss(fill) => FillPlan::keeping(Box::new(fill), asking.ttl),
+            Lookup::Miss(mut fill) => {
+                if let Some(statement) = &facts.statement {
+                    fill.is_of(statement.fingerprint, &self.session.database.name);
+                }
+                FillPlan::keeping(Box::new(fill), asking.ttl)
+            }
         }
     }
 

@@ -283,8 +283,9 @@ impl Database {
     /// Why nothing is answered from the cache at `now`, if that is so.
     #[must_use]
     pub fn cache_closure(&self, now: u64) -> Option<Closure> {
+        let untrusted = || (!self.cells.is_trusted_at(now)).then_some(Closure::Peers);
         let unheard = || (!self.cells.is_heard(now)).then_some(Closure::DirectWrites);
-        self.cells.closure().or_else(unheard)
+        self.cells.closure().or_else(untrusted).or_else(unheard)
     }
 
     /// Does a write have to void answers, whoever keeps them?

@@ -6,6 +6,7 @@ use std::{
 };
 
 mod control;
+mod guarantee;
 mod route;
 mod rows;
 

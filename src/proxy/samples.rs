@@ -122,6 +122,8 @@ fn voids(served: &Served, now: u64) -> Vec<Sample> {
     if let Some(bus) = database.real.bus() {
         let figures = bus.figures();
         samples.push(Sample::new(&families::BUS_PEERS, &[name], figures.peers as f64));
+        let round_trip = figures.round_trip.map_or(f64::NAN, |nanos| nanos as f64 / 1e9);
+        samples.push(Sample::new(&families::BUS_ROUND_TRIP, &[name], round_trip));
         let messages = [("told", figures.told), ("heard", figures.heard)];
         let message = |(direction, count)| (&families::BUS_MESSAGES, ("direction", direction), count);
         let events =

@@ -74,6 +74,10 @@ pub(super) const CACHE: &[Column] = &[
     ("direct_writes", Text),
     ("direct_age", Numeric),
     ("direct_gaps", Int8),
+    ("peers", Int8),
+    ("lease", Text),
+    ("lease_left", Numeric),
+    ("bus_ms", Numeric),
 ];
 
 pub(super) fn cache(rows: &[CacheRow]) -> Vec<Vec<Cell>> {
@@ -104,6 +108,10 @@ pub(super) fn cache(rows: &[CacheRow]) -> Vec<Vec<Cell>> {
             cell(row.direct_writes),
             row.direct_age.and_then(decimal),
             cell(row.direct_gaps),
+            cell(row.peers),
+            cell(row.lease),
+            row.lease_left.and_then(decimal),
+            row.bus_ms.and_then(decimal),
         ]
     };
     rows.iter().map(row).collect()

@@ -247,7 +247,8 @@ fn our_own_tables_have_the_columns_of_the_manual() {
         "database:s state:s guarantee:s entries:q bytes:q max_bytes:q hits:q shared_hits:q joined:q misses:q
          bypasses:q hit_ratio:N would_hits:q would_save_ms:N fills:q void_fills:q invalidations:q evictions:q
          shared_state:s shared_timeouts:q shared_errors:q shared_refused:q
-         direct_writes:s direct_age:N direct_gaps:q",
+         direct_writes:s direct_age:N direct_gaps:q
+         peers:q lease:s lease_left:N bus_ms:N",
     );
     assert_eq!(row(&cache, 0)[11], "NULL");
     check("SHOW CACHE TABLES", "database:s relation:s invalidations:q in_flight_writes:i watermark:s");

@@ -39,6 +39,8 @@ pub struct BusFigures {
     pub lost: u64,
     /// Times the stamps of another one were taken.
     pub adopted: u64,
+    /// How long the answer to the last ping took that was answered, nanoseconds.
+    pub round_trip: Option<u64>,
 }
 
 /// What a write waits for.

@@ -1,8 +1,11 @@
 //! The member that workers and the task that carries messages share.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, Weak,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::sync::Notify;
@@ -22,6 +25,7 @@ pub struct Bus {
     clock: Clock,
     /// Writes wait until the others have heard of them.
     is_strict: bool,
+    lease: Duration,
     /// It has left: nobody waits for anybody.
     has_left: AtomicBool,
     /// Something is to be said.
@@ -33,11 +37,13 @@ pub struct Bus {
 impl Bus {
     /// Closes the cache until the others have been heard.
     pub fn new(me: NodeId, times: Times, is_strict: bool, cells: &Arc<Cells>, clock: Clock) -> Arc<Self> {
+        let lease = Duration::from_nanos(times.lease);
         Arc::new(Self {
             member: Mutex::new(Member::new(me, times, cells)),
             cells: Arc::downgrade(cells),
             clock,
             is_strict,
+            lease,
             has_left: AtomicBool::new(false),
             spoken: Notify::new(),
             moved: Notify::new(),
@@ -105,6 +111,21 @@ impl Bus {
     /// What has happened.
     pub fn figures(&self) -> BusFigures {
         self.lock().figures()
+    }
+
+    /// Do writes wait until the others have heard of them?
+    pub fn is_strict(&self) -> bool {
+        self.is_strict
+    }
+
+    /// For so long after it was last heard of another one may answer without what is written here.
+    pub fn lease(&self) -> Duration {
+        self.lease
+    }
+
+    /// Until when what the others write is known here, on the process clock.
+    pub fn trusted_until(&self) -> u64 {
+        if self.has_left.load(Ordering::Acquire) { 0 } else { self.lock().trusted_until() }
     }
 
     /// What writes wait for now.

@@ -5,12 +5,12 @@ use std::{
     sync::{Mutex, PoisonError, atomic::Ordering},
 };
 
+use super::guarantee::{Lease, guarantee};
 use crate::{
     admin::rows::{BufferFigures, CacheRow, ConnectionRow, ReplicaRow, UserRow},
-    cache::{local::CacheStats, shared::Reading},
+    cache::{ResultCache, local::CacheStats, shared::Reading},
     client::{Activity, Cancelling, ClientInfo, Visiting},
     cluster::Database,
-    config::ReadYourWrites,
     net::{InboxFigures, Local, Peer, tls::TlsFacts},
     pool::{Opening, Pool},
     proxy::{Proxy, figures, members, served::Served},
@@ -243,35 +243,32 @@ pub(super) fn replica_row(proxy: &Proxy, served: &Served, id: MemberId) -> Optio
     })
 }
 
-/// What holds at this moment.
-fn guarantee(database: &Database, now: u64) -> String {
-    let promise = match database.settings.read_your_writes {
-        ReadYourWrites::Database => "G1: reads include every write acknowledged through this process",
-        ReadYourWrites::Session => "G1 for cached answers; other reads include the session's own writes",
-        ReadYourWrites::Off => "G1 for cached answers; other reads as fresh as max_replica_lag",
+pub(super) fn cache_row(database: &Database, now: u64) -> CacheRow {
+    let row = match (&database.cache, &database.observed) {
+        (Some(cache), _) => answering_row(database, cache, now),
+        (None, Some(observed)) => observed_row(database, &observed.stats()),
+        (None, None) => CacheRow { state: "off", ..CacheRow::default() },
     };
-    let direct = match &database.settings.direct {
-        None => "writes that bypass it: ttl".to_owned(),
-        Some(_) if database.cache_closure(now).is_some() => {
-            "nothing is answered from the cache, so that reads include writes that bypass it (G3, G4)".to_owned()
-        }
-        Some(direct) => {
-            let seconds = direct.max_staleness as f64 / 1e9;
-            format!(
-                "G3: writes that bypass it are included {seconds} s later at most; G4: at once where strict is asked for"
-            )
-        }
-    };
-    format!("{promise}; G2: and those that others can see already; {direct}")
+    let is_off = row.state == "off";
+    let lease = Lease::of(database, now);
+    let figures = database.real.bus().map(|bus| bus.figures()).unwrap_or_default();
+    CacheRow {
+        database: database.name.to_string(),
+        guarantee: if is_off { String::new() } else { guarantee(database, now).to_string() },
+        shared_state: if row.shared_state.is_empty() { "off" } else { row.shared_state },
+        peers: figures.peers,
+        lease: lease.label(),
+        lease_left: lease.left().map(|left| left.as_secs_f64()),
+        bus_ms: figures.round_trip.map(|nanos| nanos as f64 / 1e6),
+        ..row
+    }
 }
 
 /// Nothing is answered: what would be.
 fn observed_row(database: &Database, stats: &CacheStats) -> CacheRow {
     let asked = stats.hits + stats.misses;
     CacheRow {
-        database: database.name.to_string(),
         state: "observe",
-        guarantee: "nothing is answered from the cache".to_owned(),
         entries: stats.entries,
         bytes: stats.bytes,
         max_bytes: stats.capacity_bytes,
@@ -281,20 +278,17 @@ fn observed_row(database: &Database, stats: &CacheStats) -> CacheRow {
         would_save_ms: stats.saved as f64 / 1e6,
         fills: stats.stored,
         void_fills: stats.overtaken,
-        invalidations: database.cells.report().iter().map(|cell| u64::from(cell.bumps)).sum(),
+        invalidations: invalidations(database),
         evictions: stats.evicted,
-        shared_state: "off",
         ..CacheRow::default()
     }
 }
 
-pub(super) fn cache_row(database: &Database, now: u64) -> CacheRow {
-    let closure = database.cache_closure(now);
-    let Some(cache) = &database.cache else {
-        let row = database.observed.as_ref().map(|observed| observed_row(database, &observed.stats()));
-        let database = database.name.to_string();
-        return row.unwrap_or(CacheRow { database, state: "off", shared_state: "off", ..CacheRow::default() });
-    };
+fn invalidations(database: &Database) -> u64 {
+    database.cells.report().iter().map(|cell| u64::from(cell.bumps)).sum()
+}
+
+fn answering_row(database: &Database, cache: &ResultCache, now: u64) -> CacheRow {
     let stats = cache.stats();
     let shared = cache.shared_stats();
     let read = |reading| shared.map_or(0, |shared| shared.read(reading));
@@ -302,9 +296,7 @@ pub(super) fn cache_row(database: &Database, now: u64) -> CacheRow {
     let asked = found + stats.misses;
     let direct = database.real.direct.figures();
     CacheRow {
-        database: database.name.to_string(),
-        state: closure.map_or("on", |closure| closure.label()),
-        guarantee: guarantee(database, now),
+        state: database.cache_closure(now).map_or("on", |closure| closure.label()),
         entries: stats.entries,
         bytes: stats.bytes,
         max_bytes: stats.capacity_bytes,
@@ -312,13 +304,10 @@ pub(super) fn cache_row(database: &Database, now: u64) -> CacheRow {
         shared_hits: stats.shared_hits,
         joined: stats.joined,
         misses: stats.misses,
-        bypasses: 0,
         hit_ratio: (asked > 0).then(|| found as f64 / asked as f64),
-        would_hits: 0,
-        would_save_ms: 0.0,
         fills: stats.stored,
         void_fills: stats.overtaken,
-        invalidations: database.cells.report().iter().map(|cell| u64::from(cell.bumps)).sum(),
+        invalidations: invalidations(database),
         evictions: stats.evicted,
         shared_state: shared.map_or("off", |shared| shared.state()),
         shared_timeouts: read(Reading::Timeout),
@@ -331,5 +320,6 @@ pub(super) fn cache_row(database: &Database, now: u64) -> CacheRow {
         },
         direct_age: direct.horizon.map(|horizon| now.saturating_sub(horizon) as f64 / 1e9),
         direct_gaps: direct.gaps,
+        ..CacheRow::default()
     }
 }

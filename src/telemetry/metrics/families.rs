@@ -91,6 +91,7 @@ families! {
     CACHE_FILLS: Counter "pgweir_cache_fills_total", "Answers stored or not stored, by outcome.";
     CACHE_INVALIDATIONS: Counter "pgweir_cache_invalidations_total", "Times answers were made void, by what has brought it about.";
     BUS_PEERS: Gauge "pgweir_bus_peers", "Other proxies of the database that this one knows.";
+    BUS_ROUND_TRIP: Gauge "pgweir_bus_round_trip_seconds", "How long another proxy took for its last answer; NaN before the first.";
     BUS_MESSAGES: Counter "pgweir_bus_messages_total", "What proxies tell each other of writes, by direction.";
     BUS_EVENTS: Counter "pgweir_bus_events_total", "Trouble among proxies: something missed, one not waited for any more, one gone without a word, stamps taken anew.";
     WAL_STREAM_LAG: Gauge "pgweir_wal_stream_lag_seconds", "Age of the oldest position of the primary's log that the stream has not reached.";

@@ -104,6 +104,7 @@ impl Member {
             }
             Note::Pong { to, sent_at, awaits } if to == me && sent_at <= now => {
                 let Some(peer) = self.peers.get_mut(&from) else { return };
+                self.figures.round_trip = Some(now - sent_at);
                 match awaits {
                     true => peer.lease_until = peer.lease_until.max(sent_at.saturating_add(lease)),
                     false => peer.must_greet = true,
