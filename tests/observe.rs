@@ -364,3 +364,28 @@ fn a_read_that_outlives_its_time_or_its_size_would_not_be_answered() {
     );
     assert_eq!(would("select v from t where id = 1 /* pgweir: cache ttl=0.001s */ and pg_typeof(v)::text <> ''"), 0);
 }
+
+#[test]
+fn readers_who_would_wait_for_one_answer_count_as_answered() {
+    let _turn = turn();
+    let database = database(SCHEMA);
+    let proxy = proxy(&database, "observe");
+    let mut holder = RawClient::session(&cluster().primary.address(), USER, &database);
+    holder.rows("begin");
+    holder.rows("lock table t in access exclusive mode");
+    let (before, mark) = (hits(&proxy, &database), mark());
+    let mut readers = [(); 3].map(|()| proxy.session(&database));
+    let mut watcher = cluster().primary.session("postgres");
+    let waiting =
+        format!("select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = '{database}'");
+    for (number, reader) in (1..).zip(&mut readers) {
+        reader.send(&query(&format!("select v from t where id = 1 {mark}")));
+        wait_until("it has come to the server", || watcher.value(&waiting) == number.to_string());
+    }
+    holder.rows("commit");
+    for reader in &mut readers {
+        assert_eq!(reader.reply().rows(), [["1"]]);
+    }
+    assert_eq!(cluster().primary.executions(&mark), 3, "nobody waits for another");
+    assert_eq!(hits(&proxy, &database) - before, 2);
+}

@@ -2,6 +2,7 @@
 
 use super::{
     Client,
+    again::Again,
     cached::{Asked, Asking, FillPlan},
     facts::Facts,
 };
@@ -9,25 +10,32 @@ use crate::{cache::Lookup, insight::CacheOutcome, routing::Freshness, session::r
 
 impl FillPlan {
     /// There would be an answer. It is not sent, and the server's is not looked at.
-    fn would_hit() -> Self {
-        Self { outcome: CacheOutcome::WouldHit, ..Self::none("observed") }
+    fn would_hit(reason: &'static str) -> Self {
+        Self { outcome: CacheOutcome::WouldHit, ..Self::none(reason) }
     }
 }
 
 impl Client {
-    /// Looks up what the cache would have, by the rules of a lookup that answers. Nobody is waited for: neither another
-    /// client's read that is under way nor Redis nor, for a strict read, the primary's word.
+    /// Looks up what the cache would have, by the rules of a lookup that answers. Nobody is waited for: whoever would join
+    /// another client's read counts as if that brought an answer; Redis and, for a strict read, the primary are not asked.
     pub(super) fn observe_cache(&self, facts: &Facts, asking: &Asking) -> FillPlan {
         let cells = &self.session.database.cells;
-        let deps = facts.meaning.as_ref().and_then(|meaning| meaning.cacheable.as_deref().ok()).unwrap_or_default();
-        match asking.cache.lookup(self.session.key.as_bytes(), cells, deps, asking.epoch, self.request_started) {
+        let (key, deps) = (self.session.key.as_bytes(), facts.dependencies());
+        match asking.cache.lookup(key, cells, deps, asking.epoch, self.request_started) {
             Lookup::Hit(entry) if !asking.takes_all(&entry) => FillPlan::too_long(),
-            Lookup::Hit(_) => FillPlan::would_hit(),
+            Lookup::Hit(_) => FillPlan::would_hit("hit"),
             Lookup::Refused(refusal) => FillPlan::none(refusal.label()),
             Lookup::Miss(fill) if self.freshness(facts) != Freshness::Fenced => FillPlan::of_stale_read(fill.absence()),
             Lookup::Miss(mut fill) => {
+                if self.is_strict(facts) || matches!(self.again, Again::Second(_)) {
+                    return FillPlan::keeping(Box::new(fill), asking.ttl);
+                }
                 if let Some(statement) = &facts.statement {
                     fill.is_of(statement.fingerprint, &self.session.database.name);
+                }
+                if fill.board().is_some() {
+                    asking.cache.note_joined();
+                    return FillPlan::would_hit("joined");
                 }
                 FillPlan::keeping(Box::new(fill), asking.ttl)
             }

@@ -9,6 +9,8 @@ use super::{
 
 /// The reason of a miss whose answer was kept: nothing stood in the way.
 const STORED: &str = "stored";
+/// The reason of a miss that is no one's fault but that of those who ask.
+const SELDOM_REPEATED: &str = "seldom_repeated";
 
 /// Counts of one shape. Plain figures, under the lock of their table.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,7 +72,7 @@ impl Asked {
         self.misses += 1;
         self.miss_time = self.miss_time.saturating_add(record.server);
         if record.cache_reason != STORED {
-            self.unkept += 1;
+            self.unkept += u64::from(record.cache_reason != SELDOM_REPEATED);
             self.common.vote(record.cache_reason);
         }
         self.voided += u64::from(matches!(record.absence, Some(Absence::Written | Absence::Unforeseen)));

@@ -266,15 +266,16 @@ pub(super) fn cache_row(database: &Database, now: u64) -> CacheRow {
 
 /// Nothing is answered: what would be.
 fn observed_row(database: &Database, stats: &CacheStats) -> CacheRow {
-    let asked = stats.hits + stats.misses;
+    let hits = stats.hits + stats.joined;
+    let asked = hits + stats.misses;
     CacheRow {
         state: "observe",
         entries: stats.entries,
         bytes: stats.bytes,
         max_bytes: stats.capacity_bytes,
         misses: stats.misses,
-        hit_ratio: (asked > 0).then(|| stats.hits as f64 / asked as f64),
-        would_hits: stats.hits,
+        hit_ratio: (asked > 0).then(|| hits as f64 / asked as f64),
+        would_hits: hits,
         would_save_ms: stats.saved as f64 / 1e6,
         fills: stats.stored,
         void_fills: stats.overtaken,
