@@ -7,7 +7,7 @@
 //! * **Before its client learns of it** every one of them has moved its stamps ([`frame::Told::Bump`]), or serves nothing.
 //! * **Who may serve** is who has a lease of every other member, and a list of the members that is young enough. A lease begins
 //!   when a ping is *sent* and is counted by the one who sent it; the other one counts from when it answered, which is later, and
-//!   a tenth longer. So no clock is ever compared with another.
+//!   a tenth longer. So no clock is ever compared with another. Clocks go on while a machine sleeps ([`crate::clock`]).
 //! * **Who is a member** is decided by locks on the primary, which every write needs anyway. Whoever is listed there is waited
 //!   for, or serves nothing: it must have been heard ([`frame::Note::Hello`], [`frame::Note::Welcome`]) by everybody on the list.
 //!   Who has gone from the list serves nothing and begins no commit as soon as its last list is too old, and is forgotten

@@ -2,11 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{backoff::Backoff, probe::Probe, roles::Lineage};
 use crate::{
+    clock::Clock,
     control::{ControlError, Deadlines, FailureKind, Target},
     lsn::Lsn,
     routing::MemberId,
@@ -19,13 +20,13 @@ const LONGEST_PROBE: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Where a member stood at some moment between `sent_at` and `received_at`.
+/// Where a member stood at some moment between `sent_at` and `received_at`, nanoseconds on the process clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
     /// Before the question left; what committed earlier is below a primary's `lsn`.
-    pub sent_at: std::time::Instant,
+    pub sent_at: u64,
     /// After the answer came.
-    pub received_at: std::time::Instant,
+    pub received_at: u64,
     /// A replica, or a primary?
     pub in_recovery: bool,
     /// A primary's end of the last record, a replica's replay position (0 until it has replayed anything).
@@ -63,26 +64,32 @@ pub struct Watched {
 }
 
 /// Starts a task for each member on the caller's runtime; they end when `stop` is cancelled.
-pub fn spawn<S: SampleSink>(members: Vec<Watched>, sink: &Arc<S>, tracker: &TaskTracker, stop: &CancellationToken) {
+pub fn spawn<S: SampleSink>(
+    members: Vec<Watched>,
+    sink: &Arc<S>,
+    clock: Clock,
+    tracker: &TaskTracker,
+    stop: &CancellationToken,
+) {
     for member in members {
         let (sink, stop) = (Arc::clone(sink), stop.clone());
         tracker.spawn(async move {
             // Cancel safe: the probe's connection closes when it is dropped, and nothing else is held.
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = watch(&member, sink.as_ref()) => {}
+                () = watch(&member, sink.as_ref(), clock) => {}
             }
         });
     }
 }
 
 /// Never returns; a failure closes the connection, is reported and followed by a pause.
-async fn watch<S: SampleSink>(watched: &Watched, sink: &S) {
+async fn watch<S: SampleSink>(watched: &Watched, sink: &S, clock: Clock) {
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let mut ticks = tokio::time::interval(watched.interval.max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let error = sample_until_failure(watched, sink, &mut ticks, &mut backoff).await;
+        let error = sample_until_failure(watched, sink, clock, &mut ticks, &mut backoff).await;
         let kind = error.kind();
         tracing::debug!(member = watched.member.0, reason = kind.label(), %error, "probe failed");
         sink.failed(watched.member, kind);
@@ -93,6 +100,7 @@ async fn watch<S: SampleSink>(watched: &Watched, sink: &S) {
 async fn sample_until_failure<S: SampleSink>(
     watched: &Watched,
     sink: &S,
+    clock: Clock,
     ticks: &mut Interval,
     backoff: &mut Backoff,
 ) -> ControlError {
@@ -103,11 +111,11 @@ async fn sample_until_failure<S: SampleSink>(
     };
     loop {
         ticks.tick().await;
-        let sent_at = Instant::now().into_std();
+        let sent_at = clock.now();
         match probe.ask().await {
             Ok(answer) => {
                 backoff.reset();
-                sink.sampled(watched.member, answer.at(sent_at, Instant::now().into_std()));
+                sink.sampled(watched.member, answer.at(sent_at, clock.now()));
             }
             Err(error) => return error,
         }

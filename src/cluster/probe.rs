@@ -1,6 +1,6 @@
 //! The question itself, on a connection that stays open.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio_postgres::{Row, Statement, types::PgLsn};
 
@@ -69,7 +69,7 @@ impl Probe {
 }
 
 impl Answer {
-    pub(super) fn at(self, sent_at: Instant, received_at: Instant) -> Sample {
+    pub(super) fn at(self, sent_at: u64, received_at: u64) -> Sample {
         let Self { in_recovery, lsn, timeline, system_identifier } = self;
         Sample { sent_at, received_at, in_recovery, lsn, timeline, system_identifier }
     }

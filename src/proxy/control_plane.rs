@@ -280,7 +280,7 @@ impl ControlPlane {
         // A worker may have brought us here, and its runtime is for clients.
         let _entered = shared.handle.enter();
         if self.watches_members {
-            monitor::spawn(self.targets.clone(), &self.watcher, &shared.tracker, &self.stop);
+            monitor::spawn(self.targets.clone(), &self.watcher, self.clock, &shared.tracker, &self.stop);
         }
         let plane = Arc::clone(self);
         shared.tracker.spawn(async move {
@@ -577,10 +577,9 @@ impl SampleSink for Watcher {
         if is_split_off {
             return;
         }
-        let sent_at = self.clock.at(sample.sent_at).max(1);
+        let sent_at = sample.sent_at.max(1);
         if sample.in_recovery {
-            let answered_at = self.clock.at(sample.received_at);
-            topology.note_replica_sample(member, sent_at, answered_at, sample.lsn);
+            topology.note_replica_sample(member, sent_at, sample.received_at, sample.lsn);
             if let Some(found) = topology.member(member) {
                 found.state.note_settled(self.database.real.defaults_since(), self.clock.now());
             }

@@ -34,6 +34,8 @@ enum Ablation {
     AtOnce,
     /// A proxy that has gone from the list is forgotten at once, and so is what it had begun.
     ForgottenAtOnce,
+    /// The clock of a proxy stands while it is stopped, as that of a machine that sleeps does.
+    ClockStands,
     /// Nobody asks the primary what is under way: who joins, or has missed something, marks what others tell and no more.
     NoLook,
     /// What a proxy had begun that is gone is over.
@@ -110,11 +112,13 @@ struct Proxy {
     dumb_until: u64,
     blind_until: u64,
     stopped_until: u64,
+    /// How long its clock has stood.
+    stood: u64,
 }
 
 impl Proxy {
     fn now(&self, time: u64) -> u64 {
-        self.offset + time / 1000 * self.rate
+        self.offset + (time - self.stood) / 1000 * self.rate
     }
 }
 
@@ -191,6 +195,7 @@ impl World {
             dumb_until: 0,
             blind_until: 0,
             stopped_until: 0,
+            stood: 0,
         });
     }
 
@@ -198,11 +203,16 @@ impl World {
         let until = self.steps + steps;
         while self.steps < until {
             self.steps += 1;
-            self.time += 50_000 + self.random.below(MS);
+            let step = 50_000 + self.random.below(MS);
+            self.time += step;
             self.trouble();
             self.commit_on_primary();
             for index in 0..self.proxies.len() {
-                if self.proxies[index].stopped_until <= self.time {
+                let is_stopped = self.proxies[index].stopped_until > self.time;
+                if is_stopped && self.ablation == Ablation::ClockStands {
+                    self.proxies[index].stood += step;
+                }
+                if !is_stopped {
                     self.carry(index);
                     self.list(index);
                     self.serve(index);
@@ -533,11 +543,16 @@ fn each_rule_is_needed() {
         Ablation::NoNumbers,
         Ablation::AtOnce,
         Ablation::ForgottenAtOnce,
+        Ablation::ClockStands,
         Ablation::NoLook,
         Ablation::NoOrphans,
     ] {
         // The others show soon.
-        let first = if ablation == Ablation::NoOrphans { 19 } else { 1 };
+        let first = match ablation {
+            Ablation::NoOrphans => 19,
+            Ablation::ClockStands => 20,
+            _ => 1,
+        };
         assert!(explore(ablation, first..40, 60_000).violations > 0, "{ablation:?} is not missed");
     }
 }
