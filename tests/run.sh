@@ -80,19 +80,23 @@ test_programs() {
 
 # Two at a time, because most of them wait for servers; the long ones first.
 integration_tests() {
-    local file name lane long="drivers pgbench authentication limits routing tls operations history staleness"
+    local file name lane steps long="drivers pgbench authentication limits routing tls operations history staleness"
     for file in tests/*.rs tests/*/main.rs; do
         name=${file#tests/}
         name=${name%/main.rs}
         echo "${name%.rs}"
     done | awk -v long=" $long " '{ at = index(long, " " $1 " "); print (at ? at : 1000), $1 }' |
         sort -n -s -k 1,1 | cut -d " " -f 2 >"$run/queue"
+    # Those of the third lane, too.
+    steps=$(($(wc -l <"$run/queue") + 2))
     for lane in 1 2; do
         integration_lane 3>&1 >"$run/lane-$lane" &
     done
     # What computes and waits for nobody takes the time that the tests leave.
     background_lane 3>&1 >"$run/lane-3" &
     wait
+    [ ! -s "$run/queue" ] && [ "$(cat "$run"/lane-[123] | grep -c '^ *[0-9]* s ')" = "$steps" ] ||
+        failures+=("a lane has ended early")
     mapfile -t -O "${#durations[@]}" durations < <(grep -hv '^failed ' "$run"/lane-[123])
     mapfile -t -O "${#failures[@]}" failures < <(sed -n 's/^failed //p' "$run"/lane-[123])
 }

@@ -404,6 +404,8 @@ impl FillGuard {
         let value = found.value;
         if let Some((shape, _)) = &shape {
             cache.costs.learn(*shape, value.cost_us);
+            // Somebody had kept it, and it is asked for.
+            cache.admission.asked(*shape);
         }
         let entry = Arc::new(Entry {
             row_description: value.row_description,

@@ -267,12 +267,12 @@ impl Client {
 
     /// Is it a query in a transaction on a replica that by its hints, or by what it must see, belongs on the primary?
     fn wants_primary(&self, facts: &Facts) -> bool {
-        let view = self.view();
-        let (Some(link), Some(open)) = (&self.link, &self.session.transaction.read_only) else { return false };
+        let link = self.link.as_ref().filter(|link| !link.is_primary);
+        let (Some(link), Some(open)) = (link, &self.session.transaction.read_only) else { return false };
         if facts.route_hint() == Some(RouteHint::Primary) || self.is_strict(facts) {
             return true;
         }
-        let opened = link.server.core().info.connected_at;
+        let (view, opened) = (self.view(), link.server.core().info.connected_at);
         facts.takes_snapshot
             && open.may_see_more()
             && !view.database.topology.shows(

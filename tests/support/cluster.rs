@@ -261,6 +261,8 @@ impl Member {
         wait_until("they are gone", || processes.iter().all(is_gone));
         // Whoever starts it again would take one that nobody has waited for to be alive.
         fs::remove_file(self.data.join("postmaster.pid")).unwrap();
+        let lock = self.data.parent().unwrap().join(format!(".s.PGSQL.{}.lock", self.port));
+        fs::remove_file(lock).unwrap();
     }
 
     /// Refuses logins of this user, or takes them again.

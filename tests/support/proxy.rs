@@ -196,11 +196,12 @@ impl Builder {
         self = self.set("auth_file", home.join("userlist.txt").display());
         self.write_to(&home);
         let log = home.join("log");
+        let http = if is_pgbouncer() || self.program.is_some() { 0 } else { self.http };
         let program = self.program.unwrap_or_else(|| scratch().reachable(&binary()));
         let (arguments, environment, file) = (self.arguments, self.environment, home.join("pgweir.ini"));
         let launch = Launch { program, arguments, environment, file };
         let process = launch.start(&log);
-        Proxy { port: self.port, http: self.http, home, log, launch, process }
+        Proxy { port: self.port, http, home, log, launch, process }
     }
 }
 

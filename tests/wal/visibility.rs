@@ -14,6 +14,8 @@ use super::{
 /// A primary whose commits can be made to wait: every other server would wait as well, so it is nobody else's.
 fn waiting_for_nobody(primary: &Cluster, is_waiting: bool) {
     primary.primary.configure("synchronous_standby_names", if is_waiting { "nobody" } else { "" });
+    // It is the checkpointer that lets commits wait, as soon as it has read the configuration itself.
+    primary.primary.session("postgres").rows("checkpoint");
 }
 
 /// A direct write hangs behind a standby that does not exist; while it is in the stream and cannot be seen, the read is

@@ -245,6 +245,7 @@ pub(super) const FINGERPRINT: &str = "
                                                   rolcanlogin), 0)) FROM pg_roles
         UNION ALL SELECT 20, sum(hashtextextended(concat_ws(',', setdatabase, setrole, setconfig), 0))
                   FROM pg_db_role_setting
+                  WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
         UNION ALL SELECT 21, sum(hashtextextended(concat_ws(',', indrelid, indkey, indexprs, indpred), 0)) FROM pg_index
                   WHERE (indexprs IS NOT NULL OR indpred IS NOT NULL) AND indrelid IN (SELECT oid FROM kept)
         UNION ALL SELECT 22, sum(hashtextextended(concat_ws(',', name, reset_val), 0)) FROM pg_settings
