@@ -27,7 +27,8 @@ fn most_at_once(log: &str, from: usize, databases: &[String]) -> usize {
             most = most.max(open.len());
         }
     }
-    most
+    // Perhaps nothing was opened or closed since then.
+    most.max(open.len())
 }
 
 /// So many clients of each user run transactions at the same time; at no moment have the databases more server
