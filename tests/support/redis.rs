@@ -44,10 +44,23 @@ impl Redis {
 
     /// The same in this directory.
     pub fn at(home: PathBuf, arguments: &[&str]) -> Self {
-        let port = free_port();
         let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let process = spawn(port, &home, &arguments);
-        Self { port, home, arguments, process }.answering()
+        loop {
+            let port = free_port();
+            let process = spawn(port, &home, &arguments);
+            let mut redis = Self { port, home: home.clone(), arguments: arguments.clone(), process };
+            let mut has_ended = false;
+            wait_until("Redis answers", || {
+                has_ended = redis.process.ended().is_some();
+                has_ended || redis.answers()
+            });
+            // The members of a cluster listen 10,000 ports further up as well, where somebody else may be.
+            let is_taken = has_ended && arguments.iter().any(|argument| argument == "--cluster-enabled");
+            assert!(!has_ended || is_taken, "redis-server ended");
+            if !has_ended {
+                return redis;
+            }
+        }
     }
 
     /// Starts sentinels' one, which watches that server under the name `main`.
@@ -68,11 +81,13 @@ impl Redis {
     }
 
     fn answering(self) -> Self {
-        // One that wants a password says so.
-        wait_until("Redis answers", || {
-            self.try_command("PING").is_some_and(|answer| answer == "+PONG\r\n" || answer.starts_with("-NOAUTH"))
-        });
+        wait_until("Redis answers", || self.answers());
         self
+    }
+
+    /// One that wants a password says so.
+    fn answers(&self) -> bool {
+        self.try_command("PING").is_some_and(|answer| answer == "+PONG\r\n" || answer.starts_with("-NOAUTH"))
     }
 
     /// For `redis_url`.
