@@ -94,11 +94,11 @@ impl Admission {
         shape: Fingerprint,
         key: &[u8],
         state: impl FnOnce() -> u64,
-        cost_us: Option<u32>,
+        cost_us: impl FnOnce() -> Option<u32>,
         draw: u64,
     ) -> bool {
         let is_seldom = self.shapes.get(shape).is_some_and(|word| Counts::of(word).is_seldom());
-        !is_seldom || cost_us.is_some_and(|cost| cost >= DEAR) || self.is_known(key, state(), draw)
+        !is_seldom || cost_us().is_some_and(|cost| cost >= DEAR) || self.is_known(key, state(), draw)
     }
 
     /// It comes for the second time, or is one of those that are tried.
@@ -142,7 +142,7 @@ mod tests {
     }
 
     fn asked(admission: &Admission, first: u64, state: u64, cost_us: Option<u32>) -> usize {
-        let admits = |number: &u64| admission.admits(SHAPE, &key(*number), || state, cost_us, *number);
+        let admits = |number: &u64| admission.admits(SHAPE, &key(*number), || state, || cost_us, *number);
         (first..first + 1000).filter(admits).count()
     }
 

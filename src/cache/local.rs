@@ -143,7 +143,7 @@ impl ResultCache {
     /// a second time while nothing of `deps` was written, and some by chance; `draw` is any number. One that is not
     /// counts as a miss.
     pub fn admits(&self, key: &[u8], shape: Fingerprint, cells: &Cells, deps: &[RelationOid], draw: u64) -> bool {
-        let admits = self.admission.admits(shape, key, || cells.sum(deps), self.costs.usual(shape), draw);
+        let admits = self.admission.admits(shape, key, || cells.sum(deps), || self.costs.usual(shape), draw);
         if !admits {
             count(&self.counters.misses);
         }

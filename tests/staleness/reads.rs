@@ -167,7 +167,7 @@ impl Session<'_> {
     }
 
     /// If nothing has changed from before to after, the answer is the primary's, byte for byte. (A replica may show what
-    /// the primary does not show yet, or what nobody was told of not yet.)
+    /// the primary does not show yet, or not yet what nobody was told of.)
     pub fn compare(&mut self) -> Result<(), Lost> {
         let number = self.shape();
         let shape = &self.shared.plan.shapes[number];
