@@ -9,6 +9,9 @@
 
 mod support;
 
+#[path = "cache/pipelines.rs"]
+mod pipelines;
+
 use support::{
     Proxy, RawClient, Reply, cluster,
     cluster::USER,

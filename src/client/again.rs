@@ -8,6 +8,7 @@
 use super::{
     Client, ClientError,
     facts::{Boundary, Facts},
+    request::WaitsFor,
     route::Placement,
 };
 use crate::{
@@ -292,7 +293,7 @@ impl Client {
         {
             self.take_back_names(next);
         }
-        self.waits_for_name = false;
+        self.waits_for = WaitsFor::Nothing;
         self.session.transaction = Default::default();
         let given = self.link.as_ref().map(|link| link.replies.names_given()).unwrap_or_default();
         let is_left_ready = self.link.as_mut().is_some_and(super::link::Link::hear_out);

@@ -44,6 +44,11 @@ impl FillPlan {
         Self { guard: Some((fill, ttl)), outcome: CacheOutcome::Miss, reason: "miss", absence, has_waited: false }
     }
 
+    /// Hardly any answer of its shape is asked for again.
+    pub(super) fn seldom_repeated() -> Self {
+        Self { outcome: CacheOutcome::Miss, ..Self::none("seldom_repeated") }
+    }
+
     /// The server keeps what the client will ask for later.
     pub(super) fn too_long() -> Self {
         Self::none("row_limit")
@@ -140,34 +145,17 @@ impl Client {
     }
 
     fn ask_cache_once(&mut self, request: Request, facts: &Facts, is_settled: bool) -> Asked {
-        let database = &self.session.database;
-        let Some(cache) = database.cache.clone().or_else(|| database.observed.clone()) else {
-            return Asked::Fill(FillPlan { outcome: CacheOutcome::Off, ..FillPlan::none("off") });
+        let asking = match self.asking(request, facts) {
+            Ok(asking) => asking,
+            Err(plan) => return Asked::Fill(plan),
         };
-        let (shape, ttl) = match self.cacheable_shape(request, facts) {
-            Ok(found) => found,
-            Err(reason) => return Asked::Fill(FillPlan::none(reason)),
-        };
-        let Some(epoch) = facts.epoch else {
-            return Asked::Fill(FillPlan::none("catalog_not_loaded"));
-        };
-        if !self.build_key(request, &shape) {
-            return Asked::Fill(FillPlan::none("parameters"));
+        if !self.is_admitted(facts, &asking) {
+            return Asked::Fill(FillPlan::seldom_repeated());
         }
-        let (key, cells) = (self.session.key.as_bytes(), &self.session.database.cells);
-        if let (Some(statement), None) = (&facts.statement, facts.cache_hint())
-            && !cache.admits(key, statement.fingerprint, cells, facts.dependencies(), self.request_started)
-        {
-            return Asked::Fill(FillPlan { outcome: CacheOutcome::Miss, ..FillPlan::none("seldom_repeated") });
-        }
-        let asking = Asking { cache, shape, ttl, epoch };
         if asking.cache.observes() {
             return Asked::Fill(self.observe_cache(facts, &asking));
         }
-        let must_settle = !is_settled && self.is_strict(facts);
-        if must_settle
-            && asking.cache.holds(self.session.key.as_bytes(), &self.session.database.cells, self.request_started)
-        {
+        if !is_settled && self.is_strict(facts) && self.is_held(&asking) {
             return Asked::Settle;
         }
         match self.look_up(request, facts, &asking, self.request_started) {
@@ -176,6 +164,32 @@ impl Client {
             Said::Refused(refusal) => Asked::Fill(FillPlan::none(refusal.label())),
             Said::Missing(fill) => self.plan(fill, facts, asking),
         }
+    }
+
+    /// May the cache be asked? Builds the key if so.
+    pub(super) fn asking(&mut self, request: Request, facts: &Facts) -> Result<Asking, FillPlan> {
+        let database = &self.session.database;
+        let Some(cache) = database.cache.clone().or_else(|| database.observed.clone()) else {
+            return Err(FillPlan { outcome: CacheOutcome::Off, ..FillPlan::none("off") });
+        };
+        let (shape, ttl) = self.cacheable_shape(request, facts).map_err(FillPlan::none)?;
+        let epoch = facts.epoch.ok_or_else(|| FillPlan::none("catalog_not_loaded"))?;
+        match self.build_key(request, &shape) {
+            true => Ok(Asking { cache, shape, ttl, epoch }),
+            false => Err(FillPlan::none("parameters")),
+        }
+    }
+
+    /// Is that worth looking up?
+    pub(super) fn is_admitted(&self, facts: &Facts, asking: &Asking) -> bool {
+        let (key, cells) = (self.session.key.as_bytes(), &self.session.database.cells);
+        let (Some(statement), None) = (&facts.statement, facts.cache_hint()) else { return true };
+        asking.cache.admits(key, statement.fingerprint, cells, facts.dependencies(), self.request_started)
+    }
+
+    /// Has level one the answer? Counts nothing.
+    pub(super) fn is_held(&self, asking: &Asking) -> bool {
+        asking.cache.holds(self.session.key.as_bytes(), &self.session.database.cells, self.request_started)
     }
 
     /// Nobody here has the answer: who brings it?
@@ -284,6 +298,7 @@ impl Client {
                 work: Work { transactions: 1, ..Work::default() },
                 sqlstate: None,
                 is_whole: true,
+                leaves_no_trace: true,
                 unit: None,
                 fill: None,
             },

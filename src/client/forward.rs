@@ -117,6 +117,7 @@ impl Client {
             earlier.is_whole = is_whole;
             earlier.received += bytes as u64;
             earlier.fill = None;
+            earlier.leaves_no_trace &= leaves_no_trace(facts);
             if facts.statement.is_some() {
                 earlier.statement.clone_from(&facts.statement);
             }
@@ -153,6 +154,7 @@ impl Client {
             work: self.work(placement),
             sqlstate: None,
             is_whole,
+            leaves_no_trace: leaves_no_trace(facts),
             unit,
             fill: plan.guard,
         });
@@ -411,6 +413,10 @@ fn named_by_grammar(statement: &Statement, names: &mut Vec<String>) -> bool {
 /// May a value be the name of a setting?
 fn is_name(text: &str) -> bool {
     is_custom(text) || (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'))
+}
+
+fn leaves_no_trace(facts: &Facts) -> bool {
+    facts.boundary == Boundary::None && facts.effects.is_empty() && !facts.catalog_change
 }
 
 /// Adds what a later part of the same request may commit.

@@ -20,6 +20,7 @@ use super::{
     cancel_key::OwnKey,
     context::Context,
     login::{FIRST_CATALOG, Guest, admit},
+    request::WaitsFor,
     session::OwnSettings,
 };
 use crate::{
@@ -144,7 +145,7 @@ impl Client {
             && self.io.outbox.unsent().is_empty()
             && self.pending.is_empty()
             && self.blocked.is_none()
-            && !self.waits_for_name
+            && self.waits_for == WaitsFor::Nothing
             && !self.discards_until_sync
             && self.io.stream.can_change_process()
             && self.session.can_change_process()

@@ -27,6 +27,7 @@ mod own_answers;
 mod own_settings;
 mod peers;
 mod pending;
+mod pipelined;
 mod read_only;
 mod replication;
 mod request;
@@ -64,7 +65,7 @@ pub use visiting::{Cancelling, Visiting};
 
 use self::{
     admission::Admission, again::Again, error::LastWords, facts::Facts, link::Link, pending::PendingRequests,
-    rules::Rules, session::Session, unheard::NextStep,
+    request::WaitsFor, rules::Rules, session::Session, unheard::NextStep,
 };
 use crate::{
     cache::invalidation::Ticket,
@@ -130,8 +131,8 @@ pub(crate) struct Client {
     scanned: usize,
     /// A request that has been understood and waits for its turn.
     blocked: Option<Facts>,
-    /// A request cannot be understood before an earlier one is answered.
-    waits_for_name: bool,
+    /// A request is understood only when something else has happened.
+    waits_for: WaitsFor,
     /// The end of an extended request has not come for long: what there is of it goes to the server.
     gives_up_end: bool,
     /// Bytes of an extended request that is known to lack its end.
@@ -295,7 +296,7 @@ impl Client {
             again: Again::Never,
             scanned: 0,
             blocked: None,
-            waits_for_name: false,
+            waits_for: WaitsFor::Nothing,
             gives_up_end: false,
             unended: 0,
             discards_until_sync: false,
@@ -399,8 +400,9 @@ impl Client {
         if self.listening.as_ref().is_some_and(|listening| listening.has_mail()) && self.may_take_mail() {
             return Poll::Ready(Ok(()));
         }
-        let reads_client =
-            self.blocked.is_none() && !self.waits_for_name && self.io.inbox.unread().len() < UNREAD_LIMIT_BYTES;
+        let reads_client = self.blocked.is_none()
+            && self.waits_for == WaitsFor::Nothing
+            && self.io.inbox.unread().len() < UNREAD_LIMIT_BYTES;
         let server = self.link.as_mut().map(|link| &mut link.server.core_mut().endpoint);
         let pumped = poll_pump(&mut self.io, server, reads_client, cx);
         if pumped.is_pending() {

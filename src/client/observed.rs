@@ -3,10 +3,10 @@
 use super::{
     Client,
     again::Again,
-    cached::{Asked, Asking, FillPlan},
+    cached::{Asking, FillPlan},
     facts::Facts,
 };
-use crate::{cache::Lookup, insight::CacheOutcome, routing::Freshness, session::request::Request};
+use crate::{cache::Lookup, insight::CacheOutcome, routing::Freshness};
 
 impl FillPlan {
     /// There would be an answer. It is not sent, and the server's is not looked at.
@@ -18,6 +18,8 @@ impl FillPlan {
 impl Client {
     /// Looks up what the cache would have, by the rules of a lookup that answers. Nobody is waited for: whoever would join
     /// another client's read counts as if that brought an answer; Redis and, for a strict read, the primary are not asked.
+    /// Behind others on its connection a request is looked up at once: one that would find there what they bring counts as
+    /// a miss.
     pub(super) fn observe_cache(&self, facts: &Facts, asking: &Asking) -> FillPlan {
         let cells = &self.session.database.cells;
         let (key, deps) = (self.session.key.as_bytes(), facts.dependencies());
@@ -27,6 +29,9 @@ impl Client {
             Lookup::Refused(refusal) => FillPlan::none(refusal.label()),
             Lookup::Miss(fill) if self.freshness(facts) != Freshness::Fenced => FillPlan::of_stale_read(fill.absence()),
             Lookup::Miss(mut fill) => {
+                if !self.pending.is_empty() {
+                    return self.plan_alone(Box::new(fill), facts, asking);
+                }
                 if self.is_strict(facts) || matches!(self.again, Again::Second(_)) {
                     return FillPlan::keeping(Box::new(fill), asking.ttl);
                 }
@@ -39,22 +44,6 @@ impl Client {
                 }
                 FillPlan::keeping(Box::new(fill), asking.ttl)
             }
-        }
-    }
-
-    /// The same for a request behind others on one connection: the client would not hold that if all of them had been
-    /// answered from the cache. `None`: nobody would have looked there.
-    pub(super) fn observe_behind_others(&mut self, request: Request, facts: &Facts) -> Option<FillPlan> {
-        let would_be_free = self.session.database.observes()
-            && self.session.pins.is_empty()
-            && self.link.as_ref().is_some_and(|link| !link.is_in_transaction())
-            && !self.pending.is_empty()
-            && self.pending.unfinished().is_none()
-            && self.pending.would_all_hit();
-        match would_be_free.then(|| self.ask_cache(request, facts))? {
-            Asked::Fill(fill) => Some(fill),
-            // Not while the cache only observes.
-            Asked::Answered | Asked::Wait(_) | Asked::Settle => None,
         }
     }
 }

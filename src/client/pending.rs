@@ -83,6 +83,8 @@ pub(super) struct Pending {
     pub sqlstate: Option<[u8; 5]>,
     /// Its last message has been sent.
     pub is_whole: bool,
+    /// It runs outside of a transaction block and changes nothing of the session.
+    pub leaves_no_trace: bool,
     /// What it may commit.
     pub unit: Option<WriteUnit>,
     /// Its answer on the way to the cache.
@@ -118,9 +120,9 @@ impl PendingRequests {
         self.queue.pop_front()
     }
 
-    /// Would the cache have answered all of them, if it did not only observe?
-    pub(super) fn would_all_hit(&self) -> bool {
-        self.queue.iter().all(|pending| pending.cache == CacheOutcome::WouldHit)
+    /// Will the session be behind all of them as it was in front?
+    pub(super) fn leave_no_trace(&self) -> bool {
+        self.queue.iter().all(|pending| pending.leaves_no_trace)
     }
 
     pub(super) fn is_empty(&self) -> bool {

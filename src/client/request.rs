@@ -9,6 +9,7 @@ use super::{
     cached::{Asked, FillPlan},
     facts::Facts,
     link::Link,
+    pipelined::Behind,
     session::Step,
 };
 use crate::{
@@ -35,6 +36,18 @@ pub(super) enum Taken {
     NotYet,
 }
 
+/// What a request waits for that has not been understood yet, or shall be understood anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum WaitsFor {
+    /// It does not wait.
+    #[default]
+    Nothing,
+    /// An earlier message has named a statement and is not answered.
+    Name,
+    /// The cache has its answer, and others in front of it have none yet.
+    Turn,
+}
+
 pub(super) fn cancelled() -> ErrorResponse {
     ErrorResponse::error(SqlState::QUERY_CANCELED, "canceling statement due to user request")
 }
@@ -48,7 +61,7 @@ impl Client {
             let is_full = owed > MAX_OWED || self.io.outbox.unsent().len() >= HIGH_WATER_BYTES;
             if is_full || self.io.inbox.is_inside_message() {
                 // A request that waits already is looked at again; another one is given up on anew.
-                self.gives_up_end = gives_up_end && (self.blocked.is_some() || self.waits_for_name);
+                self.gives_up_end = gives_up_end && (self.blocked.is_some() || self.waits_for != WaitsFor::Nothing);
                 return Ok(());
             }
             let taken = match scan(self.io.inbox.unread(), &mut self.scanned)? {
@@ -89,12 +102,16 @@ impl Client {
             self.take_copy(request.bytes);
             return Ok(Taken::Yes);
         }
-        if self.blocked.is_none() && self.has_open_name(request) {
+        if self.waits_for == WaitsFor::Turn && !self.pending.is_empty() {
             self.scanned = 0;
-            self.waits_for_name = true;
             return Ok(Taken::NotYet);
         }
-        self.waits_for_name = false;
+        if self.blocked.is_none() && self.has_open_name(request) {
+            self.scanned = 0;
+            self.waits_for = WaitsFor::Name;
+            return Ok(Taken::NotYet);
+        }
+        self.waits_for = WaitsFor::Nothing;
         let facts = match self.blocked.take() {
             Some(facts) => facts,
             None => self.read(request)?,
@@ -208,9 +225,17 @@ impl Client {
                 return Ok(Taken::NotYet);
             }
             let placement = super::route::Placement::joined(link);
+            let fill = match self.ask_cache_behind_others(request, &facts) {
+                Behind::Waits => {
+                    // What stands in front may change what it means.
+                    self.take_back_names(request);
+                    self.waits_for = WaitsFor::Turn;
+                    return Ok(Taken::NotYet);
+                }
+                Behind::Goes(fill) => fill,
+            };
             self.runs_once();
-            let observed = self.observe_behind_others(request, &facts);
-            self.forward(request, facts, placement, observed);
+            self.forward(request, facts, placement, fill);
             return Ok(Taken::Yes);
         }
         if self.answer(request, &facts) {

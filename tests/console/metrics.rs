@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    column, last_words, pooled,
+    last_words, pooled,
     support::{
         Proxy, RawClient, cluster, cluster::PASSWORD, cluster::USER, frames::cancel_request, frames::query, wait_until,
     },
@@ -94,7 +94,9 @@ fn cancel_requests_are_counted_by_what_became_of_them() {
     cancel(&[0x11; 8]);
     wait_until("nobody has the key", || cancels("unknown_key") == 1.0);
     client.send(&query("select pg_sleep(60)"));
-    wait_until("it runs", || column(&proxy, "POOLS", ("database", &database), "sv_active") == "1");
+    let mut watcher = cluster().primary.session(&database);
+    let asleep = "select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'";
+    wait_until("it runs", || watcher.value(asleep) == "1");
     cancel(&client.key);
     assert_eq!(client.reply().sqlstate(), "57014");
     wait_until("the server was told", || cancels("sent") == 1.0);
