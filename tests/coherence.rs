@@ -120,11 +120,74 @@ fn transactions_and_what_the_server_alone_knows_they_wrote_are_heard_too() {
         warm_up(&mut reader, &mark);
         for statement in statements {
             let reply = writer.query(statement);
-            // Where the server takes no prepared transactions there is nothing to be heard.
-            assert!(reply.error().is_none() || statement.contains("prepare"), "{statement}: {reply:?}");
+            assert!(reply.error().is_none(), "{statement}: {reply:?}");
         }
         let truth = RawClient::session(&cluster().primary.address(), USER, &database).value(READ);
         assert_eq!(reader.value(&format!("{READ} {mark}")), truth, "{statements:?}");
+    }
+}
+
+#[test]
+fn a_prepared_transaction_keeps_nobody_from_the_cache_until_anybody_anywhere_commits_it() {
+    let (redis, database) = (Redis::start(), database());
+    let (left, right) = two(&database, &redis);
+    let mut sessions = [left.session(&database), right.session(&database)];
+    let mark = mark();
+    let name = format!("p{}", scratch().unique());
+    for (preparing, ending, is_committed) in [(0, 0, true), (0, 1, true), (1, 0, false), (1, 1, true)] {
+        let before = value(&mut sessions[0], &mark);
+        for statement in ["begin", "update t set v = v + 1 where id = 1", &format!("prepare transaction '{name}'")] {
+            let reply = sessions[preparing].query(statement);
+            assert!(reply.error().is_none(), "{statement}: {reply:?}");
+        }
+        for session in &mut sessions {
+            // It may stay open for days, and nobody sees it before it is committed.
+            warm_up(session, &mark);
+            assert_eq!(value(session, &mark), before);
+        }
+        let word = if is_committed { "commit" } else { "rollback" };
+        let asked = cluster().primary.executions(&mark);
+        let reply = sessions[ending].query(&format!("{word} prepared '{name}'"));
+        assert!(reply.error().is_none(), "{reply:?}");
+        for session in &mut sessions {
+            assert_eq!(value(session, &mark), before + i64::from(is_committed), "{preparing} {ending}");
+        }
+        let asked = cluster().primary.executions(&mark) - asked;
+        assert_eq!(asked > 0, is_committed, "what is rolled back voids nothing");
+    }
+}
+
+#[test]
+fn definitions_that_a_prepared_transaction_changes_count_as_soon_as_it_is_committed() {
+    let (redis, database) = (Redis::start(), database());
+    cluster().prepare(&database, "create view seen as select v from t");
+    let (left, right) = two(&database, &redis);
+    let (mut writer, mut reader) = (left.session(&database), right.session(&database));
+    for session in [&mut writer, &mut reader] {
+        let mark = mark();
+        warm_up(session, &mark);
+        session.value(&format!("select v from seen {mark}"));
+    }
+    let name = format!("p{}", scratch().unique());
+    for statement in
+        ["begin", "create or replace view seen as select v from other", &format!("prepare transaction '{name}'")]
+    {
+        let reply = writer.query(statement);
+        assert!(reply.error().is_none(), "{statement}: {reply:?}");
+    }
+    for session in [&mut writer, &mut reader] {
+        // With the definitions of before, which are true so far.
+        warm_up(session, &mark());
+    }
+    let reply = writer.query(&format!("commit prepared '{name}'"));
+    assert!(reply.error().is_none(), "{reply:?}");
+    let read = format!("select v from seen {}", mark());
+    for session in [&mut writer, &mut reader] {
+        for value in 1..=20 {
+            session.value(&read);
+            session.query(&format!("update other set v = {value}"));
+            assert_eq!(session.value(&read), value.to_string());
+        }
     }
 }
 
@@ -287,6 +350,41 @@ fn a_write_that_nobody_can_be_told_of_ends_by_what_ends_any_other_and_is_not_sen
     assert!(last.iter().any(|frame| frame.field(b'C').as_deref() == Some("08P01")), "{last:?}");
     let mut direct = RawClient::session(&cluster().primary.address(), USER, &database);
     assert_eq!(direct.value(READ), "0");
+}
+
+#[test]
+fn a_commit_that_nobody_can_be_told_of_is_not_told_to_its_client_either() {
+    let (redis, database) = (Redis::start(), database());
+    // Its COMMIT takes its time: meanwhile the primary ceases to say who the others are.
+    cluster().prepare(
+        &database,
+        "create function linger() returns trigger language plpgsql as $$ begin perform pg_sleep(1); return null; end $$; \
+         create constraint trigger linger after update on t deferrable initially deferred \
+         for each row execute function linger()",
+    );
+    let control = |builder: Builder| builder.section("control", "user", "stranger");
+    let left = control(sharing(&database, redis.port)).set("query_timeout", 3).start();
+    let right = control(sharing(&database, redis.port)).start();
+    let (mut writer, mut reader) = (left.session(&database), right.session(&database));
+    let mark = mark();
+    warm_up(&mut reader, &mark);
+    let mut admin = cluster().primary.session(&database);
+    writer.query("begin");
+    assert_eq!(write(&mut writer), 1);
+    writer.send(&support::frames::query("commit"));
+    wait_until("it commits", || {
+        admin.value("select count(*) from pg_stat_activity where query = 'commit' and state = 'active' and datname = current_database()") == "1"
+    });
+    admin.rows("revoke execute on function pg_try_advisory_lock(bigint) from public");
+    admin.rows(
+        "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' \
+         and database = (select oid from pg_database where datname = current_database())",
+    );
+    let last = writer.until_closed();
+    assert!(last.iter().any(|frame| frame.field(b'C').as_deref() == Some("08007")), "{last:?}");
+    assert!(last.iter().all(|frame| frame.tag != b'C'), "{last:?}");
+    // It is committed, and nobody answers without it.
+    assert_eq!(value(&mut reader, &mark), 1);
 }
 
 #[test]

@@ -180,7 +180,9 @@ impl Judged {
                 | TransactionControl::SetTransaction { .. }
         );
         if matches!(control, TransactionControl::CommitPrepared(_)) {
+            // Its locks show no GRANT, and its name may stand for another transaction by the time it is committed.
             self.verdict.reach = Reach::Database;
+            self.verdict.catalog_change = true;
         }
         self.transaction = Some(control);
     }

@@ -7,7 +7,7 @@ use super::{
     backend::LOCK_SET_QUERY,
     cached::FillPlan,
     facts::{Boundary, Facts, Written},
-    pending::{Pending, WriteUnit},
+    pending::{Pending, WriteUnit, merge},
     route::Placement,
     session::Step,
 };
@@ -121,7 +121,8 @@ impl Client {
             if facts.statement.is_some() {
                 earlier.statement.clone_from(&facts.statement);
             }
-            merge(&mut earlier.unit, unit);
+            let announced = merge(&mut earlier.unit, unit, &self.session.database.cells);
+            self.unheard = announced.max(self.unheard);
             return;
         }
         let asks_cache = self.session.database.caches() || self.session.database.observes();
@@ -223,6 +224,7 @@ impl Client {
         Some(WriteUnit {
             guard,
             more: Vec::new(),
+            marks_everything: false,
             commits_inside,
             reveals_early,
             catalog_change,
@@ -417,21 +419,6 @@ fn is_name(text: &str) -> bool {
 
 fn leaves_no_trace(facts: &Facts) -> bool {
     facts.boundary == Boundary::None && facts.effects.is_empty() && !facts.catalog_change
-}
-
-/// Adds what a later part of the same request may commit.
-fn merge(earlier: &mut Option<WriteUnit>, later: Option<WriteUnit>) {
-    match (earlier.as_mut(), later) {
-        (_, None) => {}
-        (None, later) => *earlier = later,
-        (Some(earlier), Some(later)) => {
-            earlier.commits_inside |= later.commits_inside;
-            earlier.reveals_early |= later.reveals_early;
-            earlier.catalog_change |= later.catalog_change;
-            earlier.more.extend(later.guard);
-            earlier.more.extend(later.more);
-        }
-    }
 }
 
 /// How a statement is called that no message of the client's has prepared: by its own name, which SQL may have given,

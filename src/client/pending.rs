@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
-    cache::{FillGuard, WriteGuard},
+    cache::{Cells, FillGuard, Touched, WriteGuard, invalidation::Ticket},
     insight::{Absence, CacheOutcome, Route, Work},
     protocol::TransactionStatus,
     routing::MemberId,
@@ -15,8 +15,10 @@ use crate::{
 pub(super) struct WriteUnit {
     /// The marks on the stamps; `None` if nothing was cached when it began.
     pub guard: Option<WriteGuard>,
-    /// Marks of later parts of the same request.
+    /// Marks of later parts of the same request, few of them: the last may stand for any number.
     pub more: Vec<WriteGuard>,
+    /// The last of `more` marks everything.
+    pub marks_everything: bool,
     /// Something in it may have committed, however it ends.
     pub commits_inside: bool,
     /// A `CommandComplete` in it may tell of a commit before its `ReadyForQuery` does.
@@ -46,6 +48,43 @@ impl WriteUnit {
             Outcome::RolledBack
         } else {
             Outcome::Committed
+        }
+    }
+}
+
+/// Parts of one request that have marks of their own; behind them one mark on everything stands for the rest.
+const MOST_PARTS: usize = 16;
+
+/// Adds what a later part of the same request may commit. What it returns must have been heard before that part is sent.
+pub(super) fn merge(earlier: &mut Option<WriteUnit>, later: Option<WriteUnit>, cells: &Arc<Cells>) -> Ticket {
+    match (earlier.as_mut(), later) {
+        (_, None) => Ticket::NONE,
+        (None, later) => {
+            *earlier = later;
+            Ticket::NONE
+        }
+        (Some(earlier), Some(later)) => {
+            earlier.commits_inside |= later.commits_inside;
+            earlier.reveals_early |= later.reveals_early;
+            earlier.catalog_change |= later.catalog_change;
+            let mut ticket = Ticket::NONE;
+            for guard in later.guard.into_iter().chain(later.more) {
+                if earlier.more.len() < MOST_PARTS {
+                    earlier.more.push(guard);
+                    continue;
+                }
+                if !std::mem::replace(&mut earlier.marks_everything, true) {
+                    // A part that is yet to come may change definitions.
+                    earlier.catalog_change = true;
+                    let mut everything = cells.begin_write(Touched::Database, true);
+                    everything.stands_for(&guard);
+                    ticket = everything.announce().max(ticket);
+                    earlier.more.push(everything);
+                }
+                // Its marks go behind those that cover them.
+                guard.rolled_back();
+            }
+            ticket
         }
     }
 }
@@ -127,5 +166,45 @@ impl PendingRequests {
 
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::RelationOid;
+
+    fn part(guard: WriteGuard) -> WriteUnit {
+        WriteUnit {
+            guard: Some(guard),
+            more: Vec::new(),
+            marks_everything: false,
+            commits_inside: false,
+            reveals_early: false,
+            catalog_change: false,
+            has_lock_set: true,
+            wrote_nothing: false,
+        }
+    }
+
+    #[test]
+    fn a_request_of_any_number_of_parts_holds_a_bounded_number_of_marks_that_cover_them_all() {
+        let cells = Arc::new(Cells::new(1, 1));
+        let mut unit = None;
+        for number in 0..100_000 {
+            let relation = RelationOid(number);
+            let guard = cells.begin_write(Touched::Relations(&[relation]), false);
+            merge(&mut unit, Some(part(guard)), &cells);
+            assert!(cells.capture(&[relation], cells.catalog_epoch()).is_err(), "part {number} is marked");
+        }
+        let unit = unit.unwrap();
+        assert!(unit.more.len() <= MOST_PARTS + 1 && unit.catalog_change, "{}", unit.more.len());
+        assert_eq!((cells.wide_writes_in_flight(), cells.in_doubt()), ((1, 1), 0));
+        let first = [RelationOid(0)];
+        for guard in unit.guard.into_iter().chain(unit.more) {
+            assert!(cells.capture(&first, cells.catalog_epoch()).is_err(), "one is still in flight");
+            guard.committed(2, || 7);
+        }
+        assert!(cells.capture(&first, cells.catalog_epoch()).is_ok());
     }
 }

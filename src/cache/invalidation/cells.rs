@@ -1,11 +1,8 @@
 //! The cells of one database.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering, fence},
-    },
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+    atomic::{AtomicU64, AtomicUsize, Ordering, fence},
 };
 
 use dashmap::DashMap;
@@ -115,7 +112,6 @@ pub struct Cells {
     written_at: AtomicU64,
     /// The newest write that is in no cell: of everything, of the catalog, of a cell that is gone.
     floor: AtomicU64,
-    prepared: Mutex<HashMap<Box<str>, Marks>>,
     peers: OnceLock<Arc<dyn Peers>>,
     in_doubt: Mutex<Vec<Suspect>>,
     pub(super) voids: VoidCounts,
@@ -131,7 +127,6 @@ impl Cells {
             created: AtomicUsize::new(0),
             written_at: AtomicU64::new(now),
             floor: AtomicU64::new(now),
-            prepared: Mutex::default(),
             peers: OnceLock::new(),
             in_doubt: Mutex::default(),
             voids: VoidCounts::default(),
@@ -345,18 +340,6 @@ impl Cells {
         lock(&self.in_doubt).len()
     }
 
-    /// The marks of a prepared transaction, to be settled by `COMMIT PREPARED` or `ROLLBACK PREPARED`.
-    /// `None`: it was prepared elsewhere, and may have written anything.
-    pub fn take_prepared(self: &Arc<Self>, gid: &str) -> Option<WriteGuard> {
-        let marks = lock(&self.prepared).remove(gid)?;
-        Some(WriteGuard::new(Arc::clone(self), marks))
-    }
-
-    /// Prepared transactions whose end has not been seen.
-    pub fn prepared(&self) -> usize {
-        lock(&self.prepared).len()
-    }
-
     /// Writes in flight to the catalog and to the whole database.
     pub fn wide_writes_in_flight(&self) -> (u32, u32) {
         self.gate.in_flight()
@@ -386,11 +369,6 @@ impl Cells {
         if is_wide {
             self.floor.fetch_max(now, Ordering::SeqCst);
         }
-    }
-
-    pub(super) fn keep_prepared(&self, gid: &str, marks: Marks) {
-        let mut prepared = lock(&self.prepared);
-        prepared.entry(gid.into()).or_default().absorb(self, marks);
     }
 
     pub(super) fn keep_in_doubt(&self, suspect: Suspect) {

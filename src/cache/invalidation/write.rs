@@ -133,21 +133,6 @@ impl Marks {
         }
         fence(Ordering::SeqCst);
     }
-
-    /// Takes over the marks of another write. A relation may then be marked twice, and is released
-    /// twice; of two wide marks one is enough.
-    pub(super) fn absorb(&mut self, cells: &Cells, other: Self) {
-        let twice = Wide {
-            catalog: self.wide.catalog && other.wide.catalog,
-            database: self.wide.database && other.wide.database,
-        };
-        if is_marking() {
-            cells.gate.unmark(twice);
-        }
-        self.relations.extend(other.relations);
-        self.wide.catalog |= other.wide.catalog;
-        self.wide.database |= other.wide.database;
-    }
 }
 
 /// A write of which nobody knows how it ended.
@@ -201,6 +186,11 @@ impl WriteGuard {
     /// Remembers where it runs, for the case that its outcome is never told.
     pub fn runs_on(&mut self, origin: Origin) {
         self.origin = Some(origin);
+    }
+
+    /// It covers what the other one does, which runs in the same server process, and will be settled in its place.
+    pub fn stands_for(&mut self, other: &Self) {
+        (self.origin, self.understood) = (other.origin, other.understood);
     }
 
     /// It may touch more than was thought.
@@ -270,14 +260,6 @@ impl WriteGuard {
         if let (Some(told), Some(peers)) = (self.told.take(), self.cells.peers()) {
             peers.end(told);
         }
-    }
-
-    /// `PREPARE TRANSACTION` succeeded: whoever commits it, and wherever, the marks are under its name.
-    pub fn prepared(mut self, gid: &str) {
-        let marks = std::mem::take(&mut self.marks);
-        self.cells.keep_prepared(gid, marks);
-        // Whoever commits it tells of it then.
-        self.end();
     }
 }
 

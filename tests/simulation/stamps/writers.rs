@@ -30,7 +30,6 @@ pub(super) enum Writer {
     /// Prepared under a name; anybody may commit it.
     Prepared {
         tables: Vec<usize>,
-        gid: String,
     },
     /// The connection is lost; the backend still runs, and commits or not.
     Lost {
@@ -53,11 +52,8 @@ impl World {
                 }
                 Writer::Idle
             }
-            Writer::Prepared { tables, gid } => {
-                let guard = self.cells.take_prepared(&gid);
-                self.server.commit(&tables);
-                Writer::Visible { tables, guard }
-            }
+            Writer::Prepared { tables } if self.random.one_in(2) => Writer::Prepared { tables },
+            Writer::Prepared { tables } => self.send_commit_prepared(tables),
             Writer::Lost { tables, backend } => {
                 if self.random.one_in(2) {
                     self.server.commit(&tables);
@@ -95,6 +91,18 @@ impl World {
         Writer::Sent { tables, guard, backend }
     }
 
+    /// Of what was prepared nothing is known but its name.
+    fn send_commit_prepared(&mut self, tables: Vec<usize>) -> Writer {
+        let backend = self.next_backend;
+        self.next_backend += 1;
+        let guard = (self.ablation != Ablation::NoMarkBeforeTheCommit).then(|| {
+            let mut guard = self.cells.begin_write(Touched::Database, true);
+            guard.runs_on(Origin { entry: 0, member: PRIMARY, process_id: backend });
+            guard
+        });
+        Writer::Sent { tables, guard, backend }
+    }
+
     fn decide(&mut self, tables: Vec<usize>, guard: Option<WriteGuard>, backend: i32) -> Writer {
         match (self.random.below(8), guard) {
             (0, guard) => {
@@ -112,10 +120,10 @@ impl World {
                 Writer::Lost { tables, backend }
             }
             (2, Some(guard)) => {
-                let gid = format!("gid{backend}");
-                guard.prepared(&gid);
+                // Nothing is visible; the reply is taken for that of a commit.
+                guard.committed(self.now, || self.random.draw());
                 self.coverage.prepared += 1;
-                Writer::Prepared { tables, gid }
+                Writer::Prepared { tables }
             }
             (_, guard) => {
                 self.server.commit(&tables);

@@ -165,30 +165,6 @@ fn a_doubt_that_is_not_resolved_comes_back() {
 }
 
 #[test]
-fn a_prepared_transaction_stays_in_flight_until_anybody_ends_it() {
-    let cells = cells();
-    let captured = capture(&cells, &[A]).unwrap();
-    write(&cells, A).prepared("gid");
-    assert_eq!((cells.prepared(), cells.in_doubt()), (1, 0));
-    assert_eq!(capture(&cells, &[A]).unwrap_err(), Uncaptured::InFlight);
-    assert!(cells.take_prepared("other").is_none());
-    cells.take_prepared("gid").unwrap().committed(2, draw);
-    assert!(!captured.is_current() && capture(&cells, &[A]).is_ok());
-}
-
-#[test]
-fn a_name_that_is_prepared_again_stands_for_both() {
-    let cells = cells();
-    cells.begin_write(ALL, true).prepared("gid");
-    write(&cells, A).prepared("gid");
-    cells.begin_write(ALL, false).prepared("gid");
-    assert_eq!(cells.wide_writes_in_flight(), (1, 1));
-    cells.take_prepared("gid").unwrap().rolled_back();
-    assert_eq!(cells.wide_writes_in_flight(), (0, 0));
-    assert!(capture(&cells, &[A]).is_ok());
-}
-
-#[test]
 fn a_closed_cache_refuses_and_serves_nothing_from_before_when_it_reopens() {
     let cells = cells();
     let captured = capture(&cells, &[A]).unwrap();
