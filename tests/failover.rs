@@ -164,7 +164,7 @@ fn writes_go_on_at_the_promoted_replica_and_the_old_primary_gets_none_when_it_co
         assert!(lost.is_empty(), "writer {writer} was told of {lost:?}");
         let known = ["08006", "57P01", "57P02", "57P03"];
         assert!(account.ends.iter().all(|end| known.contains(&&**end)), "{:?}", account.ends);
-        assert!(account.ends.len() <= 1, "writer {writer} lost {:?}", account.ends);
+        assert!(account.ends.len() <= 1, "writer {writer} lost {:?}: {}", account.ends, proxy.log());
     }
     assert_eq!(pairs(&mut proxy.session(&database)), kept);
     assert_eq!(pairs(&mut cluster.primary.session(&database)), old, "the old primary was written to");

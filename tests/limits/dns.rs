@@ -77,7 +77,7 @@ fn connections_to_an_address_that_has_left_are_replaced() {
     wait_until("the idle one is closed", || proxy.servers("x") == ["active"]);
     assert_eq!(proxy.show("SERVERS").select("database", "x", "close_needed"), ["1"]);
     assert!(idle.query("select 1").error().is_none());
-    assert_eq!((first.attempts(), second.attempts()), (2, 1));
+    assert_eq!((first.attempts(), second.attempts()), (2, 1), "{}", proxy.log());
     busy.send(&frames::sync());
     busy.reply();
     wait_until("the other one is closed as it comes back", || proxy.show("SERVERS").column("close_needed") == ["0"]);
