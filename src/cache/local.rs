@@ -173,8 +173,7 @@ impl ResultCache {
             return self.miss(key, &name, Absence::New, (cells, deps, epoch, now));
         };
         if entry.captured.is_of(cells) && entry.is_current() && !entry.is_expired(now) {
-            count(&self.counters.hits);
-            entry.first_asked().into_iter().for_each(|shape| self.admission.asked(shape));
+            self.note_hit(&entry);
             return Lookup::Hit(entry);
         }
         let absence = observed::absence(&entry, cells, now);
@@ -206,8 +205,22 @@ impl ResultCache {
 
     /// Would [`Self::lookup`] answer? Counts nothing.
     pub fn holds(&self, key: &[u8], cells: &Arc<Cells>, now: u64) -> bool {
-        let is_held = |entry: Arc<Entry>| entry.captured.is_of(cells) && entry.is_current() && !entry.is_expired(now);
-        cells.is_trusted_at(now) && cells.is_heard(now) && self.store.get(&*self.name(key)).is_some_and(is_held)
+        self.peek(key, cells, now).is_some()
+    }
+
+    /// What [`Self::lookup`] would answer. It is not counted: [`Self::note_hit`] does that if the client gets it.
+    pub fn peek(&self, key: &[u8], cells: &Arc<Cells>, now: u64) -> Option<Arc<Entry>> {
+        if !(cells.is_trusted_at(now) && cells.is_heard(now)) {
+            return None;
+        }
+        let is_valid = |entry: &Arc<Entry>| entry.captured.is_of(cells) && entry.is_current() && !entry.is_expired(now);
+        self.store.get(&*self.name(key)).filter(is_valid)
+    }
+
+    /// A client is answered with it.
+    pub fn note_hit(&self, entry: &Entry) {
+        count(&self.counters.hits);
+        entry.first_asked().into_iter().for_each(|shape| self.admission.asked(shape));
     }
 
     fn miss(

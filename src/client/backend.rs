@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     ablation::Ablation,
-    cache::{Discard, Touched},
+    cache::Touched,
     catalog::{RelationOid, casts_doubt},
     insight::{CacheOutcome, RequestRecord},
     protocol::{TransactionStatus, backend, backend::tag, error_response, frame},
@@ -68,7 +68,7 @@ impl Client {
     /// of the kind.
     fn pass_plain(&mut self) -> bool {
         let Some(link) = &mut self.link else { return false };
-        let Some(pending) = self.pending.front().filter(|pending| pending.fill.is_none()) else { return false };
+        let Some(pending) = self.pending.front().filter(|pending| pending.fills.is_none()) else { return false };
         let inbox = &mut link.server.core_mut().endpoint.inbox;
         let unread = inbox.unread();
         let mut bytes = 0;
@@ -102,12 +102,10 @@ impl Client {
                 if let Some(pending) = self.pending.front() {
                     pending.rows += u64::from(tag == tag::DATA_ROW);
                     pending.sent += bytes as u64;
-                    if let Some((fill, _)) = &mut pending.fill {
+                    if let Some(fills) = &mut pending.fills {
                         match core.endpoint.inbox.unread().get(..bytes) {
-                            Some(row) => _ = fill.feed(row),
-                            None if bytes > crate::session::request::REQUEST_LIMIT_BYTES => {
-                                fill.discard(Discard::TooLarge)
-                            }
+                            Some(row) => fills.feed(row),
+                            None if bytes > crate::session::request::REQUEST_LIMIT_BYTES => fills.too_large(),
                             None => return Ok(Step::Wait),
                         }
                     }
@@ -253,8 +251,8 @@ impl Client {
                 }
                 if let Some(pending) = self.pending.front() {
                     pending.sent += bytes as u64;
-                    if let Some((fill, _)) = &mut pending.fill {
-                        fill.feed(inbox.unread().get(..bytes).unwrap_or_default());
+                    if let Some(fills) = &mut pending.fills {
+                        fills.feed(inbox.unread().get(..bytes).unwrap_or_default());
                     }
                 }
                 inbox.pass(bytes);
@@ -409,8 +407,7 @@ impl Client {
         {
             observed.note_saved(now.saturating_sub(pending.started).saturating_sub(pending.queued));
         }
-        if let Some((fill, ttl)) = pending.fill.take() {
-            let outcome = fill.commit(status_byte(status), ttl, now);
+        if let Some(outcome) = pending.fills.take().and_then(|fills| fills.commit(status_byte(status), now)) {
             pending.cache_reason = outcome.label();
         }
         if let Some(link) = &mut self.link {

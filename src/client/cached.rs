@@ -1,29 +1,34 @@
 //! Answers from the cache.
 
-use std::{sync::Arc, time::Duration};
+use std::{iter::Peekable, ops::Range, sync::Arc, time::Duration};
 
 use super::{
     Client,
     again::Again,
     cache_wait::{On, Waiting, patience},
     facts::{Boundary, Facts},
+    fills::{Fill, Fills},
     pending::Pending,
-    session::Step,
+    session::{Located, Session, Step},
 };
 use crate::{
-    cache::{CatalogEpoch, Entry, FillGuard, Lookup, ResultCache, invalidation::Uncaptured},
+    cache::{CatalogEpoch, Entry, FillGuard, KeyBuffer, KeyPrefix, Lookup, ResultCache, invalidation::Uncaptured},
+    catalog::RelationOid,
     insight::{Absence, CacheOutcome, Route, Work},
     lsn::Lsn,
     protocol::{TransactionStatus, backend, frontend},
     routing::{Fence, Freshness},
-    session::request::{Request, RequestKind},
-    sql::{CacheHint, names_the_clock},
+    session::{
+        Prepared,
+        request::{Request, RequestKind},
+    },
+    sql::{CacheHint, Statement, names_the_clock},
 };
 
 /// Whether the answer will be kept.
 #[derive(Debug)]
 pub(super) struct FillPlan {
-    pub guard: Option<(Box<FillGuard>, Option<u64>)>,
+    pub fills: Option<Fills>,
     pub outcome: CacheOutcome,
     pub reason: &'static str,
     /// Why there was no answer, if it was asked for.
@@ -35,13 +40,23 @@ pub(super) struct FillPlan {
 impl FillPlan {
     /// It will not.
     pub(super) fn none(reason: &'static str) -> Self {
-        Self { guard: None, outcome: CacheOutcome::Bypass, reason, absence: None, has_waited: false }
+        Self { fills: None, outcome: CacheOutcome::Bypass, reason, absence: None, has_waited: false }
+    }
+
+    /// There is no cache.
+    pub(super) fn off() -> Self {
+        Self { outcome: CacheOutcome::Off, ..Self::none("off") }
     }
 
     /// It will, unless something else happens.
     pub(super) fn keeping(fill: Box<FillGuard>, ttl: Option<u64>) -> Self {
         let absence = Some(fill.absence());
-        Self { guard: Some((fill, ttl)), outcome: CacheOutcome::Miss, reason: "miss", absence, has_waited: false }
+        Self::of_batch(Fills::One(Fill { guard: fill, ttl }), absence)
+    }
+
+    /// Those of several statements will.
+    pub(super) fn of_batch(fills: Fills, absence: Option<Absence>) -> Self {
+        Self { fills: Some(fills), outcome: CacheOutcome::Miss, reason: "miss", absence, has_waited: false }
     }
 
     /// Hardly any answer of its shape is asked for again.
@@ -61,7 +76,7 @@ impl FillPlan {
 
     /// What a replica must have replayed to bring it; where it is only looked at, it may come from anywhere.
     pub(super) fn fence(&self) -> Option<Fence> {
-        self.guard.as_ref().filter(|(guard, _)| !guard.observes()).map(|(guard, _)| guard.fence())
+        self.fills.as_ref().and_then(Fills::fence)
     }
 }
 
@@ -81,21 +96,60 @@ pub(super) enum Asked {
 const LONGEST_BARRIER: Duration = Duration::from_secs(1);
 
 /// How a request that can be answered from the cache is put together.
-struct Shape {
+pub(super) struct Shape {
     /// `Close` messages in front of it; what they name is nobody's but the client's.
     closes: usize,
     parses: bool,
+    binds: bool,
     is_described: bool,
     /// It takes so many rows and asks for the others later, if there are any.
     max_rows: Option<u64>,
 }
 
 impl Shape {
-    const SIMPLE: Self = Self { closes: 0, parses: false, is_described: true, max_rows: None };
+    const SIMPLE: Self = Self { closes: 0, parses: false, binds: false, is_described: true, max_rows: None };
 
     /// Is that the whole answer to it? Of exactly as many rows as it takes, PostgreSQL says that there may be more.
-    fn takes_all(&self, rows: u64) -> bool {
+    pub(super) fn takes_all(&self, rows: u64) -> bool {
         self.max_rows.is_none_or(|max| rows < max)
+    }
+
+    /// `[Close]… [Parse] Bind [Describe portal] Execute`, which it takes off, with what it binds.
+    pub(super) fn next<'a>(
+        steps: &mut Peekable<impl Iterator<Item = &'a Located>>,
+    ) -> Option<(Self, &'a Arc<Prepared>, Range<usize>)> {
+        let mut closes = 0;
+        while steps.next_if(|it| matches!(it.step, Step::CloseStatement { .. } | Step::CloseOther)).is_some() {
+            closes += 1;
+        }
+        let parses = steps.next_if(|it| matches!(it.step, Step::Parse { is_taken: false, .. })).is_some();
+        let bind = steps.next_if(|it| matches!(it.step, Step::Bind { prepared: Some(_), .. }))?;
+        let Step::Bind { prepared: Some(prepared), .. } = &bind.step else { return None };
+        let is_described = steps.next_if(|it| matches!(it.step, Step::DescribePortal)).is_some();
+        let Step::Execute { max_rows, .. } = steps.next_if(|it| matches!(it.step, Step::Execute { .. }))?.step else {
+            return None;
+        };
+        // A limit that is not positive is none.
+        let max_rows = u64::try_from(max_rows).ok().filter(|max| *max > 0);
+        Some((Self { closes, parses, binds: true, is_described, max_rows }, prepared, bind.range.clone()))
+    }
+
+    /// What the server would say to such messages, up to where it is ready again.
+    pub(super) fn put_answer(&self, out: &mut Vec<u8>, entry: &Entry) {
+        for _ in 0..self.closes {
+            out.extend_from_slice(backend::CLOSE_COMPLETE);
+        }
+        if self.parses {
+            out.extend_from_slice(backend::PARSE_COMPLETE);
+        }
+        if self.binds {
+            out.extend_from_slice(backend::BIND_COMPLETE);
+        }
+        if let Some(description) = &entry.row_description {
+            out.extend_from_slice(description);
+        }
+        out.extend_from_slice(&entry.rows);
+        out.extend_from_slice(&entry.command_complete);
     }
 }
 
@@ -145,6 +199,12 @@ impl Client {
     }
 
     fn ask_cache_once(&mut self, request: Request, facts: &Facts, is_settled: bool) -> Asked {
+        if facts.executed > 1 && request.kind == RequestKind::Sync {
+            return match self.look_up_batch(request, facts) {
+                Ok(batch) => self.answer_batch(request, facts, batch).map_or(Asked::Answered, Asked::Fill),
+                Err(plan) => Asked::Fill(plan),
+            };
+        }
         let asking = match self.asking(request, facts) {
             Ok(asking) => asking,
             Err(plan) => return Asked::Fill(plan),
@@ -168,10 +228,7 @@ impl Client {
 
     /// May the cache be asked? Builds the key if so.
     pub(super) fn asking(&mut self, request: Request, facts: &Facts) -> Result<Asking, FillPlan> {
-        let database = &self.session.database;
-        let Some(cache) = database.cache.clone().or_else(|| database.observed.clone()) else {
-            return Err(FillPlan { outcome: CacheOutcome::Off, ..FillPlan::none("off") });
-        };
+        let cache = self.cache_to_ask()?;
         let (shape, ttl) = self.cacheable_shape(request, facts).map_err(FillPlan::none)?;
         let epoch = facts.epoch.ok_or_else(|| FillPlan::none("catalog_not_loaded"))?;
         match self.build_key(request, &shape) {
@@ -180,11 +237,22 @@ impl Client {
         }
     }
 
+    /// The cache, if there is one that answers or observes.
+    pub(super) fn cache_to_ask(&self) -> Result<Arc<ResultCache>, FillPlan> {
+        let database = &self.session.database;
+        database.cache.clone().or_else(|| database.observed.clone()).ok_or_else(FillPlan::off)
+    }
+
     /// Is that worth looking up?
     pub(super) fn is_admitted(&self, facts: &Facts, asking: &Asking) -> bool {
+        let Some(statement) = &facts.statement else { return true };
+        self.is_admitted_as(&asking.cache, statement, facts.dependencies())
+    }
+
+    /// Is the question whose key was built last, of this statement, worth looking up?
+    pub(super) fn is_admitted_as(&self, cache: &ResultCache, statement: &Statement, deps: &[RelationOid]) -> bool {
         let (key, cells) = (self.session.key.as_bytes(), &self.session.database.cells);
-        let (Some(statement), None) = (&facts.statement, facts.cache_hint()) else { return true };
-        asking.cache.admits(key, statement.fingerprint, cells, facts.dependencies(), self.request_started)
+        statement.hints.cache.is_some() || cache.admits(key, statement.fingerprint, cells, deps, self.request_started)
     }
 
     /// Has level one the answer? Counts nothing.
@@ -249,20 +317,7 @@ impl Client {
     ) {
         let out = self.io.outbox.buffer();
         let before = out.len();
-        if request.kind == RequestKind::Sync {
-            for _ in 0..asking.shape.closes {
-                out.extend_from_slice(backend::CLOSE_COMPLETE);
-            }
-            if asking.shape.parses {
-                out.extend_from_slice(backend::PARSE_COMPLETE);
-            }
-            out.extend_from_slice(backend::BIND_COMPLETE);
-        }
-        if let Some(description) = &entry.row_description {
-            out.extend_from_slice(description);
-        }
-        out.extend_from_slice(&entry.rows);
-        out.extend_from_slice(&entry.command_complete);
+        asking.shape.put_answer(out, entry);
         out.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
         let sent = (out.len() - before) as u64;
         self.drop_request(request.bytes);
@@ -273,7 +328,7 @@ impl Client {
         self.session.own.is_strict || facts.is_strict()
     }
 
-    fn observe_hit(
+    pub(super) fn observe_hit(
         &self,
         request: Request,
         facts: &Facts,
@@ -300,7 +355,7 @@ impl Client {
                 is_whole: true,
                 leaves_no_trace: true,
                 unit: None,
-                fill: None,
+                fills: None,
             },
             now,
         );
@@ -308,12 +363,36 @@ impl Client {
 
     /// May the cache be asked? The reason if not.
     fn cacheable_shape(&self, request: Request, facts: &Facts) -> Result<(Shape, Option<u64>), &'static str> {
-        let default_ttl = self.session.database.settings.cache_ttl;
-        let ttl = match facts.cache_hint() {
-            Some(CacheHint::No) => return Err("hint_nocache"),
-            Some(CacheHint::Ttl(bound)) => Some(bound.as_nanos() as u64),
-            _ => default_ttl,
+        let ttl = self.time_to_live(facts.cache_hint())?;
+        self.session_may_ask(facts)?;
+        let Some(meaning) = &facts.meaning else {
+            return Err("not_one_statement");
         };
+        if let Err(bypass) = &meaning.cacheable {
+            return Err(bypass.label());
+        }
+        if facts.boundary != Boundary::None || !facts.written.is_nothing() || !facts.effects.is_empty() {
+            return Err("not_a_read");
+        }
+        let shape = match request.kind {
+            RequestKind::Simple => Shape::SIMPLE,
+            RequestKind::Sync => self.extended_shape().ok_or("batch_shape")?,
+            _ => return Err("open_batch"),
+        };
+        Ok((shape, ttl))
+    }
+
+    /// How long an answer is kept; an error if it is not.
+    pub(super) fn time_to_live(&self, hint: Option<CacheHint>) -> Result<Option<u64>, &'static str> {
+        match hint {
+            Some(CacheHint::No) => Err("hint_nocache"),
+            Some(CacheHint::Ttl(bound)) => Ok(Some(bound.as_nanos() as u64)),
+            _ => Ok(self.session.database.settings.cache_ttl),
+        }
+    }
+
+    /// May the session ask the cache, whatever it asks? The reason if not.
+    pub(super) fn session_may_ask(&self, facts: &Facts) -> Result<(), &'static str> {
         if self.session.own.cache_is_off {
             return Err("session_off");
         }
@@ -328,68 +407,48 @@ impl Client {
         if self.keeps_server {
             return Err("session_pooling");
         }
-        let Some(meaning) = &facts.meaning else {
-            return Err("not_one_statement");
-        };
-        if self.session.is_serializable() {
-            return Err("serializable");
-        }
-        if let Err(bypass) = &meaning.cacheable {
-            return Err(bypass.label());
-        }
-        if facts.boundary != Boundary::None || !facts.written.is_nothing() || !facts.effects.is_empty() {
-            return Err("not_a_read");
-        }
-        let shape = match request.kind {
-            RequestKind::Simple => Shape::SIMPLE,
-            RequestKind::Sync => self.extended_shape()?,
-            _ => return Err("open_batch"),
-        };
-        Ok((shape, ttl))
+        if self.session.is_serializable() { Err("serializable") } else { Ok(()) }
     }
 
-    /// `[Close]… [Parse] Bind [Describe portal] Execute Sync`.
-    fn extended_shape(&self) -> Result<Shape, &'static str> {
-        let mut steps = self.session.steps.iter().map(|located| &located.step).peekable();
-        let mut closes = 0;
-        while steps.next_if(|step| matches!(step, Step::CloseStatement { .. } | Step::CloseOther)).is_some() {
-            closes += 1;
-        }
-        let parses = steps.next_if(|step| matches!(step, Step::Parse { is_taken: false, .. })).is_some();
-        if steps.next_if(|step| matches!(step, Step::Bind { prepared: Some(_), .. })).is_none() {
-            return Err("batch_shape");
-        }
-        let is_described = steps.next_if(|step| matches!(step, Step::DescribePortal)).is_some();
-        match (steps.next(), steps.next(), steps.next()) {
-            (Some(Step::Execute { max_rows, .. }), Some(Step::Sync), None) => {
-                // A limit that is not positive is none.
-                let max_rows = u64::try_from(*max_rows).ok().filter(|max| *max > 0);
-                Ok(Shape { closes, parses, is_described, max_rows })
-            }
-            _ => Err("batch_shape"),
-        }
+    /// One read and its `Sync`.
+    fn extended_shape(&self) -> Option<Shape> {
+        let mut steps = self.session.steps.iter().peekable();
+        let (shape, ..) = Shape::next(&mut steps)?;
+        let ends = matches!(steps.next()?.step, Step::Sync) && steps.next().is_none();
+        ends.then_some(shape)
     }
 
     fn build_key(&mut self, request: Request, shape: &Shape) -> bool {
         let Some(prefix) = self.session.key_prefix().cloned() else { return false };
         let bytes = self.io.inbox.unread().get(..request.bytes).unwrap_or_default();
+        let Session { key, steps, .. } = &mut self.session;
         if request.kind == RequestKind::Simple {
             let Ok(text) = frontend::query(bytes) else { return false };
-            self.session.key.simple(&prefix, text);
+            key.simple(&prefix, text);
             return true;
         }
-        let bind = self.session.steps.iter().find_map(|located| match &located.step {
-            Step::Bind { prepared: Some(prepared), .. } => Some((prepared, located.range.clone())),
+        let bind = steps.iter().find_map(|located| match &located.step {
+            Step::Bind { prepared: Some(prepared), .. } => Some((prepared, bytes.get(located.range.clone())?)),
             _ => None,
         });
-        let Some((prepared, range)) = bind else { return false };
-        let Ok((_, _, rest)) = frontend::bind(bytes.get(range).unwrap_or_default()) else { return false };
-        // `$1 = 'now'` is another question each second.
-        if frontend::parameters(rest).flatten().any(names_the_clock) {
-            return false;
-        }
-        let (types, _) = prepared.types.get(2..).unwrap_or_default().as_chunks::<4>();
-        let types: Vec<u32> = types.iter().map(|oid| u32::from_be_bytes(*oid)).collect();
-        self.session.key.extended(&prefix, &prepared.text, &types, rest, shape.is_described).is_ok()
+        bind.is_some_and(|(prepared, bind)| put_key(key, &prefix, prepared, bind, shape))
     }
+
+    /// The key of one statement of a batch, by its `Bind`.
+    pub(super) fn build_key_of(&mut self, prepared: &Prepared, bind: Range<usize>, shape: &Shape) -> bool {
+        let Some(prefix) = self.session.key_prefix().cloned() else { return false };
+        let bind = self.io.inbox.unread().get(bind).unwrap_or_default();
+        put_key(&mut self.session.key, &prefix, prepared, bind, shape)
+    }
+}
+
+fn put_key(key: &mut KeyBuffer, prefix: &KeyPrefix, prepared: &Prepared, bind: &[u8], shape: &Shape) -> bool {
+    let Ok((_, _, rest)) = frontend::bind(bind) else { return false };
+    // `$1 = 'now'` is another question each second.
+    if frontend::parameters(rest).flatten().any(names_the_clock) {
+        return false;
+    }
+    let (types, _) = prepared.types.get(2..).unwrap_or_default().as_chunks::<4>();
+    let types: Vec<u32> = types.iter().map(|oid| u32::from_be_bytes(*oid)).collect();
+    key.extended(prefix, &prepared.text, &types, rest, shape.is_described).is_ok()
 }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     cache::{Touched, invalidation::Origin},
     catalog::Effects,
-    insight::{CacheOutcome, Work},
+    insight::Work,
     protocol::{TransactionStatus, frontend, frontend::Target},
     session::{
         Delivery, Expected, PinSet, Reply, Sequences, SessionSettings, Undo, is_custom, named_in,
@@ -116,7 +116,7 @@ impl Client {
         if let Some(earlier) = self.pending.unfinished() {
             earlier.is_whole = is_whole;
             earlier.received += bytes as u64;
-            earlier.fill = None;
+            earlier.fills = None;
             earlier.leaves_no_trace &= leaves_no_trace(facts);
             if facts.statement.is_some() {
                 earlier.statement.clone_from(&facts.statement);
@@ -128,10 +128,10 @@ impl Client {
         let asks_cache = self.session.database.caches() || self.session.database.observes();
         let mut plan = fill.unwrap_or_else(|| match asks_cache {
             true => FillPlan::none(if self.session.pins.is_empty() { "in_transaction" } else { "pinned" }),
-            false => FillPlan { outcome: CacheOutcome::Off, ..FillPlan::none("off") },
+            false => FillPlan::off(),
         });
-        if let Some((guard, _)) = &mut plan.guard {
-            guard.sent_at(self.request_started + placement.queued);
+        if let Some(fills) = &mut plan.fills {
+            fills.sent_at(self.request_started + placement.queued);
         }
         if let Some(member) = self.session.database.topology.member(placement.member) {
             member.state.requested();
@@ -157,7 +157,7 @@ impl Client {
             is_whole,
             leaves_no_trace: leaves_no_trace(facts),
             unit,
-            fill: plan.guard,
+            fills: plan.fills,
         });
     }
 

@@ -10,7 +10,7 @@ use crate::{cache::Lookup, insight::CacheOutcome, routing::Freshness};
 
 impl FillPlan {
     /// There would be an answer. It is not sent, and the server's is not looked at.
-    fn would_hit(reason: &'static str) -> Self {
+    pub(super) fn would_hit(reason: &'static str) -> Self {
         Self { outcome: CacheOutcome::WouldHit, ..Self::none(reason) }
     }
 }

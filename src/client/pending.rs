@@ -2,8 +2,9 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use super::fills::Fills;
 use crate::{
-    cache::{Cells, FillGuard, Touched, WriteGuard, invalidation::Ticket},
+    cache::{Cells, Touched, WriteGuard, invalidation::Ticket},
     insight::{Absence, CacheOutcome, Route, Work},
     protocol::TransactionStatus,
     routing::MemberId,
@@ -126,8 +127,8 @@ pub(super) struct Pending {
     pub leaves_no_trace: bool,
     /// What it may commit.
     pub unit: Option<WriteUnit>,
-    /// Its answer on the way to the cache.
-    pub fill: Option<(Box<FillGuard>, Option<u64>)>,
+    /// Its answers on the way to the cache.
+    pub fills: Option<Fills>,
 }
 
 /// Requests under way, oldest first.

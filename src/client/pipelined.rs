@@ -5,7 +5,11 @@
 //! One whose answer it has not goes at once, and what comes back is kept.
 
 use super::{Client, cached::FillPlan, facts::Facts};
-use crate::{cache::Lookup, protocol::TransactionStatus, session::request::Request};
+use crate::{
+    cache::Lookup,
+    protocol::TransactionStatus,
+    session::request::{Request, RequestKind},
+};
 
 /// What becomes of a request behind others.
 pub(super) enum Behind {
@@ -20,6 +24,13 @@ impl Client {
     pub(super) fn ask_cache_behind_others(&mut self, request: Request, facts: &Facts) -> Behind {
         if !self.will_be_free() {
             return Behind::Goes(None);
+        }
+        if facts.executed > 1 && request.kind == RequestKind::Sync {
+            return match self.look_up_batch(request, facts) {
+                Ok(batch) if batch.is_held() => Behind::Waits,
+                Ok(batch) => Behind::Goes(self.answer_batch(request, facts, batch)),
+                Err(plan) => Behind::Goes(Some(plan)),
+            };
         }
         let asking = match self.asking(request, facts) {
             Ok(asking) => asking,

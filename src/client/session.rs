@@ -326,7 +326,7 @@ impl Session {
     }
 
     /// As [`Self::meaning`], asked for the same statement again and again within one request.
-    fn meaning_once(&mut self, statement: &Arc<Statement>) -> Arc<Meaning> {
+    pub(super) fn meaning_once(&mut self, statement: &Arc<Statement>) -> Arc<Meaning> {
         if let Some((last, meaning)) = &self.last_meaning
             && Arc::ptr_eq(last, statement)
         {

@@ -155,3 +155,101 @@ fn a_statement_that_was_never_prepared_is_not_answered_from_memory() {
     assert_eq!(replies[1].rows(), [["0"]]);
     assert_eq!(executions(&mark), before);
 }
+
+/// Reads of a batch, which one `Sync` ends.
+fn batch(reads: &[Vec<u8>]) -> Vec<u8> {
+    [reads.concat(), sync()].concat()
+}
+
+fn read(sql: &str) -> Vec<u8> {
+    [parse("", sql), bind("", &[]), describe_portal(""), execute("", 0)].concat()
+}
+
+#[test]
+fn several_reads_before_one_sync_are_answered_from_memory_if_all_of_them_are_there() {
+    let (proxy, database) = cached(TWO);
+    let mut session = proxy.session(&database);
+    warm_up(&mut session, "select v from t", &mark());
+    let mark = mark();
+    let sql = |id: u32| format!("select v, id from u where id = {id} {mark}");
+    session.prepare("named", &format!("select v from u where id = $1::int {mark}"));
+    let named = |id: &str| [bind("named", &[id]), execute("", 0)].concat();
+    let all = [read(&sql(1)), named("2"), read(&sql(3)), named("3")];
+    let mut direct = RawClient::session(&cluster().primary.address(), USER, &database);
+    direct.prepare("named", &format!("select v from u where id = $1::int {mark}"));
+    let truth = direct.exchange(&batch(&all));
+    let before = executions(&mark);
+    for _ in 0..3 {
+        assert_eq!(session.exchange(&batch(&all)).frames, truth.frames);
+    }
+    assert_eq!(executions(&mark), before + 4, "each of them once");
+    // One of them is new: the server answers them all, and is not asked again.
+    let more = [&all[..], &[read(&sql(2))]].concat();
+    let truth = direct.exchange(&batch(&more));
+    let before = executions(&mark);
+    for _ in 0..3 {
+        assert_eq!(session.exchange(&batch(&more)).frames, truth.frames);
+    }
+    assert_eq!(executions(&mark), before + 5);
+    // Each by itself, and as part of a pipeline.
+    assert_eq!(session.exchange(&batch(&all[..1])).rows(), [["10", "1"]]);
+    let replies = pipelined(&mut session, &[query("select count(*) from t"), batch(&all)]);
+    assert_eq!(replies[1].rows(), [vec!["10", "1"], vec!["20"], vec!["30", "3"], vec!["30"]]);
+    assert_eq!(executions(&mark), before + 5);
+    // A write voids what it touches, and the batch with it.
+    session.query("update u set v = v + 1 where id = 2");
+    direct.query("select 1");
+    let truth = direct.exchange(&batch(&more));
+    assert_eq!(session.exchange(&batch(&more)).frames, truth.frames);
+}
+
+#[test]
+fn a_batch_in_which_something_fails_writes_or_is_cut_off_is_what_the_server_says() {
+    let (proxy, database) = cached(TWO);
+    let mut session = proxy.session(&database);
+    warm_up(&mut session, "select v from t", &mark());
+    let mut direct = RawClient::session(&cluster().primary.address(), USER, &database);
+    let mark = mark();
+    let (good, other) =
+        (format!("select v from u where id = 1 {mark}"), format!("select v from u where id = 2 {mark}"));
+    let limited = |sql: &str, rows| [parse("", sql), bind("", &[]), execute("", rows)].concat();
+    let batches = [
+        vec![read(&good), read("select 1 / (v - v) from u"), read(&other)],
+        vec![read(&good), limited(&format!("select v from u order by id {mark}"), 2), read(&other)],
+        vec![read(&good), limited(&format!("select v from u order by id {mark}"), 4), read(&other)],
+        vec![read("update u set v = v where id = 3 returning v"), read(&good), read(&other)],
+        vec![read("begin"), read(&good), read("commit")],
+        vec![read(&good), read(""), read(&other)],
+    ];
+    for reads in &batches {
+        let truth = direct.exchange(&batch(reads));
+        for _ in 0..3 {
+            assert_eq!(session.exchange(&batch(reads)).frames, truth.frames);
+        }
+    }
+    for (sql, v) in [(&good, "10"), (&other, "20")] {
+        for _ in 0..2 {
+            assert_eq!(session.extended(sql, &[]).rows(), [[v]]);
+        }
+    }
+}
+
+#[test]
+fn a_batch_sees_one_moment_where_its_transaction_has_one_snapshot() {
+    let database = cluster().database();
+    cluster().prepare(&database, TWO);
+    cluster().prepare(
+        &database,
+        &format!("alter database {database} set default_transaction_isolation = 'repeatable read'"),
+    );
+    cluster().log_statements(&database);
+    let proxy = crate::support::Proxy::of(cluster(), &database).cached().start();
+    let mut session = proxy.session(&database);
+    warm_up(&mut session, "select v from t", &mark());
+    let mark = mark();
+    let both = batch(&[read(&format!("select v from t {mark}")), read(&format!("select count(*) from u {mark}"))]);
+    for round in 1..=3 {
+        assert_eq!(session.exchange(&both).rows(), [["0"], ["3"]]);
+        assert_eq!(executions(&mark), 2 * round);
+    }
+}
