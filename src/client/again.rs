@@ -148,7 +148,7 @@ fn said(unread: &[u8]) -> Said {
             };
         };
         match header.tag {
-            tag::DATA_ROW | tag::COPY_DATA => so_far = Said::Answer,
+            tag::DATA_ROW | tag::COPY_DATA | tag::COMMAND_COMPLETE => so_far = Said::Answer,
             tag::PARSE_COMPLETE
             | tag::BIND_COMPLETE
             | tag::CLOSE_COMPLETE

@@ -51,7 +51,13 @@ fn an_error_behind_rows_that_nobody_has_seen_counts_as_one_in_front() {
     check(&[&conflict], CONFLICT);
     check(&[&message(b'T'), &conflict], CONFLICT);
     check(&[&message(b'T'), &message(b'D'), &message(b'D'), &conflict], CONFLICT);
-    check(&[&message(b'T'), &message(b'C'), &conflict], Said::Answer);
+    check(&[&message(b'T'), &message(b'C'), &conflict], CONFLICT);
+    let shutdown = word(b'N', "WARNING", "57P01", "terminating connection due to immediate shutdown command");
+    check(
+        &[&message(b'2'), &message(b'D'), &message(b'C'), &shutdown],
+        Said::Failure(Cause::Shutdown(SqlState::ADMIN_SHUTDOWN)),
+    );
+    check(&[&message(b'2'), &message(b'D'), &message(b'C'), &message(b'Z'), &shutdown], Said::Answer);
     for cut in 1..conflict.len() {
         let half = conflict.get(..cut).unwrap();
         let expected = if cut < 5 { Said::Answer } else { Said::Nothing };
