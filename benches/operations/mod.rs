@@ -12,7 +12,7 @@ use std::{
 
 use pgweir::{
     cache::{Cells, Lookup, ResultCache},
-    catalog::{Access, RelationOid, RelationRow, SchemaRow, Snapshot, SnapshotRows},
+    catalog::{Access, RelationOid, RelationRow, RoleRow, SchemaRow, Snapshot, SnapshotRows},
     config::PrimaryReads,
     insight::{CacheOutcome, Insight, InsightSettings, RequestRecord, Route, Work},
     lsn::Lsn,
@@ -116,7 +116,7 @@ fn meaning() -> Box<dyn FnMut(usize)> {
 
 /// A database with the tables of pgbench.
 fn snapshot() -> Snapshot {
-    let schema = |oid, name: &str| SchemaRow { oid, name: name.into() };
+    let schema = |oid, name: &str| SchemaRow { oid, name: name.into(), users: vec![0] };
     let table = |oid, name: &str| RelationRow {
         oid,
         name: name.into(),
@@ -135,6 +135,7 @@ fn snapshot() -> Snapshot {
         search_path: Some("\"$user\", public".into()),
         isolation: Some("read committed".into()),
         schemas: vec![schema(11, "pg_catalog"), schema(2200, "public")],
+        roles: vec![RoleRow { oid: 16_400, name: USER.into(), superuser: false }],
         relations: vec![
             table(16_384, "pgbench_accounts"),
             table(16_385, "pgbench_branches"),

@@ -42,6 +42,9 @@ impl Effects {
     /// What follows in the same transaction or session may mean other objects by the same names.
     pub const OTHER_NAMES: Self = Self(Self::TEMP.0 | Self::SET_PARAMETER.0 | Self::OPAQUE.0 | Self::LOCAL_NAMES.0);
 
+    /// The same for what follows in one request: a RESET brings names back that the session had changed before it.
+    pub const NEW_NAMES: Self = Self(Self::OTHER_NAMES.0 | Self::RESET.0);
+
     const LABELS: &[(Self, &str)] = &[
         (Self::LISTEN, "listen"),
         (Self::TEMP, "temp"),
@@ -67,6 +70,11 @@ impl Effects {
     /// True if one of `other` is in this set.
     pub fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
+    }
+
+    /// May there be a temporary object behind any name that follows?
+    pub fn may_shadow(self) -> bool {
+        self.intersects(Self(Self::TEMP.0 | Self::OPAQUE.0))
     }
 
     /// Adds `other`.

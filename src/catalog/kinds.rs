@@ -28,12 +28,28 @@ fn undeferred(statement: &Statement, catalog: Catalog<'_>) -> Meaning {
     if !statement.parsed {
         return not_understood(statement);
     }
-    let mut parts = statement.parts.iter().map(|part| Judged::new(part, catalog));
+    let mut before = Effects::default();
+    let mut parts = statement.parts.iter().map(|part| {
+        let judged = Judged::new(part, behind(before, catalog));
+        before.insert(judged.verdict.effects);
+        judged
+    });
     match (parts.next(), parts.len()) {
         (None, _) => nothing(),
         (Some(only), 0) => only.into_meaning(),
         (Some(first), _) => several(first, parts),
     }
+}
+
+/// What is known of the names in a statement behind others of the same string.
+fn behind(before: Effects, catalog: Catalog<'_>) -> Catalog<'_> {
+    let (snapshot, path) = catalog?;
+    let path = match path {
+        Path::Known(_) | Path::Anywhere if before.may_shadow() => &Path::Shadowed,
+        Path::Known(_) if before.intersects(Effects::NEW_NAMES) => &Path::Anywhere,
+        path => path,
+    };
+    Some((snapshot, path))
 }
 
 /// A statement as it will run.
@@ -357,7 +373,7 @@ fn several(first: Judged, rest: impl Iterator<Item = Judged>) -> Meaning {
         atomic &= part.atomic;
         whole.reaches(part.verdict.reach);
         whole.written.extend(part.verdict.written);
-        if !whole.effects.intersects(Effects::OTHER_NAMES) {
+        if !whole.effects.intersects(Effects::NEW_NAMES) {
             whole.touched.extend(part.verdict.touched);
         }
         whole.effects.insert(part.verdict.effects);
@@ -366,7 +382,7 @@ fn several(first: Judged, rest: impl Iterator<Item = Judged>) -> Meaning {
         whole.deferred_constraints |= part.verdict.deferred_constraints;
         transaction.extend(part.transaction);
     }
-    if whole.effects.intersects(Effects::OTHER_NAMES) && !whole.written.is_empty() {
+    if whole.effects.intersects(Effects::NEW_NAMES) && !whole.written.is_empty() {
         whole.reaches(Reach::Locks);
     }
     if !atomic && whole.reach == Reach::Locks {

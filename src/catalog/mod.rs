@@ -16,8 +16,10 @@ mod kinds;
 mod meaning;
 mod mentions;
 mod names;
+mod paths;
 mod read;
 mod relation;
+mod rights;
 mod rows;
 mod snapshot;
 mod source;
@@ -31,9 +33,9 @@ pub use effects::Effects;
 pub use kinds::meaning_without_catalog;
 pub use meaning::{Access, AccessReason, Bypass, Meaning, RelationOid, Writes};
 pub use rows::{
-    ExpressionRow, ExpressionUse, ForeignKeyRow, FunctionRow, HeardRows, OperatorRow, RelationRow, RuleRow, SchemaRow,
-    SnapshotRows, TriggerRow, TypeRow, UnseenRow,
+    ExpressionRow, ExpressionUse, ForeignKeyRow, FunctionRow, HeardRows, OperatorRow, RelationRow, RoleRow, RuleRow,
+    SchemaRow, SnapshotRows, TriggerRow, TypeRow, UnseenRow,
 };
-pub use snapshot::{PathNumber, Snapshot};
+pub use snapshot::{PathNumber, SessionDefaults, Snapshot, reads_committed};
 
 pub use crate::sql::{Isolation, TransactionControl};

@@ -1,8 +1,9 @@
 //! From names to objects, along a search path.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::{
+    rights::RightsOf,
     rows::{OperatorRow, SnapshotRows},
     unseen::is_noticed_by_type,
 };
@@ -18,8 +19,11 @@ pub(super) struct Schema {
     pub(super) types: HashMap<Box<str>, u32>,
 }
 
+/// `NAMEDATALEN` without the zero, bytes.
+const LONGEST_NAME: usize = 63;
+
 /// The schemas that unqualified names are looked up in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Path {
     /// In this order; `pg_catalog` is among them.
     Known(Vec<u32>),
@@ -131,81 +135,31 @@ impl Names {
         }
     }
 
+    /// Would it be known if there were a schema of that name? Longer names are cut short; other sessions' temporary schemas
+    /// and those of TOAST are not read.
+    fn is_told(&self, schema: &str) -> bool {
+        let is_hidden = schema.starts_with("pg_toast") || schema.starts_with("pg_temp_");
+        schema.len() <= LONGEST_NAME && !is_hidden && self.is_readable(schema)
+    }
+
     /// In a single-byte encoding PostgreSQL folds letters that this build does not.
     fn is_readable(&self, name: &str) -> bool {
         self.utf8 || name.is_ascii()
     }
 }
 
-/// The search path of each role.
-pub(super) struct Paths {
-    paths: Vec<Path>,
-    /// Roles whose path is not the first one.
-    special: HashMap<Box<str>, u32>,
-}
-
-impl Paths {
-    pub(super) fn new(rows: &SnapshotRows, names: &Names) -> Self {
-        let mut paths = Self { paths: Vec::new(), special: HashMap::new() };
-        let default = rows.search_path.as_deref();
-        let nobody = path(default, None, &HashSet::new(), names);
-        paths.paths.push(nobody);
-        let settings: HashMap<&str, &str> =
-            rows.role_search_paths.iter().map(|(role, path)| (role.as_str(), path.as_str())).collect();
-        let mut denied: HashMap<&str, HashSet<u32>> = HashMap::new();
-        for (role, schema) in &rows.schemas_denied {
-            denied.entry(role).or_default().insert(*schema);
-        }
-        let roles = settings.keys().copied().chain(denied.keys().copied());
-        let roles: HashSet<&str> = roles.chain(names.schema_oids.keys().map(|name| &**name)).collect();
-        let none = HashSet::new();
-        for role in roles {
-            let setting = settings.get(role).copied().or(default);
-            let found = path(setting, Some(role), denied.get(role).unwrap_or(&none), names);
-            let number = paths.number(found);
-            if number != 0 {
-                paths.special.insert(role.into(), number);
-            }
-        }
-        paths
-    }
-
-    fn number(&mut self, path: Path) -> u32 {
-        let known = self.paths.iter().position(|other| *other == path);
-        let position = known.unwrap_or_else(|| {
-            self.paths.push(path);
-            self.paths.len() - 1
-        });
-        u32::try_from(position).unwrap_or(0)
-    }
-
-    /// The same number for two roles only if names mean the same to both.
-    pub(super) fn of(&self, role: &str) -> u32 {
-        self.special.get(role).copied().unwrap_or(0)
-    }
-
-    pub(super) fn get(&self, number: u32) -> &Path {
-        const ANYWHERE: &Path = &Path::Anywhere;
-        self.paths.get(number as usize).unwrap_or(ANYWHERE)
-    }
-}
-
-/// The schemas of a `search_path` setting that exist and may be used.
-fn path(setting: Option<&str>, role: Option<&str>, denied: &HashSet<u32>, names: &Names) -> Path {
-    let Some(setting) = setting else {
-        return Path::Anywhere;
-    };
+/// The schemas of a `search_path` setting that exist and may be used; `who` is nobody where it does not hang on that.
+pub(super) fn path(setting: &str, who: Option<(&str, &RightsOf<'_>)>, names: &Names) -> Path {
     let mut oids = Vec::new();
     for item in identifiers(setting) {
-        let name = match item.as_str() {
-            "$user" => match role {
-                Some(role) => role,
-                None => continue,
-            },
-            name => name,
+        let name = match (item.as_str(), who) {
+            ("$user", Some((role, _))) => role,
+            ("$user", None) => continue,
+            (name, _) if !names.is_told(name) => return Path::Anywhere,
+            (name, _) => name,
         };
         if let Some(oid) = names.schema_oid(name)
-            && !denied.contains(&oid)
+            && who.is_none_or(|(_, rights)| rights.may_use(oid))
             && !oids.contains(&oid)
         {
             oids.push(oid);
@@ -223,31 +177,36 @@ fn path(setting: Option<&str>, role: Option<&str>, denied: &HashSet<u32>, names:
 pub(super) fn fixed_path(setting: &str, names: &Names) -> Path {
     match identifiers(setting).iter().any(|item| item == "$user") {
         true => Path::Anywhere,
-        false => path(Some(setting), None, &HashSet::new(), names),
+        false => path(setting, None, names),
     }
 }
 
 /// Splits a list of identifiers as `SplitIdentifierString` does.
 pub(super) fn identifiers(setting: &str) -> Vec<String> {
     let mut items = Vec::new();
-    let mut rest = setting.trim_start();
+    let mut rest = setting.trim_start_matches(is_space);
     while !rest.is_empty() {
         let (item, after) = match rest.strip_prefix('"') {
             Some(quoted) => quoted_identifier(quoted),
             None => {
                 let end = rest.find(',').unwrap_or(rest.len());
                 let (item, after) = rest.split_at_checked(end).unwrap_or((rest, ""));
-                (item.trim().to_ascii_lowercase(), after)
+                (item.trim_end_matches(is_space).to_ascii_lowercase(), after)
             }
         };
         items.push(item);
-        let after = after.trim_start();
-        rest = after.strip_prefix(',').unwrap_or(after).trim_start();
+        let after = after.trim_start_matches(is_space);
+        rest = after.strip_prefix(',').unwrap_or(after).trim_start_matches(is_space);
         if after.len() == rest.len() {
             break;
         }
     }
     items
+}
+
+/// What PostgreSQL takes for a space between identifiers: no letter beyond ASCII.
+fn is_space(character: char) -> bool {
+    matches!(character, ' ' | '\t' | '\n' | '\r' | '\u{b}' | '\u{c}')
 }
 
 fn quoted_identifier(text: &str) -> (String, &str) {

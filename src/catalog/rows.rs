@@ -23,8 +23,12 @@ pub struct SnapshotRows {
     pub settings: String,
     /// Settings with a dot in their names that functions of users may set, in lower case.
     pub custom_settings: Vec<String>,
-    /// Roles without USAGE on a schema: PostgreSQL leaves it out of their search path.
-    pub schemas_denied: Vec<(String, u32)>,
+    /// Roles that sessions may begin as, other than the one that logs in (`ALTER ROLE … SET role`); nobody's name: all.
+    pub disguised_roles: Vec<Option<String>>,
+    /// `pg_roles`
+    pub roles: Vec<RoleRow>,
+    /// Whose rights a role has without asking for them, as (member, role).
+    pub memberships: Vec<(u32, u32)>,
     /// `pg_namespace`, temporary and toast schemas left out.
     pub schemas: Vec<SchemaRow>,
     /// `pg_class`: tables, views, materialised views, foreign tables, sequences.
@@ -66,17 +70,6 @@ pub struct HeardRows {
     pub definitions: bool,
 }
 
-impl SnapshotRows {
-    /// The schemas that some search path names.
-    pub fn path_schemas(&self) -> Vec<String> {
-        let settings = self.role_search_paths.iter().map(|(_, path)| path).chain(&self.search_path);
-        let mut schemas: Vec<String> = settings.flat_map(|setting| super::names::identifiers(setting)).collect();
-        schemas.sort_unstable();
-        schemas.dedup();
-        schemas
-    }
-}
-
 /// One schema.
 #[derive(Clone, Debug)]
 pub struct SchemaRow {
@@ -84,6 +77,19 @@ pub struct SchemaRow {
     pub oid: u32,
     /// `nspname`
     pub name: String,
+    /// Who has USAGE on it; 0 is everybody.
+    pub users: Vec<u32>,
+}
+
+/// One role.
+#[derive(Clone, Debug)]
+pub struct RoleRow {
+    /// `pg_roles.oid`
+    pub oid: u32,
+    /// `rolname`
+    pub name: String,
+    /// `rolsuper`
+    pub superuser: bool,
 }
 
 /// One relation.

@@ -17,8 +17,10 @@ use super::{
     closure,
     function::Functions,
     kinds,
-    names::{Found, Names, Path, Paths},
+    names::{Found, Names, Path},
+    paths::{ANYWHERE, Paths, SHADOWED},
     relation::{Relation, RelationKind, relations},
+    rights::Standing,
     rows::{SnapshotRows, TypeRow},
     unseen::Unseen,
 };
@@ -37,7 +39,7 @@ pub struct Snapshot {
     isolation: Option<String>,
     role_isolations: HashMap<String, String>,
     peculiar_roles: HashSet<Box<str>>,
-    session_defaults: u64,
+    session_defaults: Arc<SessionDefaults>,
     knows_session_defaults: bool,
     custom_settings: Vec<String>,
     relations: HashMap<u32, Relation>,
@@ -53,30 +55,48 @@ pub struct Snapshot {
 }
 
 /// A search path of one snapshot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PathNumber(u32);
 
-/// The memo key's places for statements judged without a search path.
-const ANYWHERE: u32 = u32::MAX;
-const SHADOWED: u32 = u32::MAX - 1;
+impl PathNumber {
+    /// None is known: a name without a schema stands for every object of that name.
+    pub const UNKNOWN: Self = Self(ANYWHERE);
+}
+
+/// What sessions begin with, and what those go on with that have begun already.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SessionDefaults {
+    settings: u64,
+    standing: Standing,
+}
+
+impl SessionDefaults {
+    /// May a session that began by `earlier` have other settings, or look in other schemas, than one that begins by these?
+    #[must_use]
+    pub fn differ_from(&self, earlier: &Self) -> bool {
+        self.settings != earlier.settings || self.standing.differs_from(&earlier.standing)
+    }
+}
 
 impl Snapshot {
     /// Builds the look-ups.
     pub fn new(mut rows: SnapshotRows) -> Self {
         let names = Names::new(&rows);
         let functions = Functions::new(&rows, &names);
-        let mut session_defaults = DefaultHasher::new();
-        (&rows.search_path, &rows.isolation, &rows.settings).hash(&mut session_defaults);
+        let paths = Paths::new(&rows, &names);
+        let mut settings = DefaultHasher::new();
+        (&rows.search_path, &rows.isolation, &rows.settings).hash(&mut settings);
+        let session_defaults = SessionDefaults { settings: settings.finish(), standing: paths.rights().standing() };
         let mut snapshot = Self {
             isolation: rows.isolation.clone(),
             role_isolations: rows.role_isolations.iter().cloned().collect(),
             peculiar_roles: rows.peculiar_roles.iter().map(|role| role.as_str().into()).collect(),
-            session_defaults: session_defaults.finish(),
+            session_defaults: Arc::new(session_defaults),
             knows_session_defaults: rows.search_path.is_some() && rows.isolation.is_some(),
             custom_settings: std::mem::take(&mut rows.custom_settings),
             database_oid: rows.database_oid,
             server_version_num: rows.server_version_num,
-            paths: Paths::new(&rows, &names),
+            paths,
             relations: relations(&rows),
             types: rows.types.iter().map(|row| (row.oid, row.clone())).collect(),
             plumbing: rows.plumbing.iter().copied().collect(),
@@ -101,37 +121,51 @@ impl Snapshot {
         PathNumber(self.paths.of(user))
     }
 
+    /// The search path of a session of `user` that runs as `role` and has set `search_path`, where it has; of use with this
+    /// snapshot only. `search_path` is as PostgreSQL shows it.
+    pub fn path_along(&self, user: &str, role: Option<&str>, search_path: Option<&str>) -> PathNumber {
+        PathNumber(self.paths.resolve(user, role, search_path, &self.names))
+    }
+
+    /// The schemas of a path in order; `None` if they are not known.
+    pub fn schemas_of(&self, path: PathNumber) -> Option<Vec<u32>> {
+        match &*self.paths.get(path.0) {
+            Path::Known(schemas) => Some(schemas.clone()),
+            Path::Anywhere | Path::Shadowed => None,
+        }
+    }
+
+    /// Search paths that are numbered, and how many may be.
+    pub fn paths(&self) -> (usize, usize) {
+        self.paths.occupancy()
+    }
+
     /// As [`Self::meaning`], for a caller that asks often.
     pub fn meaning_along(&self, statement: &Arc<Statement>, path: PathNumber) -> Arc<Meaning> {
-        self.remembered(statement, path.0, || self.paths.get(path.0))
+        self.remembered(statement, path.0)
     }
 
     /// What `statement` means where the search path is not known: names without a schema stand for every
     /// object of that name.
     ///
-    /// For sessions and transactions that have changed `search_path` or their role: writes still cover
-    /// whatever may be meant, and nothing is read from a replica or cached on the word of a name.
+    /// For transactions that have changed `search_path` or their role, and wherever the server has not said yet what is set:
+    /// writes still cover whatever may be meant, and nothing is read from a replica or cached on the word of a name.
     pub fn meaning_anywhere(&self, statement: &Arc<Statement>) -> Arc<Meaning> {
-        self.remembered(statement, ANYWHERE, || &Path::Anywhere)
+        self.remembered(statement, ANYWHERE)
     }
 
     /// What `statement` means in a session that owns temporary objects, or may own some: a name without a
     /// schema may be a temporary view over any table, or a temporary table with triggers.
     pub fn meaning_shadowed(&self, statement: &Arc<Statement>) -> Arc<Meaning> {
-        self.remembered(statement, SHADOWED, || &Path::Shadowed)
+        self.remembered(statement, SHADOWED)
     }
 
-    fn remembered<'s>(
-        &'s self,
-        statement: &Statement,
-        path: u32,
-        find_path: impl FnOnce() -> &'s Path,
-    ) -> Arc<Meaning> {
+    fn remembered(&self, statement: &Statement, path: u32) -> Arc<Meaning> {
         let key = MemoKey { identity: statement.identity(), path };
         if let Some(meaning) = self.memo.get(&key) {
             return Arc::clone(&meaning);
         }
-        let meaning = Arc::new(kinds::meaning(statement, Some((self, find_path()))));
+        let meaning = Arc::new(kinds::meaning(statement, Some((self, &self.paths.get(path)))));
         if self.held.load(Ordering::Relaxed) >= MOST_MEANINGS {
             self.memo.clear();
             self.held.store(0, Ordering::Relaxed);
@@ -184,8 +218,7 @@ impl Snapshot {
 
     /// Does a new session of `user` run its transactions so that each statement has a snapshot of its own?
     pub fn reads_committed(&self, user: &str) -> bool {
-        let levels = ["read committed", "read uncommitted"];
-        self.isolation(user).is_some_and(|level| levels.iter().any(|known| level.eq_ignore_ascii_case(known)))
+        self.isolation(user).is_some_and(reads_committed)
     }
 
     fn isolation(&self, user: &str) -> Option<&str> {
@@ -203,10 +236,9 @@ impl Snapshot {
         &self.custom_settings
     }
 
-    /// Differs between two snapshots if a session that began before the one may have other settings than one that
-    /// begins after the other.
-    pub fn session_defaults(&self) -> u64 {
-        self.session_defaults
+    /// What sessions begin with.
+    pub fn session_defaults(&self) -> &Arc<SessionDefaults> {
+        &self.session_defaults
     }
 
     /// Could it be told what sessions begin with?
@@ -241,6 +273,13 @@ impl Snapshot {
     pub(super) fn is_user_function(oid: u32) -> bool {
         oid >= builtin::FIRST_USER_OID
     }
+}
+
+/// Has each statement of a transaction that is isolated so a snapshot of its own?
+#[must_use]
+pub fn reads_committed(isolation: &str) -> bool {
+    let levels = ["read committed", "read uncommitted"];
+    levels.iter().any(|level| isolation.eq_ignore_ascii_case(level))
 }
 
 #[derive(PartialEq, Eq, Hash)]

@@ -4,6 +4,7 @@ use super::*;
 
 mod heard;
 mod labels;
+mod paths;
 mod reading;
 mod session;
 mod world;

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     cache::{CatalogEpoch, Entry, Lookup, ResultCache},
-    catalog::{Meaning, RelationOid},
+    catalog::{Effects, Meaning, RelationOid},
     insight::CacheOutcome,
     protocol::{TransactionStatus, backend},
     routing::Freshness,
@@ -167,7 +167,7 @@ impl Client {
         let mut steps = steps.iter().peekable();
         let mut reads = Vec::new();
         while let Some((shape, prepared, bind)) = Shape::next(&mut steps) {
-            let meaning = self.session.meaning_once(&prepared.statement);
+            let meaning = self.session.meaning_once(&prepared.statement, Effects::default());
             if let Err(bypass) = &meaning.cacheable {
                 return Err(bypass.label());
             }

@@ -167,7 +167,7 @@ impl View<'_> {
         if self.catalog.is_some_and(|catalog| catalog.snapshot.is_serializable(self.user)) {
             return Some("serializable");
         }
-        if self.settings.change_names() {
+        if self.settings.need_primary() {
             return Some("session_settings");
         }
         if self.keeps_server {
@@ -359,11 +359,13 @@ mod tests {
             (|case| case.keeps_server = true, "session_pooling"),
             (|case| case.is_whole = false, "open_batch"),
             (|case| case.facts.boundary = Boundary::Begin { read_only: false }, "open_batch"),
-            (|case| case.settings = SessionSettings::new([("search_path", "private")]), "session_settings"),
+            (|case| case.settings = SessionSettings::new([("role", "other")]), "session_settings"),
         ];
         for (change, reason) in cases {
             assert_eq!(decide(&database, change), (Place::Primary, reason));
         }
+        let with_path = |case: &mut Case| case.settings = SessionSettings::new([("search_path", "private")]);
+        assert_eq!(decide(&database, with_path), ON_REPLICA);
     }
 
     #[test]

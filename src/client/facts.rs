@@ -217,7 +217,7 @@ impl Facts {
         self.hints = self.hints.and(&statement.hints, self.executed == 0);
         self.executed += 1;
         self.written.add(&match Written::from(&meaning.writes) {
-            Written::Relations(_) if self.effects.intersects(Effects::OTHER_NAMES) => Written::AskServer,
+            Written::Relations(_) if self.effects.intersects(Effects::NEW_NAMES) => Written::AskServer,
             written => written,
         });
         let may_defer = meaning.deferred_constraints && !Ablation::DeferredTriggers.is_left_out();

@@ -239,7 +239,8 @@ impl Client {
         session.transaction.has_own_names |= facts.effects.contains(Effects::LOCAL_NAMES);
         if self.keeps_server || !session.is_transparent {
             // The server is never asked: what names mean stays unknown once they may have changed.
-            session.must_probe |= facts.effects.intersects(Effects::OTHER_NAMES);
+            let brings_back = facts.effects.contains(Effects::RESET) && session.settings.change_names();
+            session.must_probe |= brings_back || facts.effects.intersects(Effects::OTHER_NAMES);
             return;
         }
         let suspects = PinSet::suspected(facts.effects);

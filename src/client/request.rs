@@ -46,6 +46,8 @@ pub(super) enum WaitsFor {
     Name,
     /// The cache has its answer, and others in front of it have none yet.
     Turn,
+    /// The server has been asked what the session has set.
+    Settings,
 }
 
 pub(super) fn cancelled() -> ErrorResponse {
@@ -106,6 +108,11 @@ impl Client {
             self.scanned = 0;
             return Ok(Taken::NotYet);
         }
+        if self.blocked.is_none() && self.is_being_told() {
+            self.scanned = 0;
+            self.waits_for = WaitsFor::Settings;
+            return Ok(Taken::NotYet);
+        }
         if self.blocked.is_none() && self.has_open_name(request) {
             self.scanned = 0;
             self.waits_for = WaitsFor::Name;
@@ -122,6 +129,15 @@ impl Client {
             self.scanned = 0;
         }
         taken
+    }
+
+    /// Has the server been asked what the session has set, and does nothing else keep the session there? Before it has
+    /// said so, whatever comes might touch anything, and void what others have cached.
+    fn is_being_told(&self) -> bool {
+        let is_asked = self.session.is_probed && self.session.pins.is_empty() && self.pending.is_empty();
+        is_asked
+            && self.session.database.marks_writes()
+            && self.link.as_ref().is_some_and(|link| !link.is_quiet() && !link.replies.owes_client())
     }
 
     /// Does it parse a statement under a name that an earlier message, not answered yet, may have taken in vain, or while

@@ -8,7 +8,7 @@ use std::{
 use super::{context::Context, facts::Facts, facts::Written, read_only::ReadOnly};
 use crate::{
     cache::{CatalogEpoch, KeyBuffer, KeyPrefix},
-    catalog::{self, Meaning, PathNumber},
+    catalog::{self, Effects, Meaning, PathNumber},
     cluster::{Database, LoadedCatalog},
     lsn::Lsn,
     protocol::{FrameError, frontend, frontend::Target, frontend::tag},
@@ -130,11 +130,22 @@ pub(super) struct Session {
     pub steps: Vec<Located>,
     pub key: KeyBuffer,
     key_prefix: Option<KeyPrefix>,
-    last_meaning: Option<(Arc<Statement>, Arc<Meaning>)>,
+    last_meaning: Option<(Arc<Statement>, Names, Arc<Meaning>)>,
     catalog: Option<Arc<LoadedCatalog>>,
     catalog_version: u64,
-    /// The search path that its catalog says it began with.
+    /// Where its names are looked up by that catalog, as far as it has not set anything that the server has not told.
     path: PathNumber,
+}
+
+/// What is known of the names in a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Names {
+    /// They are looked up along the path of the session.
+    Along,
+    /// They are looked up along another one.
+    Anywhere,
+    /// They may be those of temporary objects.
+    Shadowed,
 }
 
 /// Longest `Parse` text that is kept to be prepared again elsewhere.
@@ -158,6 +169,16 @@ fn changes_scope(kind: &StatementKind) -> bool {
     }
 }
 
+/// Where a session of `user` that has set this looks for names.
+fn path(catalog: Option<&LoadedCatalog>, user: &str, settings: &SessionSettings) -> PathNumber {
+    match catalog.map(|catalog| &catalog.snapshot) {
+        None => PathNumber::UNKNOWN,
+        Some(_) if settings.change_triggers() => PathNumber::UNKNOWN,
+        Some(snapshot) if settings.change_names() => snapshot.path_along(user, settings.role(), settings.search_path()),
+        Some(snapshot) => snapshot.path_of(user),
+    }
+}
+
 fn custom_names(settings: &SessionSettings) -> impl Iterator<Item = &str> {
     settings.iter().map(|(name, _)| name).filter(|name| is_custom(name))
 }
@@ -177,7 +198,8 @@ impl Session {
         }
         let catalog_version = database.real.catalog_version();
         let catalog = database.catalog();
-        let path = catalog.as_ref().map(|catalog| catalog.snapshot.path_of(&user)).unwrap_or_default();
+        let settings = began_with.below(&SessionSettings::default());
+        let path = path(catalog.as_deref(), &user, &settings);
         Self {
             scope: None,
             context,
@@ -185,7 +207,7 @@ impl Session {
             user,
             names: PreparedNames::default(),
             parameters,
-            settings: began_with.below(&SessionSettings::default()),
+            settings,
             sequences: Sequences::default(),
             began_with,
             is_transparent,
@@ -239,8 +261,15 @@ impl Session {
     fn take_catalog(&mut self, version: u64) {
         self.catalog_version = version;
         self.catalog = self.database.catalog();
-        self.path = self.catalog.as_ref().map(|catalog| catalog.snapshot.path_of(&self.user)).unwrap_or_default();
+        self.path = path(self.catalog.as_deref(), &self.user, &self.settings);
         self.key_prefix = None;
+    }
+
+    fn set(&mut self, settings: SessionSettings) {
+        self.path = path(self.catalog.as_deref(), &self.user, &settings);
+        self.settings = settings;
+        self.key_prefix = None;
+        self.scope = None;
     }
 
     /// Database, user, and the parameters by which parse analysis reads literals: `'2026-01-01'::timestamptz` is a
@@ -282,31 +311,46 @@ impl Session {
 
     /// Do its transactions run serializable, unless they say otherwise?
     pub(super) fn is_serializable(&self) -> bool {
-        self.catalog.as_ref().is_some_and(|catalog| catalog.snapshot.is_serializable(&self.user))
+        match self.settings.isolation() {
+            Some(level) => level.eq_ignore_ascii_case("serializable"),
+            None => self.catalog.as_ref().is_some_and(|catalog| catalog.snapshot.is_serializable(&self.user)),
+        }
     }
 
     /// Has each statement of its transactions a snapshot of its own, unless they say otherwise?
     pub(super) fn reads_committed(&self) -> bool {
-        self.catalog.as_ref().is_some_and(|catalog| catalog.snapshot.reads_committed(&self.user))
+        match self.settings.isolation() {
+            Some(level) => catalog::reads_committed(level),
+            None => self.catalog.as_ref().is_some_and(|catalog| catalog.snapshot.reads_committed(&self.user)),
+        }
     }
 
     fn epoch(&mut self) -> Option<CatalogEpoch> {
         self.catalog().map(|catalog| catalog.epoch)
     }
 
-    fn meaning(&mut self, statement: &Arc<Statement>) -> Arc<Meaning> {
-        // What the session may have changed decides what a name means.
-        let (may_shadow, has_own_names) = (self.may_shadow(), self.has_own_names());
+    /// What names mean behind statements of the same request that have these effects.
+    fn names_behind(&self, before: Effects) -> Names {
+        if self.may_shadow() || before.may_shadow() {
+            Names::Shadowed
+        } else if self.has_own_names() || before.intersects(Effects::NEW_NAMES) {
+            Names::Anywhere
+        } else {
+            Names::Along
+        }
+    }
+
+    fn meaning(&mut self, statement: &Arc<Statement>, names: Names) -> Arc<Meaning> {
         self.catalog();
         let cells = &self.database.cells;
         match &self.catalog {
             // Definitions have changed and nobody has read them yet.
             Some(catalog) if !cells.is_in_force(catalog.epoch) => Arc::new(catalog::meaning_without_catalog(statement)),
-            Some(catalog) if may_shadow => catalog.snapshot.meaning_shadowed(statement),
-            Some(catalog) if has_own_names || self.settings.change_names() => {
-                catalog.snapshot.meaning_anywhere(statement)
-            }
-            Some(catalog) => catalog.snapshot.meaning_along(statement, self.path),
+            Some(catalog) => match names {
+                Names::Along => catalog.snapshot.meaning_along(statement, self.path),
+                Names::Anywhere => catalog.snapshot.meaning_anywhere(statement),
+                Names::Shadowed => catalog.snapshot.meaning_shadowed(statement),
+            },
             None => Arc::new(catalog::meaning_without_catalog(statement)),
         }
     }
@@ -325,15 +369,17 @@ impl Session {
         binds_one || facts.statement.as_deref().is_some_and(is_learned)
     }
 
-    /// As [`Self::meaning`], asked for the same statement again and again within one request.
-    pub(super) fn meaning_once(&mut self, statement: &Arc<Statement>) -> Arc<Meaning> {
-        if let Some((last, meaning)) = &self.last_meaning
+    /// As [`Self::meaning`], asked for the same statement again and again within one request, of which something ran before.
+    pub(super) fn meaning_once(&mut self, statement: &Arc<Statement>, before: Effects) -> Arc<Meaning> {
+        let names = self.names_behind(before);
+        if let Some((last, known, meaning)) = &self.last_meaning
             && Arc::ptr_eq(last, statement)
+            && *known == names
         {
             return Arc::clone(meaning);
         }
-        let meaning = self.meaning(statement);
-        self.last_meaning = Some((Arc::clone(statement), Arc::clone(&meaning)));
+        let meaning = self.meaning(statement, names);
+        self.last_meaning = Some((Arc::clone(statement), names, Arc::clone(&meaning)));
         meaning
     }
 
@@ -355,7 +401,8 @@ impl Session {
             return Facts::opaque("not_utf8");
         };
         let mut facts = Facts { epoch: self.epoch(), ..Facts::new() };
-        let meaning = self.meaning(&statement);
+        let names = self.names_behind(Effects::default());
+        let meaning = self.meaning(&statement, names);
         facts.execute(&statement, meaning);
         facts
     }
@@ -376,7 +423,7 @@ impl Session {
                     let (_, name, _) = frontend::bind(frame)?;
                     let prepared = self.named(name);
                     if let Some(prepared) = &prepared {
-                        let meaning = self.meaning_once(&prepared.statement);
+                        let meaning = self.meaning_once(&prepared.statement, facts.effects);
                         bound_commits = !meaning.transaction.is_empty();
                         facts.execute(&prepared.statement, meaning);
                     } else {
@@ -389,7 +436,7 @@ impl Session {
                     (Target::Statement, name) => {
                         let prepared = self.named(name);
                         if let Some(prepared) = &prepared {
-                            let meaning = self.meaning_once(&prepared.statement);
+                            let meaning = self.meaning_once(&prepared.statement, facts.effects);
                             facts.mention(&prepared.statement, &meaning);
                         }
                         Step::DescribeStatement { prepared }
@@ -445,7 +492,7 @@ impl Session {
             && *same.text == *text
             && *same.types == *types
         {
-            let meaning = self.meaning_once(&same.statement);
+            let meaning = self.meaning_once(&same.statement, facts.effects);
             facts.mention(&same.statement, &meaning);
             return Ok(Step::Parse { prepared: same, is_taken: false, undo: Undo::Unname(Box::default()) });
         }
@@ -459,7 +506,7 @@ impl Session {
             self.context.statements.intern(text, types, epoch, &scope, || Arc::clone(&statement))
         };
         if is_text {
-            let meaning = self.meaning_once(&statement);
+            let meaning = self.meaning_once(&statement, facts.effects);
             facts.mention(&statement, &meaning);
         } else {
             facts.needs_primary = true;
@@ -513,12 +560,20 @@ impl Session {
         Some(own)
     }
 
-    /// The prefix of this session's cache keys.
+    /// The prefix of this session's cache keys. Where it looks for names as its user does by itself, it shares the answers of
+    /// those who have set nothing; elsewhere those of who looks there as well, whatever they have called it.
     pub(super) fn key_prefix(&mut self) -> Option<&KeyPrefix> {
         if self.key_prefix.is_none() {
-            let oid = self.catalog()?.snapshot.database_oid();
+            // The one that the request was understood by.
+            let snapshot = &self.catalog.as_ref()?.snapshot;
+            let (path, oid) = (self.path, snapshot.database_oid());
+            let is_usual = path == snapshot.path_of(&self.user);
+            let schemas = snapshot.schemas_of(path).filter(|_| !is_usual).map(|schemas| format!("{schemas:?}"));
+            let text = self.settings.search_path().filter(|_| path == PathNumber::UNKNOWN);
+            let looks = [("schemas", schemas.as_deref()), ("search_path", text)];
+            let looks = looks.into_iter().filter_map(|(name, value)| Some((name, value?)));
             let tracked = self.parameters.iter().map(|(name, value): (&str, _)| (name, value));
-            let parameters: Vec<_> = tracked.chain(self.settings.iter()).collect();
+            let parameters: Vec<_> = tracked.chain(self.settings.but_for_search_path()).chain(looks).collect();
             self.key_prefix = Some(KeyPrefix::new(&self.database.name, oid, &self.user, parameters));
         }
         self.key_prefix.as_ref()
@@ -540,16 +595,14 @@ impl Session {
         if !self.learn_settings(custom_names(&settings)) {
             self.suspects = self.suspects.union(PinSet::UNNAMED_PARAMETER);
         }
-        self.settings = settings;
+        self.set(settings);
     }
 
     /// The server has said what the session has set, so far as it can be carried.
     pub(super) fn has_set(&mut self, settings: &SessionSettings) {
         let settings = self.began_with.below(settings);
         if settings != self.settings {
-            self.settings = settings;
-            self.key_prefix = None;
-            self.scope = None;
+            self.set(settings);
         }
     }
 

@@ -8,8 +8,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use tokio_postgres::{Client, Row};
 
 use crate::catalog::{
-    ExpressionRow, ExpressionUse, ForeignKeyRow, FunctionRow, HeardRows, OperatorRow, RelationRow, RuleRow, SchemaRow,
-    Snapshot, SnapshotRows, TriggerRow, TypeRow, UnseenRow,
+    ExpressionRow, ExpressionUse, ForeignKeyRow, FunctionRow, HeardRows, OperatorRow, RelationRow, RoleRow, RuleRow,
+    SchemaRow, Snapshot, SnapshotRows, TriggerRow, TypeRow, UnseenRow,
 };
 
 mod queries;
@@ -93,12 +93,16 @@ async fn read(client: &Client, publication: Option<&str>) -> Loaded<SnapshotRows
     // From here on no object of a user can stand in for one of the catalog. Compiling would take longer than running.
     let settings = "SET LOCAL search_path = pg_catalog; SET LOCAL jit = off";
     client.batch_execute(settings).await.map_err(reading("the catalogs"))?;
-    let path_schemas = rows.path_schemas();
-    let denied = client.query(queries::SCHEMAS_DENIED, &[&path_schemas]).await;
-    rows.schemas_denied =
-        each(denied, "schema privileges", |row, what| Ok((column(row, 0, what)?, column(row, 1, what)?)))?;
     rows.schemas = list(client, "pg_namespace", queries::SCHEMAS, |row, what| {
-        Ok(SchemaRow { oid: column(row, 0, what)?, name: column(row, 1, what)? })
+        Ok(SchemaRow { oid: column(row, 0, what)?, name: column(row, 1, what)?, users: column(row, 2, what)? })
+    })
+    .await?;
+    rows.roles = list(client, "pg_roles", queries::ROLES, |row, what| {
+        Ok(RoleRow { oid: column(row, 0, what)?, name: column(row, 1, what)?, superuser: column(row, 2, what)? })
+    })
+    .await?;
+    rows.memberships = list(client, "pg_auth_members", queries::MEMBERSHIPS, |row, what| {
+        Ok((column(row, 0, what)?, column(row, 1, what)?))
     })
     .await?;
     rows.relations = list(client, "pg_class", queries::RELATIONS, relation).await?;
@@ -162,6 +166,8 @@ async fn session_defaults(client: &Client, rows: &mut SnapshotRows) -> Loaded<()
     let what = "settings of new sessions";
     (rows.search_path, rows.role_search_paths) = setting(client, "search_path").await?;
     (rows.isolation, rows.role_isolations) = setting(client, "default_transaction_isolation").await?;
+    rows.disguised_roles =
+        list(client, "pg_db_role_setting", queries::DISGUISED_ROLES, |row, what| column(row, 0, what)).await?;
     rows.peculiar_roles = list(client, "pg_roles", queries::PECULIAR_ROLES, |row, what| column(row, 0, what)).await?;
     let row = client.query_one(queries::SETTINGS, &[]).await.map_err(reading(what))?;
     rows.settings = column(&row, 0, what)?;

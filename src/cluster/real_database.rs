@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use super::{DirectWrites, LearnedWrites, LoadedCatalog};
 use crate::{
     cache::{Cells, bus::Bus, invalidation::Peers},
+    catalog::SessionDefaults,
     routing::SharedFence,
     session::CustomSettings,
 };
@@ -54,7 +55,7 @@ pub struct RealDatabase {
 #[derive(Default)]
 struct Known {
     catalog: Option<Arc<LoadedCatalog>>,
-    session_defaults: Option<u64>,
+    session_defaults: Option<Arc<SessionDefaults>>,
 }
 
 impl std::fmt::Debug for RealDatabase {
@@ -169,11 +170,11 @@ impl RealDatabase {
         }
         if let Some(catalog) = &catalog {
             self.custom_settings.learn(catalog.snapshot.custom_settings().iter().map(String::as_str));
-            let defaults = Some(catalog.snapshot.session_defaults());
-            if known.session_defaults != defaults {
-                known.session_defaults = defaults;
+            let defaults = catalog.snapshot.session_defaults();
+            if known.session_defaults.as_ref().is_none_or(|earlier| defaults.differ_from(earlier)) {
                 self.defaults_since.fetch_max(catalog.loaded_at, Ordering::AcqRel);
             }
+            known.session_defaults = Some(Arc::clone(defaults));
         }
         known.catalog = catalog;
         self.learned_writes.forget();

@@ -60,19 +60,27 @@ fn may_be_refused(name: &str) -> bool {
     !name.contains('.') && !is_planners && !NEVER_REFUSED.contains(&name)
 }
 
-/// With these, names in a statement, or the rights to them, are not those of the user's other sessions; or its
-/// transactions are of a kind that a standby refuses.
-const CHANGE_NAMES: [&str; 9] = [
-    "search_path",
+/// Where names are looked up.
+const SEARCH_PATH: &str = "search_path";
+/// With these, names are looked up elsewhere than in the user's other sessions.
+const CHANGE_NAMES: [&str; 3] = [SEARCH_PATH, ROLE, SESSION_AUTHORIZATION];
+/// With it, other triggers and rules are in force.
+const REPLICATION_ROLE: &str = "session_replication_role";
+
+/// With these, a standby may refuse what brings it there, or the transactions that follow.
+const NEED_PRIMARY: [&str; 8] = [
     ROLE,
     SESSION_AUTHORIZATION,
-    "session_replication_role",
+    REPLICATION_ROLE,
     "row_security",
-    "default_transaction_isolation",
+    ISOLATION,
     "default_transaction_read_only",
     "default_transaction_deferrable",
     "check_function_bodies",
 ];
+
+/// How transactions run that do not say.
+const ISOLATION: &str = "default_transaction_isolation";
 
 /// Names, in PostgreSQL's spelling, and values as `set_config` takes them; sorted by name. A session without any shares
 /// nothing and owns nothing.
@@ -165,10 +173,45 @@ impl SessionSettings {
         Self::new(self.iter().chain([(name, value)]))
     }
 
-    /// Do they change what names mean, or which server may be asked?
+    /// Do they change what names mean?
     #[must_use]
     pub fn change_names(&self) -> bool {
         self.iter().any(|(name, _)| CHANGE_NAMES.contains(&name))
+    }
+
+    /// Do they change what a write sets off?
+    #[must_use]
+    pub fn change_triggers(&self) -> bool {
+        self.get(REPLICATION_ROLE).is_some()
+    }
+
+    /// Does the primary serve all that is asked for with them?
+    #[must_use]
+    pub fn need_primary(&self) -> bool {
+        self.iter().any(|(name, _)| NEED_PRIMARY.contains(&name))
+    }
+
+    /// Where names are looked up, as PostgreSQL spells it.
+    #[must_use]
+    pub fn search_path(&self) -> Option<&str> {
+        self.get(SEARCH_PATH)
+    }
+
+    /// Those that are not [`Self::search_path`].
+    pub fn but_for_search_path(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.iter().filter(|(name, _)| *name != SEARCH_PATH)
+    }
+
+    /// Whose rights it has, where not those of its user.
+    #[must_use]
+    pub fn role(&self) -> Option<&str> {
+        self.get(ROLE).or_else(|| self.get(SESSION_AUTHORIZATION))
+    }
+
+    /// How its transactions run that do not say.
+    #[must_use]
+    pub fn isolation(&self) -> Option<&str> {
+        self.get(ISOLATION)
     }
 
     /// May a server that is set to `server` refuse what brings it to these? Then nothing may be sent behind it before it
@@ -188,7 +231,7 @@ impl SessionSettings {
     }
 
     fn are_of_somebody_else(&self) -> bool {
-        self.get(ROLE).or(self.get(SESSION_AUTHORIZATION)).is_some()
+        self.role().is_some()
     }
 
     /// One query string that brings a server from `server` to these, carried out whole or not at all; `None` if it has them.
@@ -321,6 +364,22 @@ mod tests {
             Some("SELECT pg_catalog.set_config('TimeZone','UTC',false);")
         );
         assert_eq!(SessionSettings::default().again(None), None);
+    }
+
+    #[test]
+    fn what_is_set_says_where_names_are_looked_up_and_who_may_be_asked() {
+        for (pairs, change_names, need_primary, role) in [
+            (&[][..], false, false, None),
+            (&[("work_mem", "64")], false, false, None),
+            (&[("search_path", "a")], true, false, None),
+            (&[("default_transaction_read_only", "on")], false, true, None),
+            (&[("role", "r")], true, true, Some("r")),
+            (&[("session_authorization", "s")], true, true, Some("s")),
+            (&[("session_authorization", "s"), ("role", "r")], true, true, Some("r")),
+        ] {
+            let set = of(pairs);
+            assert_eq!((set.change_names(), set.need_primary(), set.role()), (change_names, need_primary, role));
+        }
     }
 
     #[test]

@@ -186,7 +186,7 @@ fn names_follow_the_search_path_of_the_user() {
     rows.table("orders");
     rows.table_in(world::TENANT, "users");
     rows.rows.role_search_paths.push(("reporter".into(), "tenant, \"$user\"".into()));
-    rows.rows.schemas_denied.push(("outsider".into(), world::PUBLIC));
+    rows.rows.schemas[2].users = vec![world::APP, 18_002, 18_003];
     let world = rows.build();
     let cache_of = |user: &str, sql: &str| match &world.snapshot.meaning(&world.statement(sql), user).cacheable {
         Ok(relations) => world.names(relations),

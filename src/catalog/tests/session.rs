@@ -286,7 +286,7 @@ fn a_meaning_is_worked_out_once_for_all_users_with_the_same_names() {
     let shop = shop();
     let statement = shop.statement("select * from users where id = 1");
     let first = shop.snapshot.meaning(&statement, "app");
-    let second = shop.snapshot.meaning(&shop.statement("select * from users where id = 22"), "other");
+    let second = shop.snapshot.meaning(&shop.statement("select * from users where id = 22"), "reporter");
     assert!(std::sync::Arc::ptr_eq(&first, &second));
     let tenant = shop.snapshot.meaning(&statement, "tenant");
     assert_eq!(shop.names(tenant.cacheable.as_ref().unwrap()), "tenant.users");

@@ -10,6 +10,8 @@ use crate::{
 pub(super) const PG_CATALOG: u32 = 11;
 pub(super) const PUBLIC: u32 = 2200;
 pub(super) const TENANT: u32 = 20000;
+pub(super) const APP: u32 = 18_001;
+pub(super) const OUTSIDER: u32 = 18_004;
 const INFORMATION_SCHEMA: u32 = 12000;
 
 /// Functions that come with the server: name, volatility, kind, arguments.
@@ -92,7 +94,8 @@ pub(super) struct Builder {
 
 impl Builder {
     pub(super) fn new() -> Self {
-        let schema = |oid, name: &str| SchemaRow { oid, name: name.into() };
+        let schema = |oid, name: &str| SchemaRow { oid, name: name.into(), users: vec![0] };
+        let role = |oid, name: &str| RoleRow { oid, name: name.into(), superuser: false };
         let rows = SnapshotRows {
             database_oid: 5,
             server_version_num: 150_000,
@@ -104,6 +107,7 @@ impl Builder {
                 schema(PUBLIC, "public"),
                 schema(TENANT, "tenant"),
             ],
+            roles: vec![role(APP, "app"), role(18_002, "tenant"), role(18_003, "reporter"), role(OUTSIDER, "outsider")],
             ..SnapshotRows::default()
         };
         let mut builder = Self { rows, next: 30_000 };

@@ -45,15 +45,32 @@ pub(super) const SETTINGS: &str = "
     FROM pg_catalog.pg_db_role_setting r LEFT JOIN pg_catalog.pg_database d ON d.oid = r.setdatabase
     WHERE r.setdatabase = 0 OR d.datname = pg_catalog.current_database()";
 
-/// `$1`: the schemas that search paths name; a schema named like its role may be one as well.
-pub(super) const SCHEMAS_DENIED: &str = "
-    SELECT r.rolname::text, n.oid
-    FROM pg_roles r
-    JOIN pg_namespace n ON n.nspname = ANY($1::text[]) OR n.nspname = r.rolname
-    WHERE r.rolcanlogin AND NOT r.rolsuper AND NOT has_schema_privilege(r.oid, n.oid, 'USAGE')";
+/// Roles that do not run as themselves from the start; NULL: nobody does.
+pub(super) const DISGUISED_ROLES: &str = "
+    SELECT a.rolname::text
+    FROM pg_catalog.pg_db_role_setting r
+    LEFT JOIN pg_catalog.pg_roles a ON a.oid = r.setrole
+    LEFT JOIN pg_catalog.pg_database d ON d.oid = r.setdatabase
+    CROSS JOIN LATERAL pg_catalog.unnest(r.setconfig) AS c
+    WHERE (r.setdatabase = 0 OR d.datname = pg_catalog.current_database()) AND pg_catalog.starts_with(c, 'role=')";
 
+/// Without a list of rights a schema is its owner's.
 pub(super) const SCHEMAS: &str = "
-    SELECT oid, nspname::text FROM pg_namespace WHERE nspname !~ '^pg_(toast|temp_)'";
+    SELECT oid, nspname::text, ARRAY(
+        SELECT grantee FROM aclexplode(COALESCE(nspacl, acldefault('n', nspowner))) WHERE privilege_type = 'USAGE')
+    FROM pg_namespace WHERE nspname !~ '^pg_(toast|temp_)'";
+
+pub(super) const ROLES: &str = "SELECT oid, rolname::text, rolsuper FROM pg_roles";
+
+/// Memberships that give rights without SET ROLE: since PostgreSQL 16 each says so, before that the member does. Whoever
+/// owns the database is a member of `pg_database_owner`, which came with PostgreSQL 14.
+pub(super) const MEMBERSHIPS: &str = "
+    SELECT m.member, m.roleid FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member
+    WHERE COALESCE((to_jsonb(m) ->> 'inherit_option')::bool, r.rolinherit)
+    UNION
+    SELECT d.datdba, o.oid FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba, pg_roles o
+    WHERE d.datname = current_database() AND o.rolname = 'pg_database_owner'
+      AND (r.rolinherit OR current_setting('server_version_num')::int4 >= 160000)";
 
 /// A column is unstable if its type is, or is made of such a type: `timetz`, `reg*`, `aclitem`, and base
 /// types of users whose input or output is not immutable. (Binary forms hang on the client's encoding only.)
@@ -240,7 +257,8 @@ pub(super) const FINGERPRINT: &str = "
         UNION ALL SELECT 16, sum(hashtextextended(concat_ws(',', mapcfg, maptokentype, mapseqno, mapdict), 0))
                   FROM pg_ts_config_map
         UNION ALL SELECT 17, sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_ts_dict
-        UNION ALL SELECT 18, sum(hashtextextended(concat_ws(',', roleid, member, admin_option), 0)) FROM pg_auth_members
+        UNION ALL SELECT 18, sum(hashtextextended(concat_ws(',', roleid, member, admin_option,
+                                                  to_jsonb(m) ->> 'inherit_option'), 0)) FROM pg_auth_members m
         UNION ALL SELECT 19, sum(hashtextextended(concat_ws(',', oid, rolname, rolsuper, rolinherit, rolbypassrls,
                                                   rolcanlogin), 0)) FROM pg_roles
         UNION ALL SELECT 20, sum(hashtextextended(concat_ws(',', setdatabase, setrole, setconfig), 0))
@@ -251,6 +269,7 @@ pub(super) const FINGERPRINT: &str = "
         UNION ALL SELECT 22, sum(hashtextextended(concat_ws(',', name, reset_val), 0)) FROM pg_settings
                   WHERE context IN ('user', 'superuser') AND name <> 'application_name'
         UNION ALL SELECT 23, hashtextextended(pg_postmaster_start_time()::text, 0)
+        UNION ALL SELECT 24, hashtextextended(datdba::text, 0) FROM pg_database WHERE datname = current_database()
     )
     SELECT hashtextextended(string_agg(concat_ws(':', catalog, sum), ',' ORDER BY catalog), 0) FROM rows";
 

@@ -1,0 +1,117 @@
+//! Who may use which schema: PostgreSQL leaves the others out of a search path.
+//!
+//! As `pg_namespace_aclmask` and `has_privs_of_role` decide:
+//! <https://www.postgresql.org/docs/current/role-membership.html>
+
+use std::collections::{HashMap, HashSet};
+
+use super::rows::SnapshotRows;
+
+/// Everybody, as a grantee.
+const PUBLIC: u32 = 0;
+/// Whoever has the rights of one of these may use every schema; since PostgreSQL 14.
+const USE_EVERYTHING: [&str; 2] = ["pg_read_all_data", "pg_write_all_data"];
+
+#[derive(Clone, Copy)]
+struct Role {
+    oid: u32,
+    is_superuser: bool,
+}
+
+/// Roles, whose rights they have, and who may use which schema.
+pub(super) struct Rights {
+    roles: HashMap<Box<str>, Role>,
+    /// The roles whose rights a role has directly.
+    heirs: HashMap<u32, Vec<u32>>,
+    /// Grantees of USAGE of each schema.
+    users: HashMap<u32, HashSet<u32>>,
+    use_everything: Vec<u32>,
+}
+
+/// The rights of one role.
+pub(super) struct RightsOf<'r> {
+    all: &'r Rights,
+    is_superuser: bool,
+    /// Itself, and all whose rights it has.
+    held: HashSet<u32>,
+}
+
+impl Rights {
+    pub(super) fn new(rows: &SnapshotRows) -> Self {
+        let role =
+            |row: &super::RoleRow| (row.name.as_str().into(), Role { oid: row.oid, is_superuser: row.superuser });
+        let roles: HashMap<Box<str>, Role> = rows.roles.iter().map(role).collect();
+        let mut heirs: HashMap<u32, Vec<u32>> = HashMap::new();
+        for (member, role) in &rows.memberships {
+            heirs.entry(*member).or_default().push(*role);
+        }
+        let users = rows.schemas.iter().map(|row| (row.oid, row.users.iter().copied().collect())).collect();
+        let use_everything = USE_EVERYTHING.iter().filter_map(|name| Some(roles.get(*name)?.oid)).collect();
+        Self { roles, heirs, users, use_everything }
+    }
+
+    pub(super) fn roles(&self) -> impl Iterator<Item = &str> {
+        self.roles.keys().map(|name| &**name)
+    }
+
+    /// `None`: nobody knows of such a role.
+    pub(super) fn of(&self, role: &str) -> Option<RightsOf<'_>> {
+        let Role { oid, is_superuser } = *self.roles.get(role)?;
+        Some(RightsOf { all: self, is_superuser, held: self.held(oid) })
+    }
+
+    fn held(&self, role: u32) -> HashSet<u32> {
+        let mut held = HashSet::from([role]);
+        let mut open = vec![role];
+        while let Some(next) = open.pop() {
+            open.extend(self.heirs.get(&next).into_iter().flatten().copied().filter(|role| held.insert(*role)));
+        }
+        held
+    }
+
+    /// What of this a session goes on with that runs when it changes.
+    pub(super) fn standing(&self) -> Standing {
+        let held = |role: &Role| {
+            let mut held: Vec<u32> = self.held(role.oid).into_iter().collect();
+            held.sort_unstable();
+            held
+        };
+        let of = |(name, role): (&Box<str>, &Role)| (role.oid, (name.clone(), role.is_superuser, held(role)));
+        let grantees = self.users.values().flatten().chain(&self.use_everything).copied();
+        Standing { roles: self.roles.iter().map(of).collect(), grantees: grantees.collect() }
+    }
+}
+
+/// Until PostgreSQL 16 a session whose role gets other rights, or another name, goes on with the schemas that it has
+/// looked up before; it notices changes of the schemas themselves.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// Name, superuser, and whose rights it has, sorted.
+    roles: HashMap<u32, (Box<str>, bool, Vec<u32>)>,
+    /// Roles that it matters to have the rights of.
+    grantees: HashSet<u32>,
+}
+
+impl Standing {
+    /// Does a role that was there before look in other schemas by now, for another reason than the schemas?
+    pub(super) fn differs_from(&self, earlier: &Self) -> bool {
+        let matters = |role: &&u32| self.grantees.contains(*role);
+        self.roles.iter().any(|(oid, (name, is_superuser, held))| {
+            earlier.roles.get(oid).is_some_and(|(old_name, was_superuser, old)| {
+                (name, is_superuser) != (old_name, was_superuser)
+                    || (held != old && !held.iter().filter(matters).eq(old.iter().filter(matters)))
+            })
+        })
+    }
+}
+
+impl RightsOf<'_> {
+    /// Is that schema part of a search path which names it?
+    pub(super) fn may_use(&self, schema: u32) -> bool {
+        let all = self.all;
+        let is_held = |grantee: &u32| *grantee == PUBLIC || self.held.contains(grantee);
+        self.is_superuser
+            || all.users.get(&schema).is_some_and(|users| users.iter().any(is_held))
+            || all.use_everything.iter().any(|role| self.held.contains(role))
+    }
+}

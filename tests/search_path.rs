@@ -1,0 +1,384 @@
+//! Sessions that look for names elsewhere than others are answered from memory like those, and never with another's rows.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails loudly"
+)]
+
+mod support;
+
+use support::{
+    Proxy, RawClient, Reply, cluster,
+    cluster::USER,
+    frames::{Frame, query, startup},
+    wait_until,
+};
+
+/// The same table in each of three schemas, and one in `public` that the others see behind their own.
+const SCHEMA: &str = "
+    create table t(v text); insert into t values ('public'); create table common(v int); insert into common values (0);
+    create schema a; create table a.t(v text); insert into a.t values ('a');
+    create schema b; create table b.t(v text); insert into b.t values ('b')";
+
+/// A database behind a proxy that caches; its server logs every statement, so that hits can be told from misses.
+fn cached(schema: &str) -> (Proxy, String) {
+    let database = cluster().database();
+    cluster().prepare(&database, schema);
+    cluster().log_statements(&database);
+    let proxy = Proxy::of(cluster(), &database).cached().start();
+    proxy.wait_for_catalog(&database);
+    (proxy, database)
+}
+
+/// A mark that no other statement has.
+fn mark() -> String {
+    format!("/* mark {} */", support::scratch::scratch().unique())
+}
+
+/// Whether the server had nothing to do with this read.
+fn is_hit(session: &mut RawClient, read: &str, mark: &str) -> bool {
+    let before = cluster().primary.executions(mark);
+    let reply = session.query(&format!("{read} {mark}"));
+    assert!(reply.error().is_none(), "{read}: {reply:?}");
+    cluster().primary.executions(mark) == before
+}
+
+#[track_caller]
+fn warm_up(session: &mut RawClient, read: &str, mark: &str) {
+    wait_until(&format!("a hit of {read}"), || is_hit(session, read, mark));
+}
+
+#[track_caller]
+fn succeed(reply: &Reply) {
+    assert!(reply.error().is_none(), "{reply:?}");
+}
+
+/// A session of the database's owner that has said this.
+#[track_caller]
+fn session(proxy: &Proxy, database: &str, setting: &str) -> RawClient {
+    let mut session = proxy.session(database);
+    succeed(&session.query(setting));
+    session
+}
+
+/// What is said to the primary without the proxy, by a superuser.
+fn directly(database: &str, sql: &str) {
+    cluster().primary.session(database).rows(sql);
+}
+
+#[test]
+fn sessions_of_different_paths_hit_what_their_own_tables_hold() {
+    let (proxy, database) = cached(SCHEMA);
+    let (read, mark) = ("select v from t", mark());
+    let mut sessions = [
+        ("public", proxy.session(&database)),
+        ("a", session(&proxy, &database, "set search_path = a, public")),
+        ("b", session(&proxy, &database, "set search_path to b, public")),
+    ];
+    for round in 0..3 {
+        for (schema, session) in &mut sessions {
+            warm_up(session, read, &mark);
+            assert!(session.value(&format!("{read} {mark}")).starts_with(*schema), "round {round}");
+        }
+        for (writer, schema) in [(1, "a"), (0, "public"), (2, "b")] {
+            let before: Vec<String> = sessions.iter_mut().map(|(_, it)| it.value(&format!("{read} {mark}"))).collect();
+            succeed(&sessions[writer].1.query("update t set v = v || '!'"));
+            for ((name, session), before) in sessions.iter_mut().zip(before) {
+                let after = session.value(&format!("{read} {mark}"));
+                let expected = if *name == schema { format!("{before}!") } else { before };
+                assert_eq!(after, expected, "{name} behind a write to {schema}");
+            }
+        }
+    }
+    assert!(proxy.show("CACHE").number("database", &database, "hits") > 0);
+}
+
+#[test]
+fn who_looks_in_the_same_schemas_shares_answers_however_they_are_called() {
+    let (proxy, database) = cached(SCHEMA);
+    let (read, mark) = ("select v from t", mark());
+    let mut one = session(&proxy, &database, "set search_path = a, public");
+    warm_up(&mut one, read, &mark);
+    for setting in ["set search_path = \"a\", nowhere, public", "select set_config('search_path', 'A,public', false)"] {
+        assert!(is_hit(&mut session(&proxy, &database, setting), read, &mark), "{setting}");
+    }
+    let mut usual = proxy.session(&database);
+    warm_up(&mut usual, read, &mark);
+    assert!(is_hit(&mut session(&proxy, &database, "set search_path = \"$user\", public"), read, &mark));
+    for setting in ["set search_path = a", "set search_path = public, a"] {
+        let before = cluster().primary.executions(&mark);
+        assert_ne!(session(&proxy, &database, setting).query(&format!("{read} {mark}")).rows(), [["b"]]);
+        assert_eq!(cluster().primary.executions(&mark), before + 1, "{setting}");
+    }
+}
+
+#[test]
+fn a_table_that_several_paths_lead_to_is_one_table() {
+    let (proxy, database) = cached(SCHEMA);
+    let (read, mark) = ("select v from common", mark());
+    let mut one = session(&proxy, &database, "set search_path = a, public");
+    let mut other = session(&proxy, &database, "set search_path = b, public");
+    let mut usual = proxy.session(&database);
+    for round in 1..4 {
+        for reader in [&mut one, &mut usual] {
+            warm_up(reader, read, &mark);
+        }
+        succeed(&other.query("update common set v = v + 1"));
+        for reader in [&mut one, &mut usual] {
+            assert_eq!(reader.value(&format!("{read} {mark}")), round.to_string());
+        }
+    }
+}
+
+/// What others have cached stays while a session with a path of its own reads, also at once behind its SET: it used to be
+/// taken for a writer of anything.
+#[test]
+fn a_read_along_a_path_of_its_own_voids_nothing() {
+    let (proxy, database) = cached(SCHEMA);
+    let (read, mark) = ("select v from common", mark());
+    let mut reader = proxy.session(&database);
+    warm_up(&mut reader, read, &mark);
+    let voided = || proxy.show("CACHE").number("database", &database, "invalidations");
+    let before = voided();
+    let (mut hits, rounds) = (0, 40);
+    let mut other = proxy.session(&database);
+    for round in 0..rounds {
+        let schema = ["a", "b"][round % 2];
+        succeed(&other.query(&format!("set search_path = {schema}, public")));
+        assert_eq!(other.value("select v from t"), schema);
+        assert_eq!(other.value("select v || 'x' from t"), format!("{schema}x"));
+        hits += usize::from(is_hit(&mut reader, read, &mark));
+    }
+    assert_eq!((hits, voided()), (rounds, before), "hits, and what was voided");
+}
+
+#[test]
+fn a_session_hits_at_once_behind_the_answer_to_its_set() {
+    let (proxy, database) = cached(SCHEMA);
+    let (read, mark) = ("select v from t", mark());
+    for schema in ["a", "b"] {
+        warm_up(&mut session(&proxy, &database, &format!("set search_path = {schema}")), read, &mark);
+    }
+    let mut one = proxy.session(&database);
+    for round in 0..20 {
+        let schema = ["a", "b"][round % 2];
+        succeed(&one.query(&format!("set search_path = {schema}")));
+        assert!(is_hit(&mut one, read, &mark), "round {round}");
+    }
+    let both = [query("set search_path = a"), query(read)].concat();
+    one.send(&both);
+    let replies: Vec<Vec<Frame>> = (0..2).map(|_| one.until(b'Z')).collect();
+    assert_eq!(replies[1][1].values()[0].as_deref(), Some(&b"a"[..]), "sent before the answer to the SET");
+}
+
+#[test]
+fn a_path_from_the_start_up_packet_or_of_the_role_is_known() {
+    let (proxy, database) = cached(SCHEMA);
+    let (read, mark) = ("select v from t", mark());
+    let begin = |parameter: (&str, &str)| {
+        let mut client = RawClient::connect(&proxy.address());
+        client.send(&startup(&[("user", USER), ("database", &database), parameter]));
+        client.until(b'Z');
+        client
+    };
+    for (parameter, schema) in [(("search_path", "a,public"), "a"), (("options", "-c search_path=b"), "b")] {
+        let mut session = begin(parameter);
+        warm_up(&mut session, read, &mark);
+        assert_eq!(session.value(&format!("{read} {mark}")), schema);
+        succeed(&session.query("set search_path = public"));
+        assert_eq!(session.value(read), truth(&database, "public"));
+        succeed(&session.query("reset search_path"));
+        assert_eq!(session.value(&format!("{read} {mark}")), schema);
+        let mut usual = proxy.session(&database);
+        warm_up(&mut usual, read, &mark);
+        // The server returns to what it began with, and behind that the session to what it began with itself.
+        succeed(&session.query(&format!("reset search_path; update t set v = 'behind {schema}'")));
+        assert_eq!(usual.value(&format!("{read} {mark}")), format!("behind {schema}"));
+        assert_eq!(session.value(&format!("{read} {mark}")), truth(&database, schema));
+    }
+}
+
+/// What the table of that schema holds.
+fn truth(database: &str, schema: &str) -> String {
+    cluster().primary.session(database).value(&format!("select v from {schema}.t"))
+}
+
+#[test]
+fn schemas_that_come_go_and_are_renamed_change_what_names_mean() {
+    let (proxy, database) = cached(SCHEMA);
+    let (read, mark) = ("select v from t", mark());
+    let mut reader = session(&proxy, &database, "set search_path = late, a, public");
+    let mut owner = proxy.session(&database);
+    let made = "create schema late; create table late.t(v text); insert into late.t values ('late')";
+    for is_direct in [false, true] {
+        let mut change = |sql: &str| match is_direct {
+            true => directly(&database, sql),
+            false => succeed(&owner.query(sql)),
+        };
+        let mut expect = |expected: &str, what: &str| {
+            match is_direct {
+                // Within the time that the catalog is looked at again.
+                true => _ = wait_until(what, || reader.value(&format!("{read} {mark}")) == expected),
+                false => assert_eq!(reader.value(&format!("{read} {mark}")), expected, "{what}"),
+            }
+            warm_up(&mut reader, read, &mark);
+            assert_eq!(reader.value(&format!("{read} {mark}")), expected, "{what}");
+        };
+        expect("a", "one of its schemas is not there");
+        change(made);
+        change(&format!("grant usage on schema late to {USER}; grant select on late.t to {USER}"));
+        expect("late", "it is there now");
+        change("alter schema late rename to later");
+        expect("a", "it is called otherwise");
+        change("alter schema a rename to aside");
+        expect("public", "the next as well");
+        change("alter schema aside rename to a; alter schema later rename to late");
+        expect("late", "both are back");
+        change("alter table late.t rename to u");
+        expect("a", "its table is called otherwise");
+        change("drop schema late cascade");
+        expect("a", "it is gone");
+    }
+}
+
+#[test]
+fn what_a_transaction_sets_and_takes_back_leaves_nothing() {
+    let (proxy, database) = cached(SCHEMA);
+    let (read, mark) = ("select v from t", mark());
+    let (mut one, mut other) = (session(&proxy, &database, "set search_path = a"), proxy.session(&database));
+    for (end, schema) in [("rollback", "a"), ("commit", "b"), ("rollback", "b")] {
+        for change in
+            ["set search_path = b", "set local search_path = public", "select set_config('search_path','b',false)"]
+        {
+            succeed(&one.query(&format!("set search_path = {schema}")));
+            warm_up(&mut one, read, &mark);
+            succeed(&one.query("begin"));
+            succeed(&one.query(change));
+            let inside = one.value("select v from t");
+            succeed(&one.query("update t set v = v || '?'"));
+            succeed(&one.query(end));
+            let is_local = change.contains("local");
+            let expected = if end == "rollback" || is_local { schema } else { "b" };
+            assert_eq!(one.value(&format!("{read} {mark}")), truth(&database, expected), "{change}; {end} ({inside})");
+            warm_up(&mut one, read, &mark);
+            assert_eq!(other.value(&format!("{read} {mark}")), truth(&database, "public"));
+        }
+    }
+    // A savepoint takes it back, a function sets it for itself.
+    succeed(&one.query("set search_path = a"));
+    for sql in ["begin", "savepoint s", "set search_path = b", "rollback to s", "commit"] {
+        succeed(&one.query(sql));
+    }
+    assert_eq!(one.value(&format!("{read} {mark}")), truth(&database, "a"));
+    succeed(&one.query("do $$ begin perform set_config('search_path', 'b', false); end $$"));
+    assert_eq!(one.value(&format!("{read} {mark}")), truth(&database, "b"));
+    warm_up(&mut one, read, &mark);
+}
+
+#[test]
+fn batches_that_change_the_path_on_the_way_void_what_they_write() {
+    let (proxy, database) = cached(SCHEMA);
+    let (read, mark) = ("select v from t", mark());
+    let mut readers: Vec<(&str, RawClient)> = ["a", "b", "public"]
+        .into_iter()
+        .map(|schema| (schema, session(&proxy, &database, &format!("set search_path = {schema}"))))
+        .collect();
+    for (before, batch) in [
+        ("a", "set search_path = b; update t set v = v || '1'"),
+        ("a", "reset search_path; update t set v = v || '2'"),
+        ("b", "discard all; update t set v = v || '3'"),
+        ("b", "set role app; reset role; update t set v = v || '4'"),
+        ("a", "begin; set local search_path = b; update t set v = v || '5'; commit"),
+        ("a", "select set_config('search_path', 'b', false); update t set v = v || '6'"),
+    ] {
+        for (_, reader) in &mut readers {
+            warm_up(reader, read, &mark);
+        }
+        let mut writer = session(&proxy, &database, &format!("set search_path = {before}"));
+        if batch.starts_with("discard") {
+            for sql in batch.split("; ") {
+                succeed(&writer.query(sql));
+            }
+        } else {
+            succeed(&writer.query(batch));
+        }
+        for (schema, reader) in &mut readers {
+            assert_eq!(reader.value(&format!("{read} {mark}")), truth(&database, schema), "{batch}");
+        }
+    }
+}
+
+#[test]
+fn a_role_finds_the_schemas_that_it_may_use() {
+    let (proxy, database) = cached(SCHEMA);
+    directly(
+        &database,
+        "grant usage on schema b to stranger; grant usage on schema public to public; \
+         grant select on a.t, b.t, public.t to stranger, plainer; grant stranger, plainer to app",
+    );
+    let (read, mark) = ("select v from t", mark());
+    let mut usual = session(&proxy, &database, "set search_path = a, b, public");
+    let mut stranger = session(&proxy, &database, "set search_path = a, b, public; set role stranger");
+    let mut plainer = session(&proxy, &database, "set search_path = a, b, public; set role plainer");
+    let mut expect = |expected: [&str; 3], what: &str| {
+        for (session, expected) in [&mut usual, &mut stranger, &mut plainer].into_iter().zip(expected) {
+            wait_until(what, || session.value(&format!("{read} {mark}")) == expected);
+            warm_up(session, read, &mark);
+            assert_eq!(session.value(&format!("{read} {mark}")), expected, "{what}");
+        }
+    };
+    expect(["a", "b", "public"], "each by its rights");
+    directly(&database, "grant usage on schema a to plainer");
+    expect(["a", "b", "a"], "one gets a right");
+    directly(&database, "revoke usage on schema b from stranger");
+    expect(["a", "public", "a"], "another one loses it");
+    directly(&database, "create role crowd; grant usage on schema b to crowd; grant crowd to stranger");
+    expect(["a", "b", "a"], "by a membership, which sessions of before do not notice");
+    directly(&database, "revoke crowd from stranger; revoke usage on schema a from plainer");
+    expect(["a", "public", "public"], "and back");
+    directly(&database, "drop owned by crowd; drop role crowd; revoke stranger, plainer from app");
+}
+
+/// Everything at once: what is read through the proxy is what the server says to a session with the same settings.
+#[test]
+fn whatever_is_set_the_answers_are_those_of_the_server() {
+    let (proxy, database) = cached(SCHEMA);
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut pick = |sides: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        usize::try_from(random % sides as u64).unwrap()
+    };
+    let settings = ["a", "b", "public", "a, b", "b, public", "nowhere, b", "\"$user\", a", "pg_temp, a"];
+    let mut sessions: Vec<(usize, RawClient)> = (0..4).map(|_| (2, proxy.session(&database))).collect();
+    for (_, session) in &mut sessions {
+        succeed(&session.query("set search_path = public"));
+    }
+    let mut direct = cluster().primary.session(&database);
+    for step in 0..600 {
+        let (setting, session) = &mut sessions[pick(4)];
+        match pick(6) {
+            0 => {
+                *setting = pick(settings.len());
+                succeed(&session.query(&format!("set search_path = {}", settings[*setting])));
+            }
+            1 => succeed(&session.query(&format!("update t set v = left(v, 1) || '{step}'"))),
+            2 => directly_and_back(session),
+            _ => {
+                direct.rows(&format!("set search_path = {}", settings[*setting]));
+                let found = session.value("select v from t");
+                assert_eq!(found, direct.value("select v from t"), "step {step}: {}", settings[*setting]);
+            }
+        }
+    }
+    assert!(proxy.show("CACHE").number("database", &database, "hits") > 50);
+}
+
+fn directly_and_back(session: &mut RawClient) {
+    for sql in ["begin", "set search_path = b", "update t set v = 'never'", "rollback"] {
+        succeed(&session.query(sql));
+    }
+}
