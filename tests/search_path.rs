@@ -382,3 +382,151 @@ fn directly_and_back(session: &mut RawClient) {
         succeed(&session.query(sql));
     }
 }
+
+#[test]
+fn replicas_serve_what_is_read_along_a_path_of_its_own() {
+    let database = cluster().database();
+    cluster().prepare(&database, SCHEMA);
+    cluster().log_statements(&database);
+    let replicas = [(&cluster().replicas[0], 1), (&cluster().replicas[1], 1)];
+    let proxy = Proxy::of(cluster(), &database).replicas(&database, &replicas).start();
+    let (mark, replicas) = (mark(), || cluster().replicas.each_ref().map(|replica| replica.executions("mark")));
+    let [mut a, mut b] = ["a", "b"].map(|schema| session(&proxy, &database, &format!("set search_path = {schema}")));
+    wait_until("both replicas serve", || {
+        let before = replicas();
+        assert_eq!(
+            (a.value(&format!("select v from t {mark}")).as_str(), b.value("select v from t").as_str()),
+            ("a", "b")
+        );
+        replicas().iter().sum::<usize>() > before.iter().sum()
+    });
+    for round in 0..20 {
+        succeed(&a.query(&format!("update t set v = 'a{round}'")));
+        assert_eq!(a.value("select v from t"), format!("a{round}"), "what it has written itself");
+        assert_eq!(b.value("select v from t"), "b");
+    }
+    let primary = cluster().primary.executions(&mark);
+    succeed(&a.query("set role app"));
+    assert_eq!(a.value(&format!("select left(v, 1) from t {mark}")), "a");
+    assert_eq!(cluster().primary.executions(&mark), primary + 1, "a role may be unknown to a replica");
+}
+
+#[test]
+fn where_connect_query_says_where_to_look_names_are_not_believed() {
+    let database = cluster().database();
+    cluster().prepare(&database, SCHEMA);
+    let builder = Proxy::of(cluster(), &database).cached();
+    let proxy = builder.database(&database, cluster().primary.port, "connect_query='set search_path = a'").start();
+    proxy.wait_for_catalog(&database);
+    let (mut reader, mut writer) = (proxy.session(&database), proxy.session(&database));
+    for round in 0..20 {
+        succeed(&writer.query(&format!("update a.t set v = '{round}'")));
+        for _ in 0..3 {
+            assert_eq!(reader.value("select v from t"), round.to_string());
+        }
+    }
+}
+
+#[test]
+fn a_session_that_runs_serializable_is_asked_of_the_primary() {
+    let (proxy, database) = cached(SCHEMA);
+    let (read, mark) = ("select v from public.t", mark());
+    let mut reader = session(&proxy, &database, "set default_transaction_isolation = 'repeatable read'");
+    warm_up(&mut reader, read, &mark);
+    for setting in [
+        "set default_transaction_isolation = 'Serializable'",
+        "set session characteristics as transaction isolation level serializable",
+    ] {
+        succeed(&reader.query(setting));
+        for _ in 0..3 {
+            assert!(!is_hit(&mut reader, read, &mark), "{setting}");
+        }
+        succeed(&reader.query("reset default_transaction_isolation"));
+        warm_up(&mut reader, read, &mark);
+    }
+}
+
+/// A draw of numbers.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from((self.0 >> 33) % sides as u64).unwrap()
+    }
+
+    fn one_in(&mut self, sides: usize) -> bool {
+        self.roll(sides) == 0
+    }
+}
+
+/// Roles of all kinds, whose rights others have, and schemas that some of them may use.
+fn make_roles(dice: &mut Dice, database: &str) -> Vec<String> {
+    let roles: Vec<String> = (0..12).map(|number| format!("r{number}_{database}")).collect();
+    let mut changes = Vec::new();
+    for (number, role) in roles.iter().enumerate() {
+        let kind = ["", "noinherit", "superuser", "login"][dice.roll(12).saturating_sub(8)];
+        changes.push(format!("create role {role} {kind}"));
+        if number > 0 {
+            changes.push(format!("grant {} to {role}", roles[dice.roll(number)]));
+        }
+        if dice.one_in(3) {
+            changes.push(format!("create schema {role} authorization {}", roles[dice.roll(number + 1)]));
+        }
+    }
+    for schema in ["u", "v", "w"] {
+        let grantee = if dice.one_in(4) { "public" } else { &roles[dice.roll(roles.len())] };
+        let grant = format!("grant usage on schema {schema} to {grantee}");
+        changes.extend([format!("create schema {schema} authorization {}", roles[dice.roll(roles.len())]), grant]);
+    }
+    changes.push(format!("revoke usage on schema u from {}", roles[dice.roll(roles.len())]));
+    changes.push(format!("grant pg_read_all_data to {}", roles[dice.roll(roles.len())]));
+    changes.push(format!(
+        "revoke usage on schema public from public; alter database {database} owner to {}",
+        roles[dice.roll(6)]
+    ));
+    directly(database, &changes.join("; "));
+    roles
+}
+
+#[test]
+fn the_path_of_a_role_is_what_the_server_says_of_it() {
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (mut left_out, mut compared) = (0, 0);
+    for _ in 0..6 {
+        let database = cluster().database();
+        let roles = make_roles(&mut dice, &database);
+        let config = cluster().primary.config(&database);
+        let snapshot = runtime.block_on(async {
+            let client = support::sessions::connect(&config).await;
+            pgweir::cluster::catalog_loader::load(&client, None).await.unwrap()
+        });
+        let mut server = cluster().primary.session(&database);
+        let oids: Vec<(String, String)> = server
+            .rows("select oid, nspname from pg_namespace")
+            .into_iter()
+            .map(|row| (row[0].clone(), row[1].clone()))
+            .collect();
+        for role in &roles {
+            for setting in ["u, v, w, public", "\"$user\", public", "w, pg_catalog, u", &roles[dice.roll(12)]] {
+                succeed(&server.query(&format!("reset role; set search_path = {setting}; set role {role}")));
+                let expected: Vec<String> = server
+                    .rows("select unnest(pg_catalog.current_schemas(true))")
+                    .into_iter()
+                    .flatten()
+                    .filter(|schema| !schema.starts_with("pg_temp"))
+                    .collect();
+                let path = snapshot.path_along(USER, Some(role), Some(setting));
+                let name = |oid: u32| oids.iter().find(|(known, _)| *known == oid.to_string()).unwrap().1.clone();
+                let found: Vec<String> = snapshot.schemas_of(path).unwrap().into_iter().map(name).collect();
+                assert_eq!(found, expected, "{role}: {setting}");
+                compared += 1;
+                left_out += usize::from(setting.starts_with("u, v") && expected.len() < 5);
+            }
+        }
+    }
+    assert!(left_out > 20 && left_out < compared / 4, "{left_out} of {compared}");
+}

@@ -32,6 +32,7 @@ pub use doubt::casts_doubt;
 pub use effects::Effects;
 pub use kinds::meaning_without_catalog;
 pub use meaning::{Access, AccessReason, Bypass, Meaning, RelationOid, Writes};
+pub use paths::PATH_BYTES;
 pub use rows::{
     ExpressionRow, ExpressionUse, ForeignKeyRow, FunctionRow, HeardRows, OperatorRow, RelationRow, RoleRow, RuleRow,
     SchemaRow, SnapshotRows, TriggerRow, TypeRow, UnseenRow,

@@ -11,7 +11,10 @@ use super::{
     rows::SnapshotRows,
 };
 
-/// Different paths of one snapshot, 100 bytes each; sessions that would need one more are understood without one.
+/// What one takes, without the list of its schemas.
+pub const PATH_BYTES: usize = size_of::<(Arc<Path>, u32)>() + size_of::<Arc<Path>>() + size_of::<Path>();
+
+/// Different paths of one snapshot; sessions that would need one more are understood without one.
 const MOST_PATHS: usize = 10_000;
 
 /// Who is asked for where no role is named.

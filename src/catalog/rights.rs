@@ -76,9 +76,9 @@ impl Rights {
             held.sort_unstable();
             held
         };
-        let of = |(name, role): (&Box<str>, &Role)| (role.oid, (name.clone(), role.is_superuser, held(role)));
+        let roles = self.roles.iter().map(|(name, role)| (role.oid, (name.clone(), role.is_superuser, held(role))));
         let grantees = self.users.values().flatten().chain(&self.use_everything).copied();
-        Standing { roles: self.roles.iter().map(of).collect(), grantees: grantees.collect() }
+        Standing { roles: roles.collect(), grantees: grantees.collect() }
     }
 }
 

@@ -260,6 +260,7 @@ mod tests {
             cache: CacheMode::Off,
             cache_ttl: None,
             direct: None,
+            has_own_names: false,
         };
         let real = Arc::new(RealDatabase::new(Cells::new(1, 1), 1));
         let names = topology.members().iter().map(|member| (*member.name).into()).collect();

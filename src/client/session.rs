@@ -170,10 +170,10 @@ fn changes_scope(kind: &StatementKind) -> bool {
 }
 
 /// Where a session of `user` that has set this looks for names.
-fn path(catalog: Option<&LoadedCatalog>, user: &str, settings: &SessionSettings) -> PathNumber {
+fn path(database: &Database, catalog: Option<&LoadedCatalog>, user: &str, settings: &SessionSettings) -> PathNumber {
     match catalog.map(|catalog| &catalog.snapshot) {
         None => PathNumber::UNKNOWN,
-        Some(_) if settings.change_triggers() => PathNumber::UNKNOWN,
+        Some(_) if database.settings.has_own_names || settings.change_triggers() => PathNumber::UNKNOWN,
         Some(snapshot) if settings.change_names() => snapshot.path_along(user, settings.role(), settings.search_path()),
         Some(snapshot) => snapshot.path_of(user),
     }
@@ -199,7 +199,7 @@ impl Session {
         let catalog_version = database.real.catalog_version();
         let catalog = database.catalog();
         let settings = began_with.below(&SessionSettings::default());
-        let path = path(catalog.as_deref(), &user, &settings);
+        let path = path(&database, catalog.as_deref(), &user, &settings);
         Self {
             scope: None,
             context,
@@ -261,12 +261,12 @@ impl Session {
     fn take_catalog(&mut self, version: u64) {
         self.catalog_version = version;
         self.catalog = self.database.catalog();
-        self.path = path(self.catalog.as_deref(), &self.user, &self.settings);
+        self.path = path(&self.database, self.catalog.as_deref(), &self.user, &self.settings);
         self.key_prefix = None;
     }
 
     fn set(&mut self, settings: SessionSettings) {
-        self.path = path(self.catalog.as_deref(), &self.user, &settings);
+        self.path = path(&self.database, self.catalog.as_deref(), &self.user, &settings);
         self.settings = settings;
         self.key_prefix = None;
         self.scope = None;

@@ -16,7 +16,8 @@ use crate::{
     catalog::{self, Meaning, RelationOid},
     config::{CacheMode, ReadWriteSplit, ReadYourWrites},
     routing::{Demand, Fence, MemberId, Topology},
-    sql::Statement,
+    session::settings::changes_names,
+    sql::{Analyzer, Part, Statement, StatementKind},
 };
 
 /// What the configuration says of one database.
@@ -38,6 +39,20 @@ pub struct DatabaseSettings {
     pub cache_ttl: Option<u64>,
     /// Writes that bypass the proxy are heard of.
     pub direct: Option<DirectSettings>,
+    /// `connect_query` may have changed what names mean: nobody can say.
+    pub has_own_names: bool,
+}
+
+/// May this `connect_query` change what names mean? Whatever does more than to set something else may.
+#[must_use]
+pub fn may_change_names(connect_query: &str) -> bool {
+    let statement = Analyzer::default().analyze(connect_query);
+    let is_harmless = |part: &Part| match &part.kind {
+        StatementKind::Set { name, .. } => !changes_names(name),
+        StatementKind::Select => part.facts.calls.is_empty() && part.facts.reads.is_empty(),
+        _ => false,
+    };
+    !statement.parsed || !statement.parts.iter().all(is_harmless)
 }
 
 impl DatabaseSettings {
@@ -324,5 +339,28 @@ impl Database {
     #[must_use]
     pub fn route(&self, demand: &Demand, now: u64) -> crate::routing::Choice {
         self.topology.choose(demand, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connect_query_is_trusted_with_names_only_if_it_sets_something_else() {
+        for query in ["set statement_timeout = 0", "SET work_mem = '8MB'; set timezone = 'UTC'", "select 1", ""] {
+            assert!(!may_change_names(query), "{query}");
+        }
+        for query in [
+            "set search_path = a",
+            "SET ROLE other",
+            "set work_mem = '8MB'; set session authorization other",
+            "select set_config('search_path', 'a', false)",
+            "select * from settings",
+            "do $$ begin end $$",
+            "not sql",
+        ] {
+            assert!(may_change_names(query), "{query}");
+        }
     }
 }

@@ -25,7 +25,7 @@ pub mod roles;
 pub mod wal_preflight;
 pub mod wal_stream;
 
-pub use database::{Database, DatabaseSettings, LoadedCatalog};
+pub use database::{Database, DatabaseSettings, LoadedCatalog, may_change_names};
 pub use direct_writes::{DirectFigures, DirectSettings, DirectWrites};
 pub use learned_writes::LearnedWrites;
 pub use listener::{Listener, MailError, Mailbox};

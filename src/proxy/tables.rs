@@ -43,6 +43,9 @@ pub(super) fn tables(proxy: &Proxy) -> Vec<Table> {
     let observed = is_observed.map_or((0, OBSERVED_ENTRIES), |cache| (cache.stats().entries, OBSERVED_ENTRIES));
     let flights = cache.as_ref().map_or(0, |cache| cache.flights());
     let level_two = cache.and_then(|cache| cache.shared_stats()).unwrap_or_default();
+    let catalogs: Vec<_> = proxy.installation.all().iter().filter_map(|served| served.database.catalog()).collect();
+    let paths = catalogs.iter().map(|catalog| catalog.snapshot.paths());
+    let paths = paths.fold((0, 0), |(held, limit), (more, most)| (held + more as u64, limit + most as u64));
     let (waiting_writes, waiting_writes_limit) = (level_two.waiting, level_two.waiting_limit);
     vec![
         table("user_cache", size_of::<crate::auth::Secret>(), settings.users.names().count(), None),
@@ -66,6 +69,7 @@ pub(super) fn tables(proxy: &Proxy) -> Vec<Table> {
             size_of::<Statement>(),
             (context.analyzer.len() as u64, context.analyzer.limit() as u64),
         ),
+        bounded("search_paths", crate::catalog::PATH_BYTES, paths),
         bounded(
             "query_shapes",
             insight::SHAPE_BYTES,

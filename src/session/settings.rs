@@ -67,6 +67,12 @@ const CHANGE_NAMES: [&str; 3] = [SEARCH_PATH, ROLE, SESSION_AUTHORIZATION];
 /// With it, other triggers and rules are in force.
 const REPLICATION_ROLE: &str = "session_replication_role";
 
+/// Does a setting of that name change what names mean, or what a write sets off?
+#[must_use]
+pub fn changes_names(name: &str) -> bool {
+    CHANGE_NAMES.contains(&name) || name == REPLICATION_ROLE
+}
+
 /// With these, a standby may refuse what brings it there, or the transactions that follow.
 const NEED_PRIMARY: [&str; 8] = [
     ROLE,

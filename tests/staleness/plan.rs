@@ -325,8 +325,6 @@ impl Session<'_> {
                 if action < 800 { self.write() } else { self.read() }
             } else if observes {
                 self.observe()
-            } else if self.is_away() && self.dice.one_in(10) {
-                self.come_home()
             } else if action < plan.writes_per_mille {
                 self.write()
             } else if action < plan.writes_per_mille + 4 {

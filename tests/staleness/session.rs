@@ -199,16 +199,6 @@ impl<'a> Session<'a> {
         direct.exchange(messages)
     }
 
-    /// Does it look for tables where others do not, or as somebody else? Whatever it asks for may be a write, to the proxy, and
-    /// nobody hits anything meanwhile.
-    pub fn is_away(&self) -> bool {
-        self.settings.path != 0 || self.settings.is_stranger != self.is_guest()
-    }
-
-    pub fn come_home(&mut self) -> Result<(), Lost> {
-        self.set(Settings { path: 0, is_stranger: self.is_guest(), ..self.settings })
-    }
-
     /// Sets something, here and there.
     pub fn change_settings(&mut self) -> Result<(), Lost> {
         let mut settings = self.settings;
