@@ -30,6 +30,8 @@ pub(super) struct Paths {
     /// `search_path` of roles that have one of their own, and that of the others; `None`: not known.
     settings: HashMap<Box<str>, Box<str>>,
     default: Option<Box<str>>,
+    /// Roles whose sessions begin as another one; nobody's name: all.
+    disguised: HashSet<Option<Box<str>>>,
     /// What each role begins with.
     of_roles: HashMap<Box<str>, u32>,
     numbered: Mutex<Numbered>,
@@ -48,15 +50,11 @@ impl Paths {
             rights: Rights::new(rows),
             settings: settings.collect(),
             default: rows.search_path.as_deref().map(Into::into),
+            disguised: rows.disguised_roles.iter().map(|role| role.as_deref().map(Into::into)).collect(),
             of_roles: HashMap::new(),
             numbered: Mutex::default(),
         };
-        let disguised: HashSet<&str> = rows.disguised_roles.iter().flatten().map(String::as_str).collect();
-        let are_all_disguised = rows.disguised_roles.contains(&None);
-        let number = |role: &str| match are_all_disguised || disguised.contains(role) {
-            true => ANYWHERE,
-            false => paths.resolve(role, None, None, names),
-        };
+        let number = |role: &str| paths.resolve(role, None, None, names);
         let of_roles = paths.rights.roles().map(|role| (role.into(), number(role)));
         let nobodys = paths.default.as_deref().map(|setting| path(setting, None, names));
         let nobodys = nobodys.map_or(ANYWHERE, |path| paths.number(path));
@@ -75,6 +73,9 @@ impl Paths {
 
     /// The path of a session of `user` that has taken another role, or set another `search_path`.
     pub(super) fn resolve(&self, user: &str, role: Option<&str>, setting: Option<&str>, names: &Names) -> u32 {
+        if role.is_none() && (self.disguised.contains(&None) || self.disguised.contains(&Some(user.into()))) {
+            return ANYWHERE;
+        }
         let role = role.unwrap_or(user);
         let own = || self.settings.get(user).or(self.default.as_ref()).map(|setting| &**setting);
         let (Some(setting), Some(rights)) = (setting.or_else(own), self.rights.of(role)) else { return ANYWHERE };

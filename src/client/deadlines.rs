@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Client, ClientError, ClientInfo, link::Link};
+use super::{Client, ClientError, ClientInfo, link::Link, request::WaitsFor};
 use crate::{
     config::{Config, PoolMode},
     pool::CheckoutError,
@@ -198,7 +198,8 @@ impl Client {
         let moment = match &self.link {
             None => Moment::Idle { since: self.answered.max(self.info.connected_at) },
             Some(link) => {
-                let began = self.pending.front().map(|pending| pending.started);
+                let waits = self.waits_for == WaitsFor::Settings;
+                let began = self.pending.front().map(|pending| pending.started).or(waits.then_some(self.answered));
                 let transaction = self.transaction_started.min(began.unwrap_or(u64::MAX));
                 match began {
                     Some(began) => Moment::Running { since: began.max(self.answered), transaction },

@@ -111,6 +111,8 @@ impl Client {
         if self.blocked.is_none() && self.is_being_told() {
             self.scanned = 0;
             self.waits_for = WaitsFor::Settings;
+            // A server that does not say so is as late as one that does not answer.
+            self.info.run_since(self.answered);
             return Ok(Taken::NotYet);
         }
         if self.blocked.is_none() && self.has_open_name(request) {

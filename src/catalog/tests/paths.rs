@@ -165,6 +165,8 @@ fn who_begins_as_somebody_else_has_no_known_path() {
     rows.rows.disguised_roles = vec![Some("reporter".into())];
     let world = rows.build();
     assert_eq!(world.snapshot.path_of("reporter"), PathNumber::UNKNOWN);
+    assert_eq!(schemas(&world, "reporter", None, Some("public")), None, "as whom, nobody has said");
+    assert_eq!(schemas(&world, "reporter", Some("app"), Some("public")).as_deref(), Some(&[PUBLIC][..]));
     assert_ne!(world.snapshot.path_of("app"), PathNumber::UNKNOWN);
     let mut rows = Builder::new();
     rows.rows.disguised_roles = vec![None];
