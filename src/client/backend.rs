@@ -407,7 +407,8 @@ impl Client {
         {
             observed.note_saved(now.saturating_sub(pending.started).saturating_sub(pending.queued));
         }
-        if let Some(outcome) = pending.fills.take().and_then(|fills| fills.commit(status_byte(status), now)) {
+        let ended = ended(pending.is_in_transaction, status);
+        if let Some(outcome) = pending.fills.take().and_then(|fills| fills.commit(ended, now)) {
             pending.cache_reason = outcome.label();
         }
         if let Some(link) = &mut self.link {
@@ -575,11 +576,12 @@ impl Client {
     }
 }
 
-fn status_byte(status: TransactionStatus) -> u8 {
-    match status {
-        TransactionStatus::Idle => b'I',
-        TransactionStatus::InTransaction => b'T',
-        TransactionStatus::Failed => b'E',
+/// How a request ended that may have joined a transaction: `I`, if that goes on as it was.
+fn ended(is_in_transaction: bool, status: TransactionStatus) -> u8 {
+    match (is_in_transaction, status) {
+        (true, TransactionStatus::InTransaction) | (false, TransactionStatus::Idle) => b'I',
+        (_, TransactionStatus::Failed) => b'E',
+        (true, TransactionStatus::Idle) | (false, TransactionStatus::InTransaction) => b'T',
     }
 }
 

@@ -318,7 +318,8 @@ impl Client {
         let out = self.io.outbox.buffer();
         let before = out.len();
         asking.shape.put_answer(out, entry);
-        out.extend_from_slice(backend::ready_for_query(TransactionStatus::Idle));
+        let status = self.link.as_ref().map_or(TransactionStatus::Idle, |link| link.status);
+        out.extend_from_slice(backend::ready_for_query(status));
         let sent = (out.len() - before) as u64;
         self.drop_request(request.bytes);
         self.observe_hit(request, facts, (entry.row_count, sent), outcome);
@@ -350,10 +351,11 @@ impl Client {
                 rows,
                 sent,
                 received: request.bytes as u64,
-                work: Work { transactions: 1, ..Work::default() },
+                work: Work { transactions: u64::from(self.link.is_none()), ..Work::default() },
                 sqlstate: None,
                 is_whole: true,
                 leaves_no_trace: true,
+                is_in_transaction: self.link.is_some(),
                 unit: None,
                 fills: None,
             },

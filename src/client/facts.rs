@@ -6,7 +6,7 @@ use super::read_only::{Wish, ends_first};
 use crate::{
     ablation::Ablation,
     cache::CatalogEpoch,
-    catalog::{Access, AccessReason, Effects, Meaning, RelationOid, TransactionControl, Writes},
+    catalog::{Access, AccessReason, Effects, Isolation, Meaning, RelationOid, TransactionControl, Writes},
     sql::{CacheHint, DiscardTarget, Hints, RouteHint, Statement, StatementKind},
 };
 
@@ -154,6 +154,10 @@ pub(super) struct Facts {
     pub takes_snapshot: bool,
     /// It executes queries that leave nothing behind, and BEGIN.
     pub only_queries: bool,
+    /// It executes queries that anybody may ask as well, and BEGIN.
+    pub only_asks: bool,
+    /// The isolation that its BEGIN names, if there is one.
+    pub isolation: Option<Option<Isolation>>,
     /// Its first statement ends the transaction.
     pub ends_first: bool,
     /// How it begins a READ ONLY transaction that a replica may run.
@@ -165,7 +169,7 @@ pub(super) struct Facts {
 impl Facts {
     /// Nothing known yet.
     pub(super) fn new() -> Self {
-        Self { atomic: true, only_queries: true, ..Self::default() }
+        Self { atomic: true, only_queries: true, only_asks: true, ..Self::default() }
     }
 
     /// A request that nobody understands: primary, uncached, may have done anything.
@@ -212,6 +216,15 @@ impl Facts {
         } else {
             self.only_queries &= meaning.is_query_only && meaning.access == Access::Read && meaning.effects.is_empty();
         }
+        match &*meaning.transaction {
+            [TransactionControl::Begin { isolation, .. }] if statement.parts.len() == 1 => {
+                self.isolation = Some(*isolation);
+            }
+            _ => {
+                let asks = meaning.is_query_only && meaning.access == Access::Read && meaning.effects.is_empty();
+                self.only_asks &= asks;
+            }
+        }
         self.takes_snapshot |= meaning.access == Access::Read && meaning.reason != AccessReason::SessionState;
         self.ends_first |= self.executed == 0 && ends_first(statement);
         self.hints = self.hints.and(&statement.hints, self.executed == 0);
@@ -250,7 +263,7 @@ impl Facts {
     /// The request runs a statement that was not prepared by a message: by `PREPARE`, if it exists.
     pub(super) fn execute_unknown(&mut self) {
         self.needs_primary = true;
-        self.only_queries = false;
+        (self.only_queries, self.only_asks) = (false, false);
         self.reason = "unknown_statement";
         self.hints = self.hints.and(&Hints::default(), self.executed == 0);
         self.executed += 1;
@@ -267,6 +280,7 @@ impl Facts {
         if !self.needs_primary {
             (self.needs_primary, self.reason) = (true, reason);
         }
+        self.only_asks = false;
         self.written.add(&Written::Anything);
     }
 

@@ -7,9 +7,10 @@ use super::{
     backend::LOCK_SET_QUERY,
     cached::FillPlan,
     facts::{Boundary, Facts, Written},
+    link::Link,
     pending::{Pending, WriteUnit, merge},
     route::Placement,
-    session::Step,
+    session::{Located, Step},
 };
 use crate::{
     cache::{Touched, invalidation::Origin},
@@ -111,6 +112,8 @@ impl Client {
         fill: Option<FillPlan>,
     ) {
         let is_whole = !matches!(kind, RequestKind::Flush | RequestKind::Open);
+        let is_in_transaction = self.link.as_ref().is_some_and(Link::is_in_transaction);
+        self.note_asking(facts);
         let asks_server = self.lock_set(kind, facts) != LockSet::No;
         let unit = self.write_unit(kind, facts, asks_server);
         if let Some(earlier) = self.pending.unfinished() {
@@ -156,6 +159,7 @@ impl Client {
             sqlstate: None,
             is_whole,
             leaves_no_trace: leaves_no_trace(facts),
+            is_in_transaction,
             unit,
             fills: plan.fills,
         });
@@ -378,6 +382,9 @@ impl Client {
         }
         let steps = std::mem::take(&mut self.session.steps);
         let bytes = self.io.inbox.unread().get(..request.bytes).unwrap_or_default();
+        if self.session.transaction.has_no_portal {
+            self.session.transaction.has_no_portal = forget_portal(link, &steps, bytes);
+        }
         for located in &steps {
             let frame = bytes.get(located.range.clone()).unwrap_or_default();
             let asks_here = match located.step {
@@ -422,6 +429,21 @@ fn leaves_no_trace(facts: &Facts) -> bool {
     facts.boundary == Boundary::None && facts.effects.is_empty() && !facts.catalog_change
 }
 
+/// The unnamed portal that the server may have is older than the one that the client believes in, for which the cache has
+/// answered: it is closed before it is taken for that. True if these messages have nothing to do with it.
+fn forget_portal(link: &mut Link, steps: &[Located], bytes: &[u8]) -> bool {
+    let concerns = |it: &&Located| matches!(it.step, Step::Bind { .. } | Step::Execute { .. } | Step::DescribePortal);
+    let Some(first) = steps.iter().find(concerns) else { return true };
+    let frame = bytes.get(first.range.clone()).unwrap_or_default();
+    let is_new =
+        matches!(first.step, Step::Bind { .. }) && frontend::bind(frame).is_ok_and(|(portal, ..)| portal.is_empty());
+    if !is_new {
+        frontend::put_close(link.server.core_mut().endpoint.outbox.buffer(), Target::Portal, b"");
+        link.replies.push(Reply::swallow(Expected::Close));
+    }
+    false
+}
+
 /// How a statement is called that no message of the client's has prepared: by its own name, which SQL may have given,
 /// but not by one that stands for a neighbour's.
 fn unknown(name: &[u8]) -> &[u8] {
@@ -429,8 +451,8 @@ fn unknown(name: &[u8]) -> &[u8] {
 }
 
 /// Sends one message of the client's, under the names that the server knows.
-fn send_step(link: &mut super::link::Link, step: &Step, frame: &[u8]) {
-    let copy = |link: &mut super::link::Link| {
+fn send_step(link: &mut Link, step: &Step, frame: &[u8]) {
+    let copy = |link: &mut Link| {
         link.server.core_mut().endpoint.outbox.buffer().extend_from_slice(frame);
     };
     match step {
@@ -510,7 +532,7 @@ fn send_step(link: &mut super::link::Link, step: &Step, frame: &[u8]) {
     }
 }
 
-fn send_parse(link: &mut super::link::Link, prepared: &Arc<crate::session::Prepared>, undo: &Undo, frame: &[u8]) {
+fn send_parse(link: &mut Link, prepared: &Arc<crate::session::Prepared>, undo: &Undo, frame: &[u8]) {
     let Undo::Unname(name) = undo else { return };
     let is_refused = link.is_quiet() && link.status == TransactionStatus::Failed;
     let core = link.server.core_mut();
@@ -536,7 +558,7 @@ fn send_parse(link: &mut super::link::Link, prepared: &Arc<crate::session::Prepa
 }
 
 /// Asks, inside the client's batch and its transaction, what has been written.
-fn ask_in_batch(link: &mut super::link::Link) {
+fn ask_in_batch(link: &mut Link) {
     let name = StatementId::LOCK_SET.server_name();
     let core = link.server.core_mut();
     let out = core.endpoint.outbox.buffer();

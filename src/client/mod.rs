@@ -21,6 +21,7 @@ mod forward;
 pub mod hand_over;
 mod holding;
 mod info;
+mod inside;
 mod link;
 mod listening;
 mod login;

@@ -125,6 +125,8 @@ pub(super) struct Pending {
     pub is_whole: bool,
     /// It runs outside of a transaction block and changes nothing of the session.
     pub leaves_no_trace: bool,
+    /// It joined an open transaction block.
+    pub is_in_transaction: bool,
     /// What it may commit.
     pub unit: Option<WriteUnit>,
     /// Its answers on the way to the cache.

@@ -8,6 +8,7 @@ use super::{
     cache_wait::Awaited,
     cached::{Asked, FillPlan},
     facts::Facts,
+    inside::Inside,
     link::Link,
     pipelined::Behind,
     session::Step,
@@ -244,6 +245,10 @@ impl Client {
             }
             let placement = super::route::Placement::joined(link);
             let fill = match self.ask_cache_behind_others(request, &facts) {
+                Behind::Goes(None) => match self.ask_cache_inside(request, &facts) {
+                    Inside::Answered => return Ok(Taken::Yes),
+                    Inside::Goes(fill) => fill,
+                },
                 Behind::Waits => {
                     // What stands in front may change what it means.
                     self.take_back_names(request);

@@ -86,6 +86,10 @@ pub(super) struct TransactionWrites {
     pub epoch: Option<CatalogEpoch>,
     /// Names may mean something else until it ends.
     pub has_own_names: bool,
+    /// It has asked so far what anybody may ask, by statements that have a snapshot each.
+    pub only_asks: bool,
+    /// Its last unnamed portal is none that its server knows: the cache has answered.
+    pub has_no_portal: bool,
     /// It runs on a replica.
     pub read_only: Option<Box<ReadOnly>>,
 }

@@ -37,6 +37,8 @@ pub struct DatabaseSettings {
     pub users_staleness: Box<[(Box<str>, u64)]>,
     /// Upper bound of an answer's age in nanoseconds; `None`: until it is void.
     pub cache_ttl: Option<u64>,
+    /// Reads inside of transactions are answered as well.
+    pub caches_in_transactions: bool,
     /// Writes that bypass the proxy are heard of.
     pub direct: Option<DirectSettings>,
     /// `connect_query` may have changed what names mean: nobody can say.

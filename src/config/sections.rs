@@ -63,7 +63,8 @@ settings! {
         redis_min_cost: Duration = Duration::from_micros(150), OnReload;
         /// What proxies that share Redis promise each other about writes.
         coherence: Coherence = Coherence::Strict, AtStart;
-        /// Also answer reads inside transactions.
+        /// Also answer reads inside of transactions, under READ COMMITTED, as long as those have written, locked and set
+        /// nothing. Such a read takes no lock on its tables, and the server sees the session idle meanwhile.
         in_transactions: bool = false, OnReload;
         /// Who may get an answer that was fetched for somebody else.
         share: Share = Share::Role, OnReload;

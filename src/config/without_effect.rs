@@ -12,7 +12,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "resolv_conf",
     "sbuf_loopcnt",
     "tcp_defer_accept",
-    "cache.in_transactions",
     "cache.share",
     "cache.rls",
     "insight.explain_slow_queries",
@@ -43,7 +42,7 @@ mod tests {
     fn a_setting_that_does_nothing_is_named_when_it_is_not_the_default() {
         check("pkt_buf = 4096\n", &[]);
         check("pkt_buf = 8192\nserver_lifetime = 60\n", &["pkt_buf"]);
-        check("[cache]\nenabled = 1\nin_transactions = 1\n", &["cache.in_transactions"]);
+        check("[cache]\nenabled = 1\nin_transactions = 1\nrls = scoped\n", &["cache.rls"]);
         check("[cache]\nenabled = observe\n", &[]);
     }
 

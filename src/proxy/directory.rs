@@ -562,6 +562,7 @@ fn configured_settings(config: &Config, section: &DatabaseConfig) -> DatabaseSet
         read_your_writes: config.read_your_writes(),
         follows_primary: config.routing.role_detection == RoleDetection::Auto,
         cache: config.cache.enabled,
+        caches_in_transactions: config.cache.in_transactions,
         cache_ttl: Some(nanos(config.cache.ttl)).filter(|ttl| *ttl > 0),
         direct: (config.cache.enabled != CacheMode::Off && config.cache.wal_invalidation).then(|| DirectSettings {
             publication: config.cache.wal_publication.as_str().into(),

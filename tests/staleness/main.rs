@@ -81,7 +81,7 @@ fn database(plan: &Plan) -> String {
 }
 
 fn caching(database: &str) -> Builder {
-    Proxy::of(cluster(), database).set("default_pool_size", 40).cached()
+    Proxy::of(cluster(), database).set("default_pool_size", 40).cached().section("cache", "in_transactions", 1)
 }
 
 /// One proxy in front of a database of its own.
