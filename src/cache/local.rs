@@ -208,6 +208,11 @@ impl ResultCache {
         self.peek(key, cells, now).is_some()
     }
 
+    /// The longest answer that is kept (`max_result_size`).
+    pub fn max_result_bytes(&self) -> usize {
+        self.max_result_bytes.load(Ordering::Relaxed)
+    }
+
     /// What [`Self::lookup`] would answer. It is not counted: [`Self::note_hit`] does that if the client gets it.
     pub fn peek(&self, key: &[u8], cells: &Arc<Cells>, now: u64) -> Option<Arc<Entry>> {
         if !(cells.is_trusted_at(now) && cells.is_heard(now)) {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     ablation::Ablation,
-    cache::Touched,
+    cache::{Discard, Touched},
     catalog::{RelationOid, casts_doubt},
     insight::{CacheOutcome, RequestRecord},
     protocol::{TransactionStatus, backend, backend::tag, error_response, frame},
@@ -105,7 +105,9 @@ impl Client {
                     if let Some(fills) = &mut pending.fills {
                         match core.endpoint.inbox.unread().get(..bytes) {
                             Some(row) => fills.feed(row),
-                            None if bytes > crate::session::request::REQUEST_LIMIT_BYTES => fills.too_large(),
+                            None if bytes > crate::session::request::REQUEST_LIMIT_BYTES => {
+                                fills.give_up(Discard::TooLarge)
+                            }
                             None => return Ok(Step::Wait),
                         }
                     }
@@ -147,6 +149,10 @@ impl Client {
         let verdict = link.replies.on_backend(tag, status);
         match tag {
             tag::PARAMETER_STATUS => {
+                if verdict == Verdict::Forward {
+                    // Keys of what is under way were built with the values before.
+                    self.pending.give_up_fills(Discard::Asynchronous);
+                }
                 if let Some((name, value)) = backend::parameter_status(message) {
                     core.parameters.set(name, value);
                     if !self.session.is_transparent && self.session.tracks_extra(name) {

@@ -8,10 +8,10 @@ use std::{ops::Range, sync::Arc};
 
 use super::{
     Client,
-    cached::{FillPlan, Shape},
+    cached::{FillPlan, Laid, Shape},
     facts::{Boundary, Facts},
-    fills::{Fill, Fills},
-    session::{Located, Step},
+    fills::{Fill, Fills, Several},
+    session::Located,
 };
 use crate::{
     cache::{CatalogEpoch, Entry, Lookup, ResultCache},
@@ -69,6 +69,7 @@ impl Client {
         let cache = self.cache_to_ask()?;
         let mut reads = self.reads(request, facts).map_err(FillPlan::none)?;
         let epoch = facts.epoch.ok_or_else(|| FillPlan::none("catalog_not_loaded"))?;
+        let mut room = cache.max_result_bytes();
         for read in &mut reads {
             if !self.build_key_of(&read.prepared, read.bind.clone(), &read.shape) {
                 return Err(FillPlan::none("parameters"));
@@ -77,6 +78,10 @@ impl Client {
             if found.as_ref().is_some_and(|entry| !read.shape.takes_all(entry.row_count)) {
                 return Err(FillPlan::too_long());
             }
+            // Together they are no longer than one may be: nobody reads them while they are written.
+            room = room
+                .checked_sub(found.as_ref().map_or(0, |entry| entry.rows.len()))
+                .ok_or(FillPlan::none("too_large"))?;
             read.entry = found;
         }
         Ok(Batch { cache, epoch, reads })
@@ -136,7 +141,8 @@ impl Client {
         if fills.iter().all(Option::is_none) {
             return FillPlan { outcome: CacheOutcome::Miss, ..FillPlan::none(reason) };
         }
-        FillPlan::of_batch(Fills::Several { fills, at: 0, sent: 0 }, absence)
+        let room = batch.cache.max_result_bytes();
+        FillPlan::of_batch(Fills::Several(Several { fills, at: 0, sent: 0, room }), absence)
     }
 
     /// The reads that a request consists of.
@@ -163,18 +169,22 @@ impl Client {
         reads
     }
 
-    fn reads_of(&mut self, steps: &[Located]) -> Result<Vec<Read>, &'static str> {
-        let mut steps = steps.iter().peekable();
+    fn reads_of(&mut self, mut steps: &[Located]) -> Result<Vec<Read>, &'static str> {
         let mut reads = Vec::new();
-        while let Some((shape, prepared, bind)) = Shape::next(&mut steps) {
-            let meaning = self.session.meaning_once(&prepared.statement, Effects::default());
+        loop {
+            // A portal with a name lives on: it could not be bound again, and be executed again behind another.
+            let laid = Laid::first(steps).filter(|laid| laid.portal_is_unnamed).ok_or("batch_shape")?;
+            let meaning = self.session.meaning_once(&laid.prepared.statement, Effects::default());
             if let Err(bypass) = &meaning.cacheable {
                 return Err(bypass.label());
             }
-            let ttl = self.time_to_live(prepared.statement.hints.cache)?;
-            reads.push(Read { shape, prepared: Arc::clone(prepared), bind, meaning, ttl, entry: None });
+            let ttl = self.time_to_live(laid.prepared.statement.hints.cache)?;
+            let (ends, prepared, bind) = (laid.is_last(), Arc::clone(laid.prepared), laid.bind.clone());
+            reads.push(Read { shape: laid.shape, prepared, bind, meaning, ttl, entry: None });
+            if ends {
+                return Ok(reads);
+            }
+            steps = laid.rest;
         }
-        let ends = matches!(steps.next().map(|located| &located.step), Some(Step::Sync)) && steps.next().is_none();
-        if ends { Ok(reads) } else { Err("batch_shape") }
     }
 }

@@ -1,6 +1,6 @@
 //! Answers from the cache.
 
-use std::{iter::Peekable, ops::Range, sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use super::{
     Client,
@@ -114,26 +114,6 @@ impl Shape {
         self.max_rows.is_none_or(|max| rows < max)
     }
 
-    /// `[Close]… [Parse] Bind [Describe portal] Execute`, which it takes off, with what it binds.
-    pub(super) fn next<'a>(
-        steps: &mut Peekable<impl Iterator<Item = &'a Located>>,
-    ) -> Option<(Self, &'a Arc<Prepared>, Range<usize>)> {
-        let mut closes = 0;
-        while steps.next_if(|it| matches!(it.step, Step::CloseStatement { .. } | Step::CloseOther)).is_some() {
-            closes += 1;
-        }
-        let parses = steps.next_if(|it| matches!(it.step, Step::Parse { is_taken: false, .. })).is_some();
-        let bind = steps.next_if(|it| matches!(it.step, Step::Bind { prepared: Some(_), .. }))?;
-        let Step::Bind { prepared: Some(prepared), .. } = &bind.step else { return None };
-        let is_described = steps.next_if(|it| matches!(it.step, Step::DescribePortal)).is_some();
-        let Step::Execute { max_rows, .. } = steps.next_if(|it| matches!(it.step, Step::Execute { .. }))?.step else {
-            return None;
-        };
-        // A limit that is not positive is none.
-        let max_rows = u64::try_from(max_rows).ok().filter(|max| *max > 0);
-        Some((Self { closes, parses, binds: true, is_described, max_rows }, prepared, bind.range.clone()))
-    }
-
     /// What the server would say to such messages, up to where it is ready again.
     pub(super) fn put_answer(&self, out: &mut Vec<u8>, entry: &Entry) {
         for _ in 0..self.closes {
@@ -150,6 +130,53 @@ impl Shape {
         }
         out.extend_from_slice(&entry.rows);
         out.extend_from_slice(&entry.command_complete);
+    }
+}
+
+/// One statement of an extended request, as it may be answered from the cache.
+pub(super) struct Laid<'a> {
+    pub shape: Shape,
+    pub prepared: &'a Arc<Prepared>,
+    pub bind: &'a Range<usize>,
+    pub portal_is_unnamed: bool,
+    /// What stands behind it.
+    pub rest: &'a [Located],
+}
+
+impl<'a> Laid<'a> {
+    /// `[Close]… [Parse] Bind [Describe portal] Execute` in front of these: of one statement and one portal.
+    pub(super) fn first(steps: &'a [Located]) -> Option<Self> {
+        let is_close = |it: &Located| matches!(it.step, Step::CloseStatement { .. } | Step::CloseOther);
+        let closes = steps.iter().take_while(|it| is_close(it)).count();
+        let (parsed, steps) = match steps.get(closes..)? {
+            [Located { step: Step::Parse { prepared, is_taken: false, .. }, .. }, rest @ ..] => (Some(prepared), rest),
+            rest => (None, rest),
+        };
+        let [Located { step: Step::Bind { prepared: Some(prepared), portal_is_unnamed, .. }, range }, steps @ ..] =
+            steps
+        else {
+            return None;
+        };
+        // An answer says that its own statement can be parsed, and nothing of another one.
+        if parsed.is_some_and(|parsed| !Arc::ptr_eq(parsed, prepared)) {
+            return None;
+        }
+        let (is_described, steps) = match steps {
+            [Located { step: Step::DescribePortal { is_bound_last: true }, .. }, rest @ ..] => (true, rest),
+            rest => (false, rest),
+        };
+        let [Located { step: Step::Execute { max_rows, is_bound_last: true, .. }, .. }, rest @ ..] = steps else {
+            return None;
+        };
+        // A limit that is not positive is none.
+        let max_rows = u64::try_from(*max_rows).ok().filter(|max| *max > 0);
+        let shape = Shape { closes, parses: parsed.is_some(), binds: true, is_described, max_rows };
+        Some(Self { shape, prepared, bind: range, portal_is_unnamed: *portal_is_unnamed, rest })
+    }
+
+    /// Is nothing behind it but `Sync`?
+    pub(super) fn is_last(&self) -> bool {
+        matches!(self.rest, [Located { step: Step::Sync, .. }])
     }
 }
 
@@ -414,10 +441,7 @@ impl Client {
 
     /// One read and its `Sync`.
     fn extended_shape(&self) -> Option<Shape> {
-        let mut steps = self.session.steps.iter().peekable();
-        let (shape, ..) = Shape::next(&mut steps)?;
-        let ends = matches!(steps.next()?.step, Step::Sync) && steps.next().is_none();
-        ends.then_some(shape)
+        Laid::first(&self.session.steps).filter(Laid::is_last).map(|laid| laid.shape)
     }
 
     fn build_key(&mut self, request: Request, shape: &Shape) -> bool {

@@ -426,13 +426,14 @@ fn is_name(text: &str) -> bool {
 }
 
 fn leaves_no_trace(facts: &Facts) -> bool {
-    facts.boundary == Boundary::None && facts.effects.is_empty() && !facts.catalog_change
+    facts.boundary == Boundary::None && facts.effects.is_empty() && !facts.catalog_change && !facts.copies_in
 }
 
 /// The unnamed portal that the server may have is older than the one that the client believes in, for which the cache has
 /// answered: it is closed before it is taken for that. True if these messages have nothing to do with it.
 fn forget_portal(link: &mut Link, steps: &[Located], bytes: &[u8]) -> bool {
-    let concerns = |it: &&Located| matches!(it.step, Step::Bind { .. } | Step::Execute { .. } | Step::DescribePortal);
+    let concerns =
+        |it: &&Located| matches!(it.step, Step::Bind { .. } | Step::Execute { .. } | Step::DescribePortal { .. });
     let Some(first) = steps.iter().find(concerns) else { return true };
     let frame = bytes.get(first.range.clone()).unwrap_or_default();
     let is_new =
@@ -503,7 +504,7 @@ fn send_step(link: &mut Link, step: &Step, frame: &[u8]) {
             }
             link.replies.push(Reply::forward(Expected::Describe));
         }
-        Step::DescribePortal => {
+        Step::DescribePortal { .. } => {
             copy(link);
             link.replies.push(Reply::forward(Expected::Describe));
         }

@@ -193,7 +193,7 @@ impl Client {
                     }
                 }
                 Step::Execute { .. } => executed += 1,
-                Step::DescribePortal | Step::Sync | Step::CloseOther => {}
+                Step::DescribePortal { .. } | Step::Sync | Step::CloseOther => {}
                 _ => return None,
             }
         }
@@ -238,7 +238,7 @@ impl Client {
                     out.extend_from_slice(backend::NO_PARAMETERS);
                     put_description(out);
                 }
-                Step::DescribePortal => put_description(out),
+                Step::DescribePortal { .. } => put_description(out),
                 Step::CloseOther | Step::CloseStatement { .. } => out.extend_from_slice(backend::CLOSE_COMPLETE),
                 Step::Execute { .. } => {
                     put_outcome(out);

@@ -55,7 +55,7 @@ impl Client {
                 executed += 1;
                 executed == 1
             }
-            step => matches!(step, Step::DescribePortal | Step::Sync),
+            step => matches!(step, Step::DescribePortal { .. } | Step::Sync),
         };
         let is_alone = match request.kind {
             RequestKind::Simple => true,

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::fills::Fills;
 use crate::{
-    cache::{Cells, Touched, WriteGuard, invalidation::Ticket},
+    cache::{Cells, Discard, Touched, WriteGuard, invalidation::Ticket},
     insight::{Absence, CacheOutcome, Route, Work},
     protocol::TransactionStatus,
     routing::MemberId,
@@ -160,6 +160,11 @@ impl PendingRequests {
 
     pub(super) fn pop(&mut self) -> Option<Pending> {
         self.queue.pop_front()
+    }
+
+    /// No answer of those under way is kept.
+    pub(super) fn give_up_fills(&mut self, why: Discard) {
+        self.queue.iter_mut().filter_map(|pending| pending.fills.as_mut()).for_each(|fills| fills.give_up(why));
     }
 
     /// Will the session be behind all of them as it was in front?

@@ -4,11 +4,14 @@
 //! those in front of it are answered, and is looked up then: what they have seen, or written, may be newer than the answer was.
 //! One whose answer it has not goes at once, and what comes back is kept.
 
-use super::{Client, cached::FillPlan, facts::Facts};
+use super::{Client, cached::FillPlan, facts::Facts, session::Step};
 use crate::{
     cache::Lookup,
     protocol::TransactionStatus,
-    session::request::{Request, RequestKind},
+    session::{
+        Undo,
+        request::{Request, RequestKind},
+    },
 };
 
 /// What becomes of a request behind others.
@@ -27,7 +30,7 @@ impl Client {
         }
         if facts.executed > 1 && request.kind == RequestKind::Sync {
             return match self.look_up_batch(request, facts) {
-                Ok(batch) if batch.is_held() => Behind::Waits,
+                Ok(batch) if batch.is_held() => self.waits_or_goes(),
                 Ok(batch) => Behind::Goes(self.answer_batch(request, facts, batch)),
                 Err(plan) => Behind::Goes(Some(plan)),
             };
@@ -39,7 +42,7 @@ impl Client {
         let observes = asking.cache.observes();
         // It is looked up when its turn comes.
         if !observes && self.is_held(&asking) {
-            return Behind::Waits;
+            return self.waits_or_goes();
         }
         if !self.is_admitted(facts, &asking) {
             return Behind::Goes(Some(FillPlan::seldom_repeated()));
@@ -49,11 +52,28 @@ impl Client {
         }
         let (key, cells) = (self.session.key.as_bytes(), &self.session.database.cells);
         match asking.cache.lookup(key, cells, facts.dependencies(), asking.epoch, self.request_started) {
-            Lookup::Hit(_) => Behind::Waits,
+            Lookup::Hit(_) => self.waits_or_goes(),
             Lookup::Refused(refusal) => Behind::Goes(Some(FillPlan::none(refusal.label()))),
             // Nobody is waited for, because it may be this client's own.
             Lookup::Miss(fill) => Behind::Goes(Some(self.plan_alone(Box::new(fill), facts, &asking))),
         }
+    }
+
+    /// One that waits is read again, and must mean the same then: the unnamed statement of before is gone where another has
+    /// taken its place.
+    fn waits_or_goes(&self) -> Behind {
+        let mut needs_former = false;
+        for located in &self.session.steps {
+            match &located.step {
+                Step::Parse { undo: Undo::Unname(name), .. } if name.is_empty() => match needs_former {
+                    true => return Behind::Goes(None),
+                    false => break,
+                },
+                Step::Bind { is_unnamed, .. } => needs_former |= is_unnamed,
+                _ => {}
+            }
+        }
+        Behind::Waits
     }
 
     /// Will the client hold no server when what it has asked so far is answered, and be what it is now?

@@ -28,13 +28,13 @@ pub(super) enum Step {
     /// `Parse` of a statement too long to be kept.
     LongParse,
     /// `Bind`; `None`: the server shall say that it does not exist.
-    Bind { prepared: Option<Arc<Prepared>>, is_unnamed: bool },
+    Bind { prepared: Option<Arc<Prepared>>, is_unnamed: bool, portal_is_unnamed: bool },
     /// `Describe` of a statement.
     DescribeStatement { prepared: Option<Arc<Prepared>> },
-    /// `Describe` of a portal.
-    DescribePortal,
+    /// `Describe` of a portal: the one bound last?
+    DescribePortal { is_bound_last: bool },
     /// `Execute`.
-    Execute { commits: bool, max_rows: i32 },
+    Execute { commits: bool, max_rows: i32, is_bound_last: bool },
     /// `Close` of a statement that is known.
     CloseStatement { undo: Undo },
     /// `Close` of anything else.
@@ -416,7 +416,7 @@ impl Session {
         self.steps.clear();
         self.last_meaning = None;
         let mut facts = Facts { epoch: self.epoch(), ..Facts::new() };
-        let mut bound_commits = false;
+        let (mut bound_commits, mut bound_last) = (false, None);
         let mut at = 0;
         for frame in frames(request) {
             let range = at..at + frame.len();
@@ -424,7 +424,8 @@ impl Session {
             let step = match frame.first().copied().unwrap_or_default() {
                 tag::PARSE => self.read_parse(frame, &mut facts)?,
                 tag::BIND => {
-                    let (_, name, _) = frontend::bind(frame)?;
+                    let (portal, name, _) = frontend::bind(frame)?;
+                    bound_last = Some(portal);
                     let prepared = self.named(name);
                     if let Some(prepared) = &prepared {
                         let meaning = self.meaning_once(&prepared.statement, facts.effects);
@@ -433,10 +434,10 @@ impl Session {
                     } else {
                         facts.execute_unknown();
                     }
-                    Step::Bind { prepared, is_unnamed: name.is_empty() }
+                    Step::Bind { prepared, is_unnamed: name.is_empty(), portal_is_unnamed: portal.is_empty() }
                 }
                 tag::DESCRIBE => match frontend::target(frame)? {
-                    (Target::Portal, _) => Step::DescribePortal,
+                    (Target::Portal, portal) => Step::DescribePortal { is_bound_last: bound_last == Some(portal) },
                     (Target::Statement, name) => {
                         let prepared = self.named(name);
                         if let Some(prepared) = &prepared {
@@ -447,8 +448,8 @@ impl Session {
                     }
                 },
                 tag::EXECUTE => {
-                    let (_, max_rows) = frontend::execute(frame)?;
-                    Step::Execute { commits: bound_commits, max_rows }
+                    let (portal, max_rows) = frontend::execute(frame)?;
+                    Step::Execute { commits: bound_commits, max_rows, is_bound_last: bound_last == Some(portal) }
                 }
                 tag::CLOSE => match frontend::target(frame)? {
                     (Target::Statement, name) => match self.names.remove(name) {

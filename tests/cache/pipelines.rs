@@ -3,9 +3,9 @@
 use crate::{
     TABLE, cached, mark,
     support::{
-        RawClient, Reply, cluster,
-        cluster::USER,
-        frames::{bind, describe_portal, execute, parse, query, sync},
+        Proxy, RawClient, Reply, cluster,
+        cluster::{Member, USER},
+        frames::{bind, bind_as, close_portal, close_statement, describe_portal, execute, parse, query, sync},
         wait_until,
     },
     warm_up,
@@ -243,7 +243,7 @@ fn a_batch_sees_one_moment_where_its_transaction_has_one_snapshot() {
         &format!("alter database {database} set default_transaction_isolation = 'repeatable read'"),
     );
     cluster().log_statements(&database);
-    let proxy = crate::support::Proxy::of(cluster(), &database).cached().start();
+    let proxy = Proxy::of(cluster(), &database).cached().start();
     let mut session = proxy.session(&database);
     warm_up(&mut session, "select v from t", &mark());
     let mark = mark();
@@ -252,4 +252,187 @@ fn a_batch_sees_one_moment_where_its_transaction_has_one_snapshot() {
         assert_eq!(session.exchange(&both).rows(), [["0"], ["3"]]);
         assert_eq!(executions(&mark), 2 * round);
     }
+}
+
+/// The same messages again and again are answered as by the server itself, whatever is kept of it meanwhile.
+#[track_caller]
+fn check_truth(session: &mut RawClient, direct: &mut RawClient, messages: &[u8]) {
+    let truth = direct.exchange(messages);
+    for _ in 0..3 {
+        assert_eq!(session.exchange(messages).frames, truth.frames);
+    }
+}
+
+#[test]
+fn what_stands_behind_the_last_read_of_a_batch_is_answered_too() {
+    let (proxy, database) = cached(TWO);
+    let mut session = proxy.session(&database);
+    warm_up(&mut session, "select v from t", &mark());
+    let mut direct = RawClient::session(&cluster().primary.address(), USER, &database);
+    let reads = [read("select v from t"), read("select count(*) from u")].concat();
+    for tail in [
+        close_portal(""),
+        close_statement("s"),
+        [close_portal("p"), close_statement("")].concat(),
+        parse("", "select 5"),
+        parse("", "select nobody from nowhere"),
+        [parse("", "select 6"), bind("", &[])].concat(),
+        [parse("", "select 7"), bind("", &[]), describe_portal("")].concat(),
+    ] {
+        check_truth(&mut session, &mut direct, &[&reads[..], &sync()].concat());
+        check_truth(&mut session, &mut direct, &[&reads[..], &tail, &sync()].concat());
+        // In front of a read as well.
+        check_truth(&mut session, &mut direct, &[&tail[..], &reads, &sync()].concat());
+    }
+}
+
+#[test]
+fn a_parse_that_stands_in_front_of_another_statements_bind_is_checked() {
+    let (proxy, database) = cached(TWO);
+    let mut session = proxy.session(&database);
+    warm_up(&mut session, "select v from t", &mark());
+    let mut direct = RawClient::session(&cluster().primary.address(), USER, &database);
+    for session in [&mut session, &mut direct] {
+        session.prepare("one", "select v from t");
+        session.prepare("two", "select count(*) from u");
+    }
+    let executed = |name: &str| [bind(name, &[]), execute("", 0)].concat();
+    check_truth(&mut session, &mut direct, &[executed("one"), sync()].concat());
+    check_truth(&mut session, &mut direct, &[executed("one"), executed("two"), sync()].concat());
+    let wrong = parse("new", "select nobody from nowhere");
+    check_truth(&mut session, &mut direct, &[wrong.clone(), executed("one"), sync()].concat());
+    check_truth(&mut session, &mut direct, &[wrong, executed("one"), executed("two"), sync()].concat());
+    assert_eq!(session.prepare("new", "select 1").error(), None, "the name is free");
+}
+
+#[test]
+fn portals_are_answered_for_what_they_are() {
+    let (proxy, database) = cached(TWO);
+    let mut session = proxy.session(&database);
+    warm_up(&mut session, "select v from t", &mark());
+    let mut direct = RawClient::session(&cluster().primary.address(), USER, &database);
+    for session in [&mut session, &mut direct] {
+        session.prepare("one", "select v from u order by id");
+        session.prepare("two", "select v from t");
+    }
+    let bind_to = |portal: &str, statement: &str| bind_as(portal, statement, &[], false);
+    for messages in [
+        [bind_to("a", "one"), execute("a", 0), bind_to("b", "two"), execute("a", 0)],
+        [bind_to("a", "one"), execute("a", 1), bind_to("b", "two"), execute("a", 0)],
+        [bind_to("p", "one"), execute("p", 0), bind_to("p", "two"), execute("p", 0)],
+        [bind_to("", "one"), execute("", 0), bind_to("", "two"), execute("", 0)],
+        [bind_to("", "one"), execute("", 0), bind_to("b", "two"), execute("", 0)],
+        [bind_to("a", "one"), execute("a", 0), bind_to("b", "two"), execute("b", 0)],
+        [bind_to("a", "one"), describe_portal("a"), bind_to("b", "two"), execute("b", 0)],
+    ] {
+        check_truth(&mut session, &mut direct, &[messages.concat(), sync()].concat());
+        for (statement, portal) in [("one", "x"), ("two", ""), ("two", "y")] {
+            let alone = [bind_to(portal, statement), execute(portal, 0), sync()].concat();
+            check_truth(&mut session, &mut direct, &alone);
+            let elsewhere = [bind_to(portal, statement), execute("z", 0), sync()].concat();
+            check_truth(&mut session, &mut direct, &elsewhere);
+        }
+    }
+}
+
+#[test]
+fn a_batch_is_kept_and_answered_only_up_to_the_size_of_one_answer() {
+    let database = cluster().database();
+    cluster().prepare(&database, TWO);
+    cluster().log_statements(&database);
+    let proxy = Proxy::of(cluster(), &database).cached().section("cache", "max_result_size", 1000).start();
+    let mut session = proxy.session(&database);
+    warm_up(&mut session, "select v from t", &mark());
+    let mark = mark();
+    let long = |id: u32| read(&format!("select repeat('x', 600) from u where id = {id} {mark}"));
+    let both = batch(&[long(1), long(2)]);
+    for round in 1..=3 {
+        assert_eq!(session.exchange(&both).rows().len(), 2);
+        assert_eq!(executions(&mark), 2 * round, "nothing of it was kept");
+    }
+    for id in [1, 2] {
+        session.exchange(&batch(&[long(id)]));
+        let before = executions(&mark);
+        session.exchange(&batch(&[long(id)]));
+        assert_eq!(executions(&mark), before, "each alone is");
+    }
+    let before = executions(&mark);
+    assert_eq!(session.exchange(&both).rows().len(), 2);
+    assert_eq!(executions(&mark), before + 2, "together they are too much");
+}
+
+#[test]
+fn nothing_is_kept_of_what_ran_while_the_servers_settings_changed() {
+    let alone = Member::alone();
+    let database = "postgres";
+    alone.session(database).rows(
+        "create table t(at timestamptz); insert into t values ('2020-01-01 00:00:00+00'); grant select on t to public",
+    );
+    alone.configure("timezone", "UTC");
+    let proxy = Proxy::builder().database(database, alone.port, "").cached().start();
+    let mut session = proxy.session(database);
+    wait_until("it caches", || proxy.show("CACHE").select("database", database, "state") == ["on"]);
+    let sql = |number: u32| format!("select at from t where {number} = {number}");
+    let (mut number, zones) = (0, ["Asia/Tokyo", "UTC"]);
+    for zone in zones.iter().cycle().take(6) {
+        let [first, second, third, fourth] = [1, 2, 3, 4].map(|more| sql(number + more));
+        number += 4;
+        assert_eq!(session.query("select 1").error(), None);
+        alone.configure("timezone", zone);
+        let requests = [query(&first), query(&second), batch(&[read(&third), read(&fourth)])];
+        let told = pipelined(&mut session, &requests);
+        assert_eq!(told.iter().map(|reply| reply.rows().len()).sum::<usize>(), 4);
+        // A session that begins now has the new zone from the start; one that sets the old one has that.
+        let old = if *zone == "UTC" { "Asia/Tokyo" } else { "UTC" };
+        for set in [*zone, old] {
+            let mut other = proxy.session(database);
+            other.query(&format!("set timezone = '{set}'"));
+            let expected = if set == "UTC" { "2020-01-01 00:00:00+00" } else { "2020-01-01 09:00:00+09" };
+            for text in [&first, &second, &third, &fourth] {
+                assert_eq!(other.value(text), expected, "{text} in {set}");
+                assert_eq!(other.extended(text, &[]).rows(), [[expected]], "{text} in {set}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_read_that_waits_finds_the_unnamed_statement_that_it_binds_first() {
+    let (proxy, database) = cached(TWO);
+    let mut session = proxy.session(&database);
+    warm_up(&mut session, "select v from t", &mark());
+    let executed = [bind("", &[]), execute("", 0)].concat();
+    let (a, b) = ("select v from t", "select count(*) from u");
+    for sql in [a, b] {
+        for _ in 0..2 {
+            session.exchange(&[parse("", sql), executed.clone(), sync()].concat());
+        }
+    }
+    for round in 0..3 {
+        session.exchange(&[parse("", a), executed.clone(), sync()].concat());
+        let slow = [
+            parse("slow", &format!("select {round} + sum(v) from u where v < 20")),
+            bind("slow", &[]),
+            execute("", 0),
+            close_statement("slow"),
+            sync(),
+        ]
+        .concat();
+        let both = [executed.clone(), parse("", b), executed.clone(), sync()].concat();
+        let replies = pipelined(&mut session, &[slow, both]);
+        assert_eq!(replies[1].rows(), [["0"], ["3"]]);
+    }
+}
+
+#[test]
+fn a_read_does_not_wait_behind_a_copy_that_nobody_ends() {
+    let (proxy, database) = cached(TWO);
+    let mut session = proxy.session(&database);
+    let mark = mark();
+    warm_up(&mut session, "select v from t", &mark);
+    let hot = format!("select v from t {mark}");
+    session.send(&simple(&["copy u from stdin", &hot]).concat());
+    // The server reads no query now, and is out of step.
+    let said = session.until_closed();
+    assert_eq!(said.last().and_then(|frame| frame.field(b'C')).as_deref(), Some("08P01"), "{said:?}");
 }
