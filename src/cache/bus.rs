@@ -13,7 +13,8 @@
 //!   Who has gone from the list serves nothing and begins no commit as soon as its last list is too old, and is forgotten
 //!   only then.
 //! * **What runs on without its proxy** is marked until its transaction is over. Whoever joins, or may have missed the last
-//!   words of one that was lost, asks the primary what is under way before it serves anything ([`Member::wants_look`]).
+//!   words of one that was lost, asks the primary what is under way before it serves anything, and then those who have heard
+//!   everything what they have marked ([`super::unattended`]).
 //! * **What is told is numbered.** Whoever misses a number serves nothing until it has been welcomed anew.
 //!
 //! # Why stamps agree
@@ -30,7 +31,7 @@ mod shared;
 mod times;
 pub mod transport;
 
-pub use member::{BusFigures, Clearance, Member, UnderWay};
+pub use member::{BusFigures, Clearance, Member};
 pub use shared::Bus;
 pub use times::Times;
 

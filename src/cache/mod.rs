@@ -24,6 +24,7 @@ pub mod local;
 pub mod observed;
 mod shapes;
 pub mod shared;
+mod unattended;
 pub mod wal;
 
 pub use entry::Entry;
@@ -33,3 +34,4 @@ pub use invalidation::{Captured, CatalogEpoch, Cells, InDoubt, Touched, Voids, W
 pub use key::{KeyBuffer, KeyPrefix};
 pub use local::{FillGuard, FillOutcome, Lookup, ResultCache};
 pub use shared::SharedCache;
+pub use unattended::{Unattended, UnderWay};

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeSet,
+    convert::Infallible,
     sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -15,16 +16,16 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::Database;
+use super::{Database, under_way::Asker};
 use crate::{
     cache::bus::{
-        Bus, UnderWay,
+        Bus,
         frame::{FrameError, Message, NodeId, Seal},
         transport::{Listen, Speak},
     },
-    catalog::RelationOid,
     clock::Clock,
     control::{Act, ControlError, Deadlines, Session, Target, within},
+    routing::MemberId,
 };
 
 /// Between two looks at the list of members.
@@ -58,18 +59,6 @@ const WATCHFUL: [&str; 5] = [
     "SET tcp_user_timeout = '5s'",
 ];
 const LOCK: &str = "SELECT pg_catalog.pg_try_advisory_lock($1)";
-/// Every transaction has a lock on itself. Who only keeps others from changing the table writes nothing: VACUUM, ANALYZE.
-const UNDER_WAY: &str = "\
-    WITH RECURSIVE lock AS MATERIALIZED ( \
-        SELECT pid, virtualtransaction, locktype, mode, granted, relation, database FROM pg_catalog.pg_locks WHERE pid IS NOT NULL), \
-    writes(virtualtransaction, relation) AS ( \
-        SELECT virtualtransaction, relation FROM lock WHERE locktype = 'relation' AND relation >= 16384 \
-           AND mode NOT IN ('AccessShareLock', 'RowShareLock', 'ShareUpdateExclusiveLock') \
-           AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
-        UNION SELECT virtualtransaction, inhparent FROM writes JOIN pg_catalog.pg_inherits ON inhrelid = relation) \
-    SELECT pid, virtualtransaction, pid = pg_catalog.pg_backend_pid(), \
-           ARRAY(SELECT relation FROM writes WHERE writes.virtualtransaction = lock.virtualtransaction) \
-      FROM lock WHERE locktype = 'virtualxid' AND mode = 'ExclusiveLock' AND granted AND NOT pg_catalog.pg_is_in_recovery()";
 const LIST: &str = "\
     SELECT (classid::pg_catalog.int8 << 32) | objid::pg_catalog.int8 FROM pg_catalog.pg_locks \
      WHERE NOT pg_catalog.pg_is_in_recovery() AND locktype = 'advisory' AND objsubid = 1 AND granted AND classid::pg_catalog.int8 >> 16 = $1 \
@@ -271,6 +260,14 @@ impl Membership {
             is_new
         });
         self.bus.work(|member, cells, now| member.joined(cells, now));
+        // Cancel safe, both: what was asked for and is not looked at changes nothing. A list must not wait for a look.
+        tokio::select! {
+            ended = self.list_members(&session, primary) => ended,
+            never = self.keep_looking(primary) => match never {},
+        }
+    }
+
+    async fn list_members(&self, session: &Session, primary: MemberId) -> Result<(), MembershipError> {
         let mut looks = interval(LIST_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -279,7 +276,7 @@ impl Membership {
                 return Err(MembershipError::Moved);
             }
             let asked_at = self.clock.now();
-            let members = within(Act::Statement, DEADLINES.statement, list(&session)).await??;
+            let members = within(Act::Statement, DEADLINES.statement, list(session)).await??;
             if !members.contains(&self.bus.node()) {
                 return Err(MembershipError::Taken);
             }
@@ -287,26 +284,31 @@ impl Membership {
                 member.listed(cells, asked_at, now, &members);
                 member.tick(cells, now, (self.draw)());
             });
-            self.look(&session).await?;
         }
     }
 
-    /// Asks what is under way on the primary, if that must be known.
-    async fn look(&self, session: &Session) -> Result<(), MembershipError> {
-        if self.bus.work(|member, _, now| member.wants_look(now)) != Some(true) {
-            return Ok(());
+    /// Asks what is under way on the primary, whenever that must be known.
+    async fn keep_looking(&self, primary: MemberId) -> Infallible {
+        let mut asker = Asker::new(&self.targets);
+        let mut ticks = interval(LIST_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if self.bus.work(|member, _, now| member.wants_look(now)) != Some(true) {
+                asker.rest();
+                continue;
+            }
+            let asked_at = self.clock.now();
+            let Some(found) = asker.ask(&self.database, primary).await else { continue };
+            let catalog = self.bus.work(|member, cells, now| {
+                let catalog = member.looked(cells, asked_at, now, (self.draw)(), &found);
+                member.tick(cells, now, (self.draw)());
+                catalog
+            });
+            if catalog == Some(true) {
+                self.database.catalog_changed(self.draw);
+            }
         }
-        let asked_at = self.clock.now();
-        let found = within(Act::Statement, DEADLINES.statement, under_way(session)).await??;
-        let catalog = self.bus.work(|member, cells, now| {
-            let catalog = member.looked(cells, asked_at, now, (self.draw)(), &found);
-            member.tick(cells, now, (self.draw)());
-            catalog
-        });
-        if catalog == Some(true) {
-            self.database.catalog_changed(self.draw);
-        }
-        Ok(())
     }
 
     /// The name of the channel of this database.
@@ -331,20 +333,4 @@ async fn list(session: &Session) -> Result<BTreeSet<NodeId>, MembershipError> {
         row.try_get::<_, i64>(0).map(|number| NodeId(number as u64 & ((1 << NODE_BITS) - 1)))
     };
     Ok(rows.iter().map(node).collect::<Result<_, _>>()?)
-}
-
-/// Our own question is among them, unless the server is a primary no longer.
-async fn under_way(session: &Session) -> Result<Vec<UnderWay>, MembershipError> {
-    let rows = session.client().query(UNDER_WAY, &[]).await?;
-    let (mut found, mut is_primary) = (Vec::with_capacity(rows.len()), false);
-    for row in &rows {
-        let relations: Vec<u32> = row.try_get(3)?;
-        is_primary |= row.try_get::<_, bool>(2)?;
-        found.push(UnderWay {
-            process_id: row.try_get(0)?,
-            transaction: row.try_get::<_, String>(1)?.into(),
-            relations: relations.into_iter().map(RelationOid).collect(),
-        });
-    }
-    is_primary.then_some(found).ok_or(MembershipError::Moved)
 }

@@ -3,7 +3,7 @@
 //! [`monitor`] asks every member and reports samples; [`health`] and [`roles`] are the pure rules that turn them
 //! into verdicts, and [`members`] keeps both for a whole cluster. [`in_doubt`] settles commits whose connection was
 //! lost; [`listener`] listens for clients; [`catalog_watch`] keeps the snapshot of the catalog current; [`auth_query`] asks
-//! for users; [`wal_stream`] hears of writes that bypass the proxy, as far as the server is made for it ([`wal_preflight`]).
+//! for users; [`under_way`] asks what an earlier process has left running; [`wal_stream`] hears of writes that bypass the proxy, as far as the server is made for it ([`wal_preflight`]).
 
 pub mod auth_query;
 pub mod backoff;
@@ -22,6 +22,7 @@ pub mod monitor;
 mod probe;
 mod real_database;
 pub mod roles;
+pub mod under_way;
 pub mod wal_preflight;
 pub mod wal_stream;
 

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::{DirectWrites, LearnedWrites, LoadedCatalog};
 use crate::{
-    cache::{Cells, bus::Bus, invalidation::Peers},
+    cache::{Cells, Unattended, bus::Bus, invalidation::Peers},
     catalog::SessionDefaults,
     routing::SharedFence,
     session::CustomSettings,
@@ -49,6 +49,10 @@ pub struct RealDatabase {
     pub(super) carriers: AtomicUsize,
     pub(super) carrying: tokio::sync::Mutex<()>,
     entries: AtomicU64,
+    /// Has anybody looked at what ran before answers were kept?
+    is_looked_at: AtomicBool,
+    /// What was found then; whoever looks holds it.
+    pub(super) unattended: tokio::sync::Mutex<Unattended>,
 }
 
 /// The catalog, and what the last one said of new sessions.
@@ -88,7 +92,19 @@ impl RealDatabase {
             carriers: AtomicUsize::new(0),
             carrying: tokio::sync::Mutex::default(),
             entries: AtomicU64::new(0),
+            is_looked_at: AtomicBool::new(false),
+            unattended: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Has anybody looked at what ran before answers were kept?
+    pub(super) fn is_looked_at(&self) -> bool {
+        self.is_looked_at.load(Ordering::Acquire)
+    }
+
+    /// Somebody has.
+    pub(super) fn looked_at(&self) {
+        self.is_looked_at.store(true, Ordering::Release);
     }
 
     /// A number that no other entry has.

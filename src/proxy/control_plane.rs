@@ -38,6 +38,7 @@ use crate::{
         members::{Change, Members, RoleDetection},
         monitor::{self, Sample, SampleSink, Watched},
         roles::{History, Known, Verdict},
+        under_way::FirstLook,
         wal_stream::{Source, StreamError, WalStream},
     },
     config::{self, DatabaseConfig},
@@ -289,6 +290,12 @@ impl ControlPlane {
             let asked = Asked { reload: &real.catalog_wanted, look: &real.catalog_doubted };
             catalog_watch::run(&source, Pace::default(), asked, &plane.stop).await;
         });
+        let look = self.first_look();
+        if self.database.caches() {
+            look.begin();
+            let plane = Arc::clone(self);
+            shared.tracker.spawn(async move { look.run(&plane.stop).await });
+        }
         if let Some(membership) = self.membership() {
             membership.begin();
             let (plane, process) = (Arc::clone(self), shared.stop.clone());
@@ -306,6 +313,16 @@ impl ControlPlane {
         shared.tracker.spawn(async move { plane.in_doubt.run(&plane.control, &plane.stop).await });
         let plane = Arc::clone(self);
         shared.tracker.spawn(async move { plane.collect().await });
+    }
+
+    fn first_look(&self) -> FirstLook {
+        FirstLook {
+            database: Arc::clone(&self.database),
+            targets: self.targets.iter().map(|watched| watched.target.clone()).collect(),
+            is_alone: self.sharing.is_none(),
+            clock: self.clock,
+            draw: crate::client::random,
+        }
     }
 
     /// Other proxies cache the same database, or may.

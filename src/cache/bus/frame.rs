@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Raised with every change of the encoding; proxies of different versions do not understand each other, and stay apart.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const TAG_BYTES: usize = 32;
 /// Relations in one list, writes in one list, things in one message: more than any database has is nonsense.
 const LONGEST_LIST: usize = 1 << 20;
@@ -63,8 +63,8 @@ pub enum Note {
     Welcome { to: NodeId, sent_at: u64, is_settled: bool, unfinished: Vec<Unfinished> },
     /// To one: which stamps have you?
     Ask { to: NodeId, sent_at: u64 },
-    /// To one: these, with all that I have heard of each of the others up to a number.
-    Totals { to: NodeId, sent_at: u64, heard: Vec<(NodeId, u64)>, totals: Totals },
+    /// To one: these, with all that I have heard of each of the others up to a number, and what I have marked of theirs.
+    Totals { to: NodeId, sent_at: u64, heard: Vec<(NodeId, u64)>, totals: Totals, unfinished: Vec<Unfinished> },
 }
 
 /// What a proxy says at once.
@@ -187,14 +187,10 @@ fn put_note(out: &mut Vec<u8>, note: &Note) {
         Note::Welcome { to, sent_at, is_settled, unfinished } => {
             head(b'w', Some(*to), *sent_at);
             out.push(u8::from(*is_settled));
-            put_list(out, unfinished, |out, one| {
-                put_u64(out, one.write.0);
-                out.extend_from_slice(&one.process_id.to_le_bytes());
-                put_set(out, &one.set);
-            });
+            put_list(out, unfinished, put_unfinished);
         }
         Note::Ask { to, sent_at } => head(b'k', Some(*to), *sent_at),
-        Note::Totals { to, sent_at, heard, totals } => {
+        Note::Totals { to, sent_at, heard, totals, unfinished } => {
             head(b't', Some(*to), *sent_at);
             put_list(out, heard, |out, (node, sequence)| {
                 put_u64(out, node.0);
@@ -205,6 +201,7 @@ fn put_note(out: &mut Vec<u8>, note: &Note) {
                 out.extend_from_slice(&relation.0.to_le_bytes());
                 put_u64(out, *stamp);
             });
+            put_list(out, unfinished, put_unfinished);
         }
     }
 }
@@ -218,6 +215,12 @@ fn put_list<T>(out: &mut Vec<u8>, list: &[T], put: impl Fn(&mut Vec<u8>, &T)) {
     for item in list {
         put(out, item);
     }
+}
+
+fn put_unfinished(out: &mut Vec<u8>, one: &Unfinished) {
+    put_u64(out, one.write.0);
+    out.extend_from_slice(&one.process_id.to_le_bytes());
+    put_set(out, &one.set);
 }
 
 fn put_set(out: &mut Vec<u8>, set: &WriteSet) {
@@ -264,10 +267,7 @@ impl Reader<'_> {
                 to,
                 sent_at: number,
                 is_settled: self.flag()?,
-                unfinished: self.list(|reader| {
-                    let (write, process_id) = (WriteId(reader.u64()?), reader.i32()?);
-                    Some(Unfinished { write, process_id, set: reader.set()? })
-                })?,
+                unfinished: self.list(Self::unfinished)?,
             },
             b'k' => Note::Ask { to, sent_at: number },
             b't' => Note::Totals {
@@ -278,9 +278,15 @@ impl Reader<'_> {
                     database: self.u64()?,
                     relations: self.list(|reader| Some((RelationOid(reader.u32()?), reader.u64()?)))?,
                 },
+                unfinished: self.list(Self::unfinished)?,
             },
             _ => return None,
         })
+    }
+
+    fn unfinished(&mut self) -> Option<Unfinished> {
+        let (write, process_id) = (WriteId(self.u64()?), self.i32()?);
+        Some(Unfinished { write, process_id, set: self.set()? })
     }
 
     fn set(&mut self) -> Option<WriteSet> {
@@ -350,9 +356,9 @@ mod tests {
                 Note::Pong { to, sent_at: 2, awaits: true },
                 Note::Ack { to, sequence: 3 },
                 Note::Hello { to, sent_at: 4 },
-                Note::Welcome { to, sent_at: 5, is_settled: false, unfinished },
+                Note::Welcome { to, sent_at: 5, is_settled: false, unfinished: unfinished.clone() },
                 Note::Ask { to, sent_at: 6 },
-                Note::Totals { to, sent_at: 7, heard: vec![(NodeId(1), 2)], totals },
+                Note::Totals { to, sent_at: 7, heard: vec![(NodeId(1), 2)], totals, unfinished: unfinished.clone() },
             ],
         }
     }

@@ -5,13 +5,13 @@
 
 mod adoption;
 mod hearing;
-mod unattended;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-pub use unattended::UnderWay;
-
-use self::{adoption::Adoption, unattended::Unattended};
+use self::adoption::Adoption;
 use super::{
     frame::{Message, NodeId, Note, Told, Unfinished},
     peer::{Awaited, Peer},
@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     ablation::Ablation,
-    cache::invalidation::{Cells, Closure, Ticket, WriteId, WriteSet},
+    cache::{
+        invalidation::{Cells, Closure, Ticket, WriteGuard, WriteId, WriteSet},
+        unattended::{Unattended, UnderWay},
+    },
 };
 
 /// How often things have happened.
@@ -210,7 +213,7 @@ impl Member {
     fn look_anew(&mut self, cells: &Cells, at: u64) {
         let from = at.saturating_add(self.times.view_elsewhere());
         self.serves_from = Some(from);
-        self.unattended.want_look(from);
+        self.unattended.want_look(from, true);
         if self.has_lived {
             self.begin_adoption(cells);
         }
@@ -266,11 +269,13 @@ impl Member {
             return;
         }
         self.figures.lost += gone.len() as u64;
+        let mut is_blind = false;
         for peer in gone.iter().filter_map(|node| self.peers.remove(node)) {
-            self.unattended.orphan(peer, now);
+            is_blind |= peer.heard.is_none();
+            self.unattended.orphan(peer.into_marks(), now);
         }
         // Its last words may not have been heard here.
-        self.unattended.want_look(now);
+        self.unattended.want_look(now, is_blind);
         if self.has_lived {
             // Some may have heard what others have not.
             self.begin_adoption(cells);
@@ -312,6 +317,30 @@ impl Member {
         }
     }
 
+    /// Shall the primary be asked what is under way?
+    pub fn wants_look(&self, now: u64) -> bool {
+        self.unattended.wants_look(now)
+    }
+
+    /// All that is under way on the primary: asked for at `asked_at`, told at `now`. True: definitions may have changed.
+    pub fn looked(&mut self, cells: &Arc<Cells>, asked_at: u64, now: u64, draw: u64, found: &[UnderWay]) -> bool {
+        let arrived = asked_at.saturating_sub(self.times.view_elsewhere());
+        let over = self.unattended.looked(cells, asked_at, arrived, found);
+        let Some(set) = over.iter().map(WriteGuard::set).reduce(WriteSet::and) else { return false };
+        self.bump(set.clone(), draw);
+        cells.move_stamps(&set, now, draw);
+        over.into_iter().for_each(WriteGuard::rolled_back);
+        set.catalog
+    }
+
+    /// What is marked here for others than the one who asks, who may not have heard of it.
+    fn marked_by_others(&self, asking: NodeId) -> Vec<Unfinished> {
+        let others = self.peers.iter().filter(|(node, _)| **node != asking).flat_map(|(_, peer)| peer.marks.values());
+        let told = others.map(|mark| (mark.process_id, mark.guard.set()));
+        let unfinished = |(process_id, set)| Unfinished { write: WriteId(0), process_id, set };
+        told.chain(self.unattended.marked()).map(unfinished).collect()
+    }
+
     /// Is there anything to be said?
     pub fn has_words(&self) -> bool {
         let is_quiet =
@@ -334,7 +363,8 @@ impl Member {
             if self.is_settled() {
                 let of = |(node, peer): (&NodeId, &Peer)| Some((*node, peer.heard?));
                 let heard = self.peers.iter().filter_map(of).collect();
-                self.notes.push(Note::Totals { to, sent_at, heard, totals: cells.totals() });
+                let unfinished = self.marked_by_others(to);
+                self.notes.push(Note::Totals { to, sent_at, heard, totals: cells.totals(), unfinished });
             }
         }
         for (node, peer) in &mut self.peers {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cache::invalidation::{WriteGuard, WriteId};
+use crate::cache::{invalidation::WriteId, unattended::Orphan};
 
 /// Another one that writes wait for.
 #[derive(Debug)]
@@ -29,14 +29,6 @@ impl Awaited {
     }
 }
 
-/// A write of another one that is not over.
-#[derive(Debug)]
-pub(super) struct Mark {
-    /// The server process that runs it.
-    pub(super) process_id: i32,
-    pub(super) guard: WriteGuard,
-}
-
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
@@ -55,8 +47,15 @@ pub(super) struct Peer {
     /// Until when it waits for us before it finishes a write.
     pub(super) lease_until: u64,
     /// Its writes that are not over.
-    pub(super) marks: BTreeMap<WriteId, Mark>,
+    pub(super) marks: BTreeMap<WriteId, Orphan>,
     pub(super) owes_ack: bool,
     /// Since when the primary does not list it.
     pub(super) missing_since: Option<u64>,
+}
+
+impl Peer {
+    /// What it had begun, and nobody attends to any more.
+    pub(super) fn into_marks(self) -> impl Iterator<Item = Orphan> {
+        self.marks.into_values()
+    }
 }

@@ -22,11 +22,13 @@ pub enum Closure {
     Peers = 16,
     /// Writes that bypass the proxy shall be heard of, and are not.
     DirectWrites = 32,
+    /// What an earlier process may have left running is not known.
+    UnderWay = 64,
 }
 
 impl Closure {
-    const ALL: [Self; 6] =
-        [Self::Catalog, Self::Primary, Self::LockSet, Self::Operator, Self::Peers, Self::DirectWrites];
+    const ALL: [Self; 7] =
+        [Self::Catalog, Self::Primary, Self::LockSet, Self::Operator, Self::Peers, Self::DirectWrites, Self::UnderWay];
 
     /// The `reason` label.
     pub const fn label(self) -> &'static str {
@@ -37,6 +39,7 @@ impl Closure {
             Self::Operator => "switched_off",
             Self::Peers => "peers_unknown",
             Self::DirectWrites => "direct_writes_unknown",
+            Self::UnderWay => "under_way_unknown",
         }
     }
 }

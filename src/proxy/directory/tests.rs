@@ -80,8 +80,8 @@ async fn a_configuration_that_cannot_be_served_leaves_nothing_behind_and_everyth
     let right = wrong.replace("z = host=127.0.0.1\n", "");
     installation.install(settings(&right)).unwrap();
     assert!(installation.cache().is_some() && served.database.is_retired());
-    // The cache has members watched as well.
-    wait_until_tasks_are(2 * (one + 1), &installation).await;
+    // The cache has members watched as well, and somebody looks for what an earlier process has left running.
+    wait_until_tasks_are(2 * (one + 2), &installation).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -4,12 +4,15 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     super::{
-        frame::{NodeId, Note, Told},
+        frame::{NodeId, Note, Told, Unfinished},
         peer::Peer,
     },
     Member,
 };
-use crate::cache::invalidation::{Cells, Closure, Totals, WriteSet};
+use crate::cache::{
+    invalidation::{Cells, Closure, Totals, WriteSet},
+    unattended::Orphan,
+};
 
 /// What may move while the stamps of another one are on their way. That takes milliseconds; where it takes longer, they are
 /// asked for once more.
@@ -59,7 +62,7 @@ impl Member {
         from: NodeId,
         sent_at: u64,
         heard: &BTreeMap<NodeId, u64>,
-        mut totals: Totals,
+        (mut totals, unfinished): (Totals, Vec<Unfinished>),
         now: u64,
         draw: u64,
     ) {
@@ -78,6 +81,11 @@ impl Member {
                 totals.add(&set, draw);
             }
         }
+        // Whoever might have begun a write that this one has not heard of is not listed any more, and the other one has
+        // heard of it.
+        let orphan = |Unfinished { process_id, set, .. }| Orphan { process_id, guard: cells.mark_for_peer(&set) };
+        self.unattended.orphan(unfinished.into_iter().map(orphan), now);
+        self.unattended.is_told();
         cells.adopt(&totals, now);
         self.figures.adopted += 1;
         self.settle(cells, now, draw);
@@ -99,7 +107,7 @@ impl Member {
     pub(super) fn come_to_terms(&mut self, cells: &Cells, now: u64, draw: u64) {
         let is_due = self.adoption.is_some() || !self.is_settled;
         if !is_due
-            || self.unattended.wants_look()
+            || self.unattended.must_look()
             || !self.knows_all()
             || self.peers.values().any(|peer| peer.heard.is_none())
         {

@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     super::{
         frame::{Message, NodeId, Note, Told, Unfinished},
-        peer::{Awaited, Mark},
+        peer::Awaited,
     },
     Member,
 };
-use crate::cache::invalidation::Cells;
+use crate::cache::{invalidation::Cells, unattended::Orphan};
 
 impl Member {
     /// What somebody has said. A draw is a random number. True: definitions have changed.
@@ -57,7 +57,7 @@ impl Member {
         self.figures.heard += 1;
         match told {
             Told::Begin { write, process_id, set } => {
-                peer.marks.insert(write, Mark { process_id, guard: cells.mark_for_peer(&set) });
+                peer.marks.insert(write, Orphan { process_id, guard: cells.mark_for_peer(&set) });
             }
             Told::Bump { set, draw } => {
                 cells.move_stamps(&set, now, draw);
@@ -75,7 +75,7 @@ impl Member {
             Told::Bye => {
                 // What it had begun it has ended, or that runs on.
                 if let Some(peer) = self.peers.remove(&from) {
-                    self.unattended.orphan(peer, now);
+                    self.unattended.orphan(peer.into_marks(), now);
                 }
                 self.left.insert(from);
                 if let Some(adoption) = &mut self.adoption {
@@ -135,7 +135,7 @@ impl Member {
                 peer.heard = Some(sequence);
                 let mut marks = BTreeMap::new();
                 for Unfinished { write, process_id, set } in unfinished {
-                    marks.insert(write, Mark { process_id, guard: cells.mark_for_peer(&set) });
+                    marks.insert(write, Orphan { process_id, guard: cells.mark_for_peer(&set) });
                 }
                 // The new ones stand before the old ones go.
                 for (_, mark) in std::mem::replace(&mut peer.marks, marks) {
@@ -153,8 +153,8 @@ impl Member {
                 }
             }
             Note::Ask { to, sent_at } if to == me => self.asked.push((from, sent_at)),
-            Note::Totals { to, sent_at, heard, totals } if to == me => {
-                self.adopt(cells, from, sent_at, &heard.into_iter().collect(), totals, now, draw);
+            Note::Totals { to, sent_at, heard, totals, unfinished } if to == me => {
+                self.adopt(cells, from, sent_at, &heard.into_iter().collect(), (totals, unfinished), now, draw);
             }
             _ => {}
         }
