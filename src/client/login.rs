@@ -317,7 +317,7 @@ async fn welcome(
     let wish = Wish { context, database: &database, user: &server_user, worker, wait: query_wait };
     if let Some(replication) = request.replication {
         let (pool, asking) = wish.pool_of_primary().await?;
-        let (client, from, wants) = ((context, visitor), (&pool, asking), (&request, replication));
+        let (client, from, wants) = ((context, visitor), (&database, &pool, asking), (&request, replication));
         let replica = Box::pin(replication::open(io, client, from, wants, admission)).await?;
         return Ok(Welcome::Replica(Box::new(replica)));
     }

@@ -1,9 +1,15 @@
-//! Replication connections: a server connection of their own, and every byte passes.
+//! Replication connections: a server connection of their own, and every byte passes. Where it may write, others hear of it
+//! first ([`judge`]).
 //!
 //! <https://www.postgresql.org/docs/current/protocol-replication.html>
 
+mod judge;
+
 use std::{future::poll_fn, sync::Arc};
 
+use tokio::time::timeout;
+
+use self::judge::{Judge, Unheard};
 use super::{
     ClientError,
     admission::Admission,
@@ -11,12 +17,16 @@ use super::{
     context::Context,
     info::{Activity, ClientInfo},
     login::Request,
+    unheard::HEARD_WITHIN,
     visitor::Visitor,
 };
 use crate::{
+    cache::invalidation::{Origin, Ticket},
+    cluster::Database,
     net::{Endpoint, PeerError, poll_pump},
     pool::{Asking, Pool},
     protocol::backend,
+    routing::MemberId,
     server::{Busy, ServerConnection},
 };
 
@@ -62,6 +72,9 @@ pub(super) struct Replica {
     pub key: OwnKey,
     server: ServerConnection<Busy>,
     pool: Arc<Pool>,
+    database: Arc<Database>,
+    /// It may run SQL.
+    judge: Option<Judge>,
     _admission: Admission,
 }
 
@@ -70,7 +83,7 @@ pub(super) struct Replica {
 pub(super) async fn open(
     io: &mut Endpoint,
     (context, visitor): (&Arc<Context>, &Visitor),
-    (pool, asking): (&Arc<Pool>, Asking),
+    (database, pool, asking): (&Arc<Database>, &Arc<Pool>, Asking),
     (request, replication): (&Request, Replication),
     admission: Admission,
 ) -> Result<Replica, ClientError> {
@@ -103,13 +116,20 @@ pub(super) async fn open(
         backend::put_parameter_status(out, name, value);
     }
     super::login::end_login(io, context, &info, key, "").await?;
-    Ok(Replica { info, key, server: server.begin(), pool: Arc::clone(pool), _admission: admission })
+    let judge = (replication == Replication::Logical).then(|| {
+        let member = database.member_named(&pool.key().member).unwrap_or(MemberId(0));
+        let process_id = server.core().info.remote_pid as i32;
+        let origin = Origin { entry: database.entry, member, process_id };
+        Judge::new(Arc::clone(database), origin, super::random)
+    });
+    let (pool, database) = (Arc::clone(pool), Arc::clone(database));
+    Ok(Replica { info, key, server: server.begin(), pool, database, judge, _admission: admission })
 }
 
 /// Until one of the two leaves. The server connection is closed then: it is nobody else's.
 pub(super) async fn serve(mut io: Endpoint, mut replica: Box<Replica>, context: &Arc<Context>) {
     let info = Arc::clone(&replica.info);
-    let end = relay(&mut io, &mut replica.server, &replica.pool, &info).await;
+    let end = relay(&mut io, &mut replica, context, &info).await;
     let error = end.err().unwrap_or(ClientError::Terminated);
     context.clients.remove(&info.id);
     context.cancel_keys.revoke(replica.key);
@@ -128,23 +148,36 @@ pub(super) async fn serve(mut io: Endpoint, mut replica: Box<Replica>, context: 
 
 async fn relay(
     io: &mut Endpoint,
-    server: &mut ServerConnection<Busy>,
-    pool: &Pool,
+    replica: &mut Replica,
+    context: &Context,
     info: &ClientInfo,
 ) -> Result<(), ClientError> {
+    let Replica { server, pool, database, judge, .. } = replica;
     server.core_mut().endpoint.change_task();
     loop {
         if pool.is_deposed(&server.core().info) {
             return Err(ClientError::Deposed);
         }
+        let from_server = &mut server.core_mut().endpoint;
+        match judge {
+            Some(judge) => {
+                let told = judge.take_server(&mut from_server.inbox, || context.clock.now())?;
+                be_heard(database, info, told).await?;
+                let begun = judge.take_client(&mut io.inbox, &context.analyzer)?;
+                be_heard(database, info, begun).await?;
+                if told != Unheard::Nothing || begun != Unheard::Nothing {
+                    continue;
+                }
+            }
+            None => {
+                io.inbox.pass(io.inbox.unread().len());
+                from_server.inbox.pass(from_server.inbox.unread().len());
+            }
+        }
         let pumped = poll_fn(|cx| {
-            // Nobody looks at what passes.
-            let from_server = &mut server.core_mut().endpoint;
             if info.comes_to_rest(|| io.is_at_rest() && from_server.is_at_rest()) {
                 return std::task::Poll::Pending;
             }
-            io.inbox.pass(io.inbox.unread().len());
-            from_server.inbox.pass(from_server.inbox.unread().len());
             poll_pump(io, Some(from_server), true, cx)
         });
         // Both branches are cancel safe: what was read stays in the buffers.
@@ -152,6 +185,27 @@ async fn relay(
             pumped = pumped => {
                 pumped.map_err(|error: PeerError| ClientError::from(error))?;
             }
+            () = info.signalled() => if let Some(end) = info.signal().end() {
+                return Err(end);
+            },
+        }
+    }
+}
+
+/// Waits until other proxies have heard of what is about to pass; nothing leaves meanwhile, in either direction.
+async fn be_heard(database: &Database, info: &ClientInfo, unheard: Unheard) -> Result<(), ClientError> {
+    let (ticket, may_be_committed) = match unheard {
+        Unheard::Nothing | Unheard::Commit(Ticket::NONE) | Unheard::End(Ticket::NONE) => return Ok(()),
+        Unheard::Commit(ticket) => (ticket, false),
+        Unheard::End(ticket) => (ticket, true),
+    };
+    let Some(bus) = database.real.bus() else { return Ok(()) };
+    let heard = timeout(HEARD_WITHIN, bus.heard(ticket));
+    tokio::pin!(heard);
+    loop {
+        // Both branches are cancel safe.
+        tokio::select! {
+            heard = &mut heard => return heard.map_err(|_| ClientError::Unheard { may_be_committed }),
             () = info.signalled() => if let Some(end) = info.signal().end() {
                 return Err(end);
             },

@@ -12,7 +12,7 @@ use crate::{
 
 /// How long a write waits. The others are a matter of milliseconds, and who does not answer is not waited for for longer than
 /// its lease; what takes longer is a primary that does not say who they are.
-const HEARD_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const HEARD_WITHIN: Duration = Duration::from_secs(30);
 /// Behind this it shows as a client that waits, and a cancel request ends it.
 const SHOWN_AFTER: Duration = Duration::from_millis(500);
 
