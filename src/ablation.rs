@@ -52,11 +52,15 @@ pub enum Ablation {
     Peers,
     /// Whoever is not waited for any more serves nothing.
     Lease,
+    /// A write by key voids what was read by that key.
+    RowsByKey,
+    /// A write of rows that nobody knows voids what was read by any key.
+    UnknownRows,
 }
 
 impl Ablation {
     /// Every rule, with its name.
-    pub const ALL: [(Self, &str); 22] = [
+    pub const ALL: [(Self, &str); 24] = [
         (Self::Invalidation, "invalidation"),
         (Self::Fence, "fence"),
         (Self::Mark, "mark"),
@@ -79,6 +83,8 @@ impl Ablation {
         (Self::PeersBeforeCommit, "peers_before_commit"),
         (Self::Peers, "peers"),
         (Self::Lease, "lease"),
+        (Self::RowsByKey, "rows_by_key"),
+        (Self::UnknownRows, "unknown_rows"),
     ];
 
     /// Is it left out?

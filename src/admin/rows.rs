@@ -268,6 +268,8 @@ pub struct CacheTableRow {
     pub relation: String,
     /// Times a write voided what used it.
     pub invalidations: u64,
+    /// Of these, times when answers to other keys stayed; `None` where every write voids them all.
+    pub by_key: Option<u64>,
     /// Writes running now.
     pub in_flight_writes: u64,
     /// Position a replica must have replayed to fill from it.

@@ -77,7 +77,7 @@ impl Entry {
 
     /// Bytes of memory it takes with a key of that length.
     pub fn weight(&self, key_bytes: usize) -> u32 {
-        let stamps = self.captured.relations() * STAMP_BYTES;
+        let stamps = self.captured.stamps() * STAMP_BYTES;
         let bytes = key_bytes + self.wire_bytes() + self.left_out + stamps + ENTRY_OVERHEAD_BYTES;
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }

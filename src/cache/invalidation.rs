@@ -38,18 +38,39 @@
 //! and a hit looks first at [`Cells::is_heard`]: the time up to which all of them are known, stored after their stamps
 //! have moved, must not lie further back than was promised. [`super::wal`] says when that time may be told.
 //!
+//! *Rows.* A table whose rows are read and written by primary key has more cells: one that every write moves (`T`), one that
+//! writes of unknown rows move (`U`), and a fixed number that rows share by a hash of their key (`B`). Whoever reads the table
+//! depends on `T`, whoever asks for one key on `U` and on that key's `B`. A write of known keys marks and moves `T` and their
+//! `B`, any other one `T` and `U`; what voids the database voids everybody through the gate. The argument above holds for each
+//! cell by itself. What is left to show is that every write which may change the answer to a key has marked, before its commit
+//! is forwarded, one of the two cells that the answer depends on. If its rows are unknown, that is `U`. If they are known, it
+//! changes no rows of other keys, before or after ([`crate::catalog::Keyed`] says why), so one of its keys is the one asked
+//! for, and equal keys have equal numbers ([`crate::catalog::KeyType`]).
+//!
+//! *Rows that get cells meanwhile* change nothing in that: a write chooses its cells once, when it is marked. If there is no `B`
+//! at that moment it is a write of unknown rows, marks `U` and moves it, and answers captured with a `B` that has come since
+//! depend on `U`, too. An answer captured without `B` depends on `T` for good. Cells of rows stay as long as the table has any.
+//! The time of the last write, which a fill from a replica rests on, is that of `U` and `B`, each set where the stamp is moved.
+//!
+//! *Other proxies* are told of relations only, so with peers no read depends on rows: captures take `T`, which here and there is
+//! moved by the same draws. What was captured before the first of them came depends on `U` and `B`; theirs move `T` and `U`.
+//!
 //! *Stamps are sums of random draws*, not counters: two proxies that apply the same bumps in any order
 //! agree, and two different sets of bumps agree with probability 2^-64.
 
 mod cell;
 mod cells;
+mod deps;
 mod direct;
 mod gate;
 mod peers;
+mod table;
 mod write;
 
 pub use cells::{Captured, CatalogEpoch, CellReport, Cells, Totals, Uncaptured};
+pub use deps::Deps;
 pub use direct::Voids;
 pub use gate::Closure;
 pub use peers::{Peers, Ticket, WriteId, WriteSet};
+pub use table::ROWS_BYTES;
 pub use write::{InDoubt, Origin, Touched, WriteGuard};

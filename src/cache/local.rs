@@ -19,12 +19,12 @@ use super::{
     entry::Entry,
     fill::{Discard, Fill},
     flights::{Boarded, Flight, Flights, Landing, Lead},
-    invalidation::{Captured, CatalogEpoch, Cells, Closure, Uncaptured},
+    invalidation::{Captured, CatalogEpoch, Cells, Closure, Deps, Uncaptured},
     key::Key,
     observed::{self, Observed},
     shared::{Found, Question, SharedCache, SharedStats},
 };
-use crate::{ablation::Ablation, catalog::RelationOid, routing::Fence, sql::Fingerprint, telemetry::metrics::Absence};
+use crate::{ablation::Ablation, routing::Fence, sql::Fingerprint, telemetry::metrics::Absence};
 
 /// What an answer has beside its rows: description and tag.
 const ANSWER_ALLOWANCE_BYTES: usize = 64 * 1024;
@@ -142,7 +142,7 @@ impl ResultCache {
     /// Is this question to be looked up? Where hardly any answer of a shape is asked for again, only questions are that come
     /// a second time while nothing of `deps` was written, and some by chance; `draw` is any number. One that is not
     /// counts as a miss.
-    pub fn admits(&self, key: &[u8], shape: Fingerprint, cells: &Cells, deps: &[RelationOid], draw: u64) -> bool {
+    pub fn admits(&self, key: &[u8], shape: Fingerprint, cells: &Cells, deps: Deps<'_>, draw: u64) -> bool {
         let admits = self.admission.admits(shape, key, || cells.sum(deps), || self.costs.usual(shape), draw);
         if !admits {
             count(&self.counters.misses);
@@ -154,14 +154,15 @@ impl ResultCache {
     /// the statement reads, as understood with the catalog of `epoch`.
     ///
     /// Call it before any byte of the query is sent: a miss captures the stamps.
-    pub fn lookup(
+    pub fn lookup<'a>(
         self: &Arc<Self>,
         key: &[u8],
         cells: &Arc<Cells>,
-        deps: &[RelationOid],
+        deps: impl Into<Deps<'a>>,
         epoch: CatalogEpoch,
         now: u64,
     ) -> Lookup {
+        let deps = deps.into();
         if !cells.is_trusted_at(now) {
             return Lookup::Refused(Uncaptured::Closed(Closure::Peers));
         }
@@ -233,7 +234,7 @@ impl ResultCache {
         key: &[u8],
         name: &[u8],
         absence: Absence,
-        (cells, deps, epoch, now): (&Arc<Cells>, &[RelationOid], CatalogEpoch, u64),
+        (cells, deps, epoch, now): (&Arc<Cells>, Deps<'_>, CatalogEpoch, u64),
     ) -> Lookup {
         match cells.capture(deps, epoch) {
             Ok(captured) => {

@@ -30,7 +30,7 @@ pub mod wal;
 pub use entry::Entry;
 pub use fill::Discard;
 pub use flights::{Flight, Landing};
-pub use invalidation::{Captured, CatalogEpoch, Cells, InDoubt, Touched, Voids, WriteGuard};
+pub use invalidation::{Captured, CatalogEpoch, Cells, InDoubt, ROWS_BYTES, Touched, Voids, WriteGuard};
 pub use key::{KeyBuffer, KeyPrefix};
 pub use local::{FillGuard, FillOutcome, Lookup, ResultCache};
 pub use shared::SharedCache;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::{
-    AccessReason, Bypass, Effects, Snapshot, builtin,
+    AccessReason, Bypass, Effects, Keyed, Snapshot, builtin,
     closure::Closure,
     function::{Conduct, Reach},
     names::{Found, Path},
@@ -27,6 +27,10 @@ pub(super) struct Verdict {
     pub(super) deferred_constraints: bool,
     /// Something beyond relations changes: a sequence, a row lock, a random state.
     pub(super) leaves_traces: bool,
+    /// The rows of its one table that it is about.
+    pub(super) keyed: Option<Keyed>,
+    /// Something reads a relation that the statement does not name.
+    pub(super) reads_unnamed: bool,
     /// No answer that is kept changes, but what a replica has not replayed yet would be missed: comments, indexes.
     pub(super) moves_fence: bool,
 }

@@ -4,6 +4,7 @@ use super::{
     Access, AccessReason, Bypass, Effects, Meaning, RelationOid, Snapshot, TransactionControl, Writes, builtin,
     function::Reach,
     judge::{Judge, Verdict, flags, local_effects},
+    keyed::keyed,
     names::Path,
 };
 use crate::sql::{Ddl, DdlKind, DiscardTarget, Facts, Part, Statement, StatementKind as K, is_tracked_setting};
@@ -104,6 +105,7 @@ impl Judged {
     fn query(&mut self, kind: &K, part: &Facts, catalog: Catalog<'_>) {
         self.wrappable = true;
         self.verdict = verdict(part, catalog);
+        self.verdict.keyed = catalog.and_then(|catalog| keyed(catalog, kind, part, &self.verdict));
         if *kind != K::Select {
             self.verdict.refuse(AccessReason::Write, Bypass::NotARead);
             return;
@@ -303,13 +305,14 @@ impl Judged {
     }
 
     fn into_meaning(self) -> Meaning {
-        let Verdict { primary, bypass, reads, touched, effects, catalog_change, deferred_constraints, .. } =
+        let Verdict { primary, bypass, reads, keyed, touched, effects, catalog_change, deferred_constraints, .. } =
             self.verdict;
         let reads = || reads.into_iter().map(RelationOid).collect();
         Meaning {
             access: if primary.is_some() { Access::Primary } else { Access::Read },
             reason: primary.unwrap_or(AccessReason::Read),
             cacheable: bypass.map_or_else(|| Ok(reads()), Err),
+            keyed,
             relations: touched.into_iter().map(RelationOid).collect(),
             writes: writes(self.verdict.reach, self.verdict.written, self.verdict.moves_fence),
             catalog_change,

@@ -1,6 +1,6 @@
 //! The verdict about one query string.
 
-use super::{Effects, TransactionControl};
+use super::{Effects, Keyed, TransactionControl};
 
 /// The object identifier of a relation in one database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -186,6 +186,8 @@ pub struct Meaning {
     pub reason: AccessReason,
     /// The relations whose change voids its answer, or why the answer is not kept.
     pub cacheable: Result<Box<[RelationOid]>, Bypass>,
+    /// It reads or writes these rows of its one table, and no others.
+    pub keyed: Option<Keyed>,
     /// Every relation that it is known to touch: named or behind a view, read or written, of the server's own as well.
     /// What triggers and functions touch is left out, but for bodies that PostgreSQL stores resolved.
     pub relations: Box<[RelationOid]>,

@@ -12,6 +12,7 @@ mod effects;
 mod function;
 mod heard;
 mod judge;
+mod keyed;
 mod kinds;
 mod meaning;
 mod mentions;
@@ -20,6 +21,7 @@ mod paths;
 mod read;
 mod relation;
 mod rights;
+mod row;
 mod rows;
 mod snapshot;
 mod source;
@@ -30,12 +32,14 @@ mod unseen;
 
 pub use doubt::casts_doubt;
 pub use effects::Effects;
+pub use keyed::Keyed;
 pub use kinds::meaning_without_catalog;
 pub use meaning::{Access, AccessReason, Bypass, Meaning, RelationOid, Writes};
 pub use paths::PATH_BYTES;
+pub use row::{KeyType, Row};
 pub use rows::{
-    ExpressionRow, ExpressionUse, ForeignKeyRow, FunctionRow, HeardRows, OperatorRow, RelationRow, RoleRow, RuleRow,
-    SchemaRow, SnapshotRows, TriggerRow, TypeRow, UnseenRow,
+    ExpressionRow, ExpressionUse, ForeignKeyRow, FunctionRow, HeardRows, KeyRow, OperatorRow, RelationRow, RoleRow,
+    RuleRow, SchemaRow, SnapshotRows, TriggerRow, TypeRow, UnseenRow,
 };
 pub use snapshot::{PathNumber, SessionDefaults, Snapshot, reads_committed};
 

@@ -77,6 +77,7 @@ impl Judge<'_> {
 
     /// What a view, a policy or a function body refers to.
     pub(super) fn uses(&mut self, uses: &TreeUses) {
+        self.verdict.reads_unnamed |= !uses.relations.is_empty();
         uses.relations.iter().for_each(|oid| self.read(*oid));
         uses.functions.iter().for_each(|oid| self.function(*oid));
         uses.types.iter().for_each(|oid| self.uses_type(*oid));

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     builtin::FIRST_USER_OID,
+    keyed::KeyColumn,
     rows::{ExpressionUse, ForeignKeyRow, RelationRow, SnapshotRows},
     tree::TreeUses,
 };
@@ -43,6 +44,7 @@ pub(super) struct Relation {
     pub(super) generated_columns: bool,
     pub(super) unstable_columns: bool,
     pub(super) row_type: u32,
+    pub(super) key: Option<KeyColumn>,
     /// It comes with the server.
     pub(super) system: bool,
     /// Definition of a view or materialised view.
@@ -76,6 +78,7 @@ impl Relation {
             generated_columns: row.generated_columns,
             unstable_columns: row.unstable_columns,
             row_type: row.row_type,
+            key: None,
             system: row.oid < FIRST_USER_OID,
             definition: None,
             write_rules: false,
@@ -118,6 +121,11 @@ pub(super) fn relations(rows: &SnapshotRows) -> HashMap<u32, Relation> {
         }
         if let Some(relation) = relations.get_mut(parent) {
             relation.children.push(*child);
+        }
+    }
+    for key in &rows.keys {
+        if let Some(relation) = relations.get_mut(&key.relation) {
+            relation.key = Some(KeyColumn { name: key.column.as_str().into(), type_oid: key.type_oid });
         }
     }
     for key in &rows.foreign_keys {

@@ -39,6 +39,8 @@ pub struct SnapshotRows {
     pub rules: Vec<RuleRow>,
     /// `pg_inherits` as (child, parent).
     pub inheritance: Vec<(u32, u32)>,
+    /// Primary keys of one column, by whose `=` values are equal if and only if they are the same.
+    pub keys: Vec<KeyRow>,
     /// Foreign keys of `pg_constraint`.
     pub foreign_keys: Vec<ForeignKeyRow>,
     /// User triggers that are not disabled.
@@ -124,6 +126,17 @@ pub struct RuleRow {
     pub event: char,
     /// `ev_action` as text.
     pub action: String,
+}
+
+/// One primary key.
+#[derive(Clone, Debug)]
+pub struct KeyRow {
+    /// `indrelid`
+    pub relation: u32,
+    /// `attname`
+    pub column: String,
+    /// `atttypid`
+    pub type_oid: u32,
 }
 
 /// One foreign key.

@@ -14,8 +14,8 @@ use super::{
     session::Located,
 };
 use crate::{
-    cache::{CatalogEpoch, Entry, Lookup, ResultCache},
-    catalog::{Effects, Meaning, RelationOid},
+    cache::{CatalogEpoch, Entry, Lookup, ResultCache, invalidation::Deps},
+    catalog::{Effects, Meaning, Row},
     insight::CacheOutcome,
     protocol::{TransactionStatus, backend},
     routing::Freshness,
@@ -40,8 +40,8 @@ struct Read {
 }
 
 impl Read {
-    fn dependencies(&self) -> &[RelationOid] {
-        self.meaning.cacheable.as_deref().unwrap_or_default()
+    fn depends_on(&self, row: Option<Row>) -> Deps<'_> {
+        Deps { relations: self.meaning.cacheable.as_deref().unwrap_or_default(), row }
     }
 }
 
@@ -119,7 +119,8 @@ impl Client {
         let (mut fills, mut absence) = (Vec::with_capacity(batch.reads.len()), None);
         let mut reason = "seldom_repeated";
         for read in &batch.reads {
-            let (statement, deps) = (&read.prepared.statement, read.dependencies());
+            let statement = &read.prepared.statement;
+            let deps = read.depends_on(self.row_bound(&read.meaning, &read.prepared, read.bind.clone()));
             let is_wanted = read.entry.is_none()
                 && self.build_key_of(&read.prepared, read.bind.clone(), &read.shape)
                 && self.is_admitted_as(&batch.cache, statement, deps);

@@ -9,11 +9,15 @@ use super::{
     facts::{Boundary, Facts},
     fills::{Fill, Fills},
     pending::Pending,
+    rows::{self, Bound},
     session::{Located, Session, Step},
 };
 use crate::{
-    cache::{CatalogEpoch, Entry, FillGuard, KeyBuffer, KeyPrefix, Lookup, ResultCache, invalidation::Uncaptured},
-    catalog::RelationOid,
+    cache::{
+        CatalogEpoch, Entry, FillGuard, KeyBuffer, KeyPrefix, Lookup, ResultCache,
+        invalidation::{Deps, Uncaptured},
+    },
+    catalog::{Meaning, Row},
     insight::{Absence, CacheOutcome, Route, Work},
     lsn::Lsn,
     protocol::{TransactionStatus, backend, frontend},
@@ -186,6 +190,8 @@ pub(super) struct Asking {
     shape: Shape,
     pub ttl: Option<u64>,
     pub epoch: CatalogEpoch,
+    /// All that it reads of that row's table.
+    pub row: Option<Row>,
 }
 
 impl Asking {
@@ -259,7 +265,7 @@ impl Client {
         let (shape, ttl) = self.cacheable_shape(request, facts).map_err(FillPlan::none)?;
         let epoch = facts.epoch.ok_or_else(|| FillPlan::none("catalog_not_loaded"))?;
         match self.build_key(request, &shape) {
-            true => Ok(Asking { cache, shape, ttl, epoch }),
+            true => Ok(Asking { cache, shape, ttl, epoch, row: self.row_read(request, facts) }),
             false => Err(FillPlan::none("parameters")),
         }
     }
@@ -273,11 +279,11 @@ impl Client {
     /// Is that worth looking up?
     pub(super) fn is_admitted(&self, facts: &Facts, asking: &Asking) -> bool {
         let Some(statement) = &facts.statement else { return true };
-        self.is_admitted_as(&asking.cache, statement, facts.dependencies())
+        self.is_admitted_as(&asking.cache, statement, facts.depends_on(asking.row))
     }
 
     /// Is the question whose key was built last, of this statement, worth looking up?
-    pub(super) fn is_admitted_as(&self, cache: &ResultCache, statement: &Statement, deps: &[RelationOid]) -> bool {
+    pub(super) fn is_admitted_as(&self, cache: &ResultCache, statement: &Statement, deps: Deps<'_>) -> bool {
         let (key, cells) = (self.session.key.as_bytes(), &self.session.database.cells);
         statement.hints.cache.is_some() || cache.admits(key, statement.fingerprint, cells, deps, self.request_started)
     }
@@ -321,8 +327,8 @@ impl Client {
 
     /// Answers the request from level one if it can be.
     pub(super) fn look_up(&mut self, request: Request, facts: &Facts, asking: &Asking, now: u64) -> Said {
-        let cells = &self.session.database.cells;
-        match asking.cache.lookup(self.session.key.as_bytes(), cells, facts.dependencies(), asking.epoch, now) {
+        let (cells, deps) = (&self.session.database.cells, facts.depends_on(asking.row));
+        match asking.cache.lookup(self.session.key.as_bytes(), cells, deps, asking.epoch, now) {
             Lookup::Hit(entry) if !asking.takes_all(&entry) => Said::TooLong,
             Lookup::Hit(entry) => {
                 self.answer_from_cache(&entry, request, facts, asking, (CacheOutcome::Hit, "hit"));
@@ -442,6 +448,25 @@ impl Client {
     /// One read and its `Sync`.
     fn extended_shape(&self) -> Option<Shape> {
         Laid::first(&self.session.steps).filter(Laid::is_last).map(|laid| laid.shape)
+    }
+
+    /// The row that it asks for by key, if that is all that it reads.
+    fn row_read(&self, request: Request, facts: &Facts) -> Option<Row> {
+        let meaning = facts.meaning.as_ref().filter(|meaning| meaning.keyed.is_some())?;
+        let bytes = self.io.inbox.unread().get(..request.bytes)?;
+        if request.kind == RequestKind::Simple {
+            return rows::read(meaning, frontend::query(bytes).ok()?, None);
+        }
+        self.session.steps.iter().find_map(|located| match &located.step {
+            Step::Bind { prepared: Some(prepared), .. } => self.row_bound(meaning, prepared, located.range.clone()),
+            _ => None,
+        })
+    }
+
+    /// The same of one statement of a batch, by its `Bind`.
+    pub(super) fn row_bound(&self, meaning: &Meaning, prepared: &Prepared, bind: Range<usize>) -> Option<Row> {
+        let (_, _, values) = frontend::bind(self.io.inbox.unread().get(bind)?).ok()?;
+        rows::read(meaning, &prepared.text, Some(Bound::new(values, &prepared.types)))
     }
 
     fn build_key(&mut self, request: Request, shape: &Shape) -> bool {

@@ -5,10 +5,44 @@ use std::{sync::Arc, time::Duration};
 use super::read_only::{Wish, ends_first};
 use crate::{
     ablation::Ablation,
-    cache::CatalogEpoch,
-    catalog::{Access, AccessReason, Effects, Isolation, Meaning, RelationOid, TransactionControl, Writes},
+    cache::{CatalogEpoch, invalidation::Deps},
+    catalog::{Access, AccessReason, Effects, Isolation, Meaning, RelationOid, Row, TransactionControl, Writes},
     sql::{CacheHint, DiscardTarget, Hints, RouteHint, Statement, StatementKind},
 };
+
+/// Rows that one transaction writes by key, beyond which their relations are written as a whole.
+const MOST_ROWS: usize = 256;
+
+/// What is written, where that is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Known {
+    /// Any of their rows.
+    pub relations: Vec<RelationOid>,
+    /// These rows of other relations.
+    pub rows: Vec<Row>,
+}
+
+impl Known {
+    fn add(&mut self, more: &Self) {
+        more.relations.iter().for_each(|relation| self.add_relation(*relation));
+        for row in &more.rows {
+            let is_known = self.relations.contains(&row.relation) || self.rows.contains(row);
+            if !is_known {
+                self.rows.push(*row);
+            }
+        }
+        if self.rows.len() > MOST_ROWS {
+            let rows = std::mem::take(&mut self.rows);
+            rows.iter().for_each(|row| self.add_relation(row.relation));
+        }
+    }
+
+    fn add_relation(&mut self, relation: RelationOid) {
+        if !self.relations.contains(&relation) {
+            self.relations.push(relation);
+        }
+    }
+}
 
 /// What a request or a transaction may have written, as the invalidation sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,8 +50,8 @@ pub(super) enum Written {
     /// Nothing.
     #[default]
     Nothing,
-    /// These relations and no other.
-    Relations(Vec<RelationOid>),
+    /// These and no other.
+    Known(Known),
     /// The server has to be asked before the commit.
     AskServer,
     /// Nobody can tell.
@@ -32,14 +66,8 @@ impl Written {
             (_, Self::Anything) => *self = Self::Anything,
             (Self::AskServer, _) => {}
             (_, Self::AskServer) => *self = Self::AskServer,
-            (Self::Nothing, Self::Relations(more)) => *self = Self::Relations(more.clone()),
-            (Self::Relations(known), Self::Relations(more)) => {
-                for relation in more {
-                    if !known.contains(relation) {
-                        known.push(*relation);
-                    }
-                }
-            }
+            (Self::Nothing, Self::Known(more)) => *self = Self::Known(more.clone()),
+            (Self::Known(known), Self::Known(more)) => known.add(more),
         }
     }
 
@@ -52,7 +80,7 @@ impl From<&Writes> for Written {
     fn from(writes: &Writes) -> Self {
         match writes {
             Writes::None => Self::Nothing,
-            Writes::Static(relations) => Self::Relations(relations.to_vec()),
+            Writes::Static(relations) => Self::Known(Known { relations: relations.to_vec(), rows: Vec::new() }),
             Writes::LockSet => Self::AskServer,
             Writes::Database => Self::Anything,
         }
@@ -209,6 +237,11 @@ impl Facts {
 
     /// The request runs this statement.
     pub(super) fn execute(&mut self, statement: &Arc<Statement>, meaning: Arc<Meaning>) {
+        self.execute_on(statement, meaning, None);
+    }
+
+    /// The same of one that writes these rows and no others, if that is known.
+    pub(super) fn execute_on(&mut self, statement: &Arc<Statement>, meaning: Arc<Meaning>, rows: Option<Vec<Row>>) {
         self.place(&meaning);
         self.wish = self.wish.max(Wish::of(statement, &meaning));
         if is_read_only_begin(&meaning) {
@@ -229,8 +262,16 @@ impl Facts {
         self.ends_first |= self.executed == 0 && ends_first(statement);
         self.hints = self.hints.and(&statement.hints, self.executed == 0);
         self.executed += 1;
-        self.written.add(&match Written::from(&meaning.writes) {
-            Written::Relations(_) if self.effects.intersects(Effects::NEW_NAMES) => Written::AskServer,
+        let written = match rows {
+            Some(rows) if matches!(meaning.writes, Writes::Static(_)) => {
+                let mut known = Known::default();
+                known.add(&Known { relations: Vec::new(), rows });
+                Written::Known(known)
+            }
+            _ => Written::from(&meaning.writes),
+        };
+        self.written.add(&match written {
+            Written::Known(_) if self.effects.intersects(Effects::NEW_NAMES) => Written::AskServer,
             written => written,
         });
         let may_defer = meaning.deferred_constraints && !Ablation::DeferredTriggers.is_left_out();
@@ -287,6 +328,11 @@ impl Facts {
     /// All that a cacheable read reads.
     pub(super) fn dependencies(&self) -> &[RelationOid] {
         self.meaning.as_ref().and_then(|meaning| meaning.cacheable.as_deref().ok()).unwrap_or_default()
+    }
+
+    /// The same, where of its table it reads no more than that row.
+    pub(super) fn depends_on(&self, row: Option<Row>) -> Deps<'_> {
+        Deps { relations: self.dependencies(), row }
     }
 
     /// What places it on the primary: its own reason, else this one.
@@ -380,7 +426,8 @@ mod tests {
     use super::*;
 
     fn relations(oids: &[u32]) -> Written {
-        Written::Relations(oids.iter().copied().map(RelationOid).collect())
+        let relations = oids.iter().copied().map(RelationOid).collect();
+        Written::Known(Known { relations, rows: Vec::new() })
     }
 
     #[test]

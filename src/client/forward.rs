@@ -209,12 +209,13 @@ impl Client {
         }
         let unheard = &mut self.unheard;
         let guard = self.session.database.marks_writes().then(|| {
-            let touched = match &written {
-                Written::Relations(relations) => Touched::Relations(relations),
-                Written::Nothing => Touched::Relations(&[]),
-                Written::AskServer | Written::Anything => Touched::Database,
+            let (touched, rows) = match &written {
+                Written::Known(known) => (Touched::Relations(&known.relations), &*known.rows),
+                Written::Nothing => (Touched::Relations(&[]), &[][..]),
+                Written::AskServer | Written::Anything => (Touched::Database, &[][..]),
             };
             let mut guard = self.session.database.cells.begin_write(touched, catalog_change);
+            guard.widen(Touched::Rows(rows), false);
             let info = &link.server.core().info;
             guard.understood_with(transaction.epoch);
             let entry = self.session.database.entry;

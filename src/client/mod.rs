@@ -35,6 +35,7 @@ mod read_only;
 mod replication;
 mod request;
 mod route;
+mod rows;
 mod rules;
 mod session;
 mod startup_parameters;

@@ -22,7 +22,7 @@ impl Client {
     /// a miss.
     pub(super) fn observe_cache(&self, facts: &Facts, asking: &Asking) -> FillPlan {
         let cells = &self.session.database.cells;
-        let (key, deps) = (self.session.key.as_bytes(), facts.dependencies());
+        let (key, deps) = (self.session.key.as_bytes(), facts.depends_on(asking.row));
         match asking.cache.lookup(key, cells, deps, asking.epoch, self.request_started) {
             Lookup::Hit(entry) if !asking.takes_all(&entry) => FillPlan::too_long(),
             Lookup::Hit(_) => FillPlan::would_hit("hit"),

@@ -51,7 +51,7 @@ impl Client {
             return Behind::Goes(Some(self.observe_cache(facts, &asking)));
         }
         let (key, cells) = (self.session.key.as_bytes(), &self.session.database.cells);
-        match asking.cache.lookup(key, cells, facts.dependencies(), asking.epoch, self.request_started) {
+        match asking.cache.lookup(key, cells, facts.depends_on(asking.row), asking.epoch, self.request_started) {
             Lookup::Hit(_) => self.waits_or_goes(),
             Lookup::Refused(refusal) => Behind::Goes(Some(FillPlan::none(refusal.label()))),
             // Nobody is waited for, because it may be this client's own.

@@ -5,7 +5,12 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use super::{context::Context, facts::Facts, facts::Written, read_only::ReadOnly};
+use super::{
+    context::Context,
+    facts::{Facts, Written},
+    read_only::ReadOnly,
+    rows::{self, Bound},
+};
 use crate::{
     cache::{CatalogEpoch, KeyBuffer, KeyPrefix},
     catalog::{self, Effects, Meaning, PathNumber},
@@ -407,7 +412,8 @@ impl Session {
         let mut facts = Facts { epoch: self.epoch(), ..Facts::new() };
         let names = self.names_behind(Effects::default());
         let meaning = self.meaning(&statement, names);
-        facts.execute(&statement, meaning);
+        let rows = rows::written(&meaning, text, None);
+        facts.execute_on(&statement, meaning, rows);
         facts
     }
 
@@ -424,13 +430,15 @@ impl Session {
             let step = match frame.first().copied().unwrap_or_default() {
                 tag::PARSE => self.read_parse(frame, &mut facts)?,
                 tag::BIND => {
-                    let (portal, name, _) = frontend::bind(frame)?;
+                    let (portal, name, values) = frontend::bind(frame)?;
                     bound_last = Some(portal);
                     let prepared = self.named(name);
                     if let Some(prepared) = &prepared {
                         let meaning = self.meaning_once(&prepared.statement, facts.effects);
                         bound_commits = !meaning.transaction.is_empty();
-                        facts.execute(&prepared.statement, meaning);
+                        let bound = Bound::new(values, &prepared.types);
+                        let rows = rows::written(&meaning, &prepared.text, Some(bound));
+                        facts.execute_on(&prepared.statement, meaning, rows);
                     } else {
                         facts.execute_unknown();
                     }

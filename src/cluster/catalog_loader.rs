@@ -8,8 +8,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use tokio_postgres::{Client, Row};
 
 use crate::catalog::{
-    ExpressionRow, ExpressionUse, ForeignKeyRow, FunctionRow, HeardRows, OperatorRow, RelationRow, RoleRow, RuleRow,
-    SchemaRow, Snapshot, SnapshotRows, TriggerRow, TypeRow, UnseenRow,
+    ExpressionRow, ExpressionUse, ForeignKeyRow, FunctionRow, HeardRows, KeyRow, OperatorRow, RelationRow, RoleRow,
+    RuleRow, SchemaRow, Snapshot, SnapshotRows, TriggerRow, TypeRow, UnseenRow,
 };
 
 mod queries;
@@ -113,6 +113,10 @@ async fn read(client: &Client, publication: Option<&str>) -> Loaded<SnapshotRows
     .await?;
     rows.inheritance = list(client, "pg_inherits", queries::INHERITANCE, |row, what| {
         Ok((column(row, 0, what)?, column(row, 1, what)?))
+    })
+    .await?;
+    rows.keys = list(client, "primary keys", queries::KEYS, |row, what| {
+        Ok(KeyRow { relation: column(row, 0, what)?, column: column(row, 1, what)?, type_oid: column(row, 2, what)? })
     })
     .await?;
     rows.foreign_keys = list(client, "pg_constraint", queries::FOREIGN_KEYS, foreign_key).await?;

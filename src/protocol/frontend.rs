@@ -90,6 +90,24 @@ pub fn parameters(rest: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
     })
 }
 
+/// Is the parameter of that number, counted from 0, in binary format? Given everything behind the two names of a `Bind`;
+/// `None` for a format that there is none of.
+pub fn is_binary(rest: &[u8], number: u16) -> Option<bool> {
+    let mut fields = Fields { tag: tag::BIND, rest };
+    let formats = fields.u16().ok()?;
+    let list = fields.bytes(usize::from(formats) * 2).ok()?;
+    let at = match formats {
+        0 => return Some(false),
+        1 => 0,
+        _ => usize::from(number),
+    };
+    match list.as_chunks::<2>().0.get(at)? {
+        [0, 0] => Some(false),
+        [0, 1] => Some(true),
+        _ => None,
+    }
+}
+
 /// `Describe` or `Close`: what is named, and its name.
 ///
 /// # Errors

@@ -235,6 +235,7 @@ impl ConsoleState for View {
                         database: database.name.to_string(),
                         relation: name.unwrap_or_else(|| cell.relation.0.to_string()),
                         invalidations: u64::from(cell.bumps),
+                        by_key: cell.by_key.map(u64::from),
                         in_flight_writes: u64::from(cell.in_flight),
                         watermark: match database.cells.watermark(Some(&[cell.relation]), database.topology.samples()) {
                             crate::routing::Watermark::Known(lsn) => Some(lsn.to_string()),

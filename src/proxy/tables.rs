@@ -37,6 +37,8 @@ pub(super) fn tables(proxy: &Proxy) -> Vec<Table> {
     let table = |name, size, entries: usize, limit| Table { name, size, entries: entries as u64, limit };
     let bounded = |name, size, (entries, limit): (u64, u64)| Table { name, size, entries, limit: Some(limit) };
     let peers = context.peers.figures(&settings.config);
+    let with_rows = proxy.installation.all().into_iter().map(|served| served.database.cells.with_rows());
+    let with_rows = with_rows.fold((0, 0), |sum, (count, most)| (sum.0 + count as u64, sum.1 + most as u64));
     let waiting = peers.iter().map(|peer| peer.waiting as usize).sum();
     let cache = proxy.installation.result_cache();
     let is_observed = cache.as_ref().filter(|cache| cache.observes());
@@ -75,6 +77,7 @@ pub(super) fn tables(proxy: &Proxy) -> Vec<Table> {
             insight::SHAPE_BYTES,
             (context.insight.shapes() as u64, context.insight.shapes_limit() as u64),
         ),
+        bounded("cache_tables_by_key", crate::cache::ROWS_BYTES, with_rows),
         table("cache_flights", size_of::<crate::cache::Flight>(), flights, None),
         bounded("cache_shared_writes", size_of::<crate::cache::Entry>(), (waiting_writes, waiting_writes_limit)),
         bounded("cache_observed", size_of::<crate::cache::Entry>(), observed),

@@ -12,6 +12,7 @@ mod lexer;
 mod literal;
 mod normalize;
 mod parse;
+mod rows;
 mod settings;
 mod statement;
 #[cfg(test)]
@@ -25,8 +26,10 @@ pub use control::{Isolation, TransactionControl};
 pub use fingerprint::Fingerprint;
 pub use hints::{CacheHint, Hints, RouteHint};
 pub use literal::names_the_clock;
+pub use rows::{Literal, literal_at};
 pub use settings::is_tracked_setting;
 pub use statement::{
-    Action, CallUse, Ddl, DdlKind, DiscardTarget, Facts, Flags, Name, Part, Statement, StatementKind, Target,
+    Action, CallUse, Ddl, DdlKind, DiscardTarget, Facts, Flags, Name, Part, RowUse, Source, Statement, StatementKind,
+    Target, Value,
 };
 pub use words::{Looks, Mention, Word, mentions, words};

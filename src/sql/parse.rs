@@ -3,6 +3,7 @@
 use pg_query::protobuf as pg;
 
 use super::{
+    rows,
     statement::{Flags, Part, StatementKind},
     utility,
     walk::Walker,
@@ -38,10 +39,12 @@ fn part(raw: &pg::RawStmt, text: &str, clock: bool) -> Part {
     if clock {
         walker.flags.insert(Flags::CLOCK_LITERAL);
     }
+    let node = raw.stmt.as_ref().and_then(|node| node.node.as_ref());
+    let rows = node.and_then(|node| rows::rows(node, text, walker.reads()));
     let start = usize::try_from(raw.stmt_location).unwrap_or(0).min(text.len());
     let length = usize::try_from(raw.stmt_len).unwrap_or(0);
     let end = if length == 0 { text.len() } else { (start + length).min(text.len()) };
-    Part { kind, start, end, facts: walker.finish() }
+    Part { kind, start, end, facts: walker.finish(rows) }
 }
 
 /// Queries mean the same with any literal, but for the name in `set_config('name', ..)`. The literals of

@@ -71,6 +71,45 @@ pub struct Facts {
     pub fields: Box<[Box<str>]>,
     /// Single observations.
     pub flags: Flags,
+    /// What it says of rows, where it is about one table.
+    pub rows: Option<RowUse>,
+}
+
+/// What a statement about one table says of the rows that it reads or writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RowUse {
+    /// All of them have these values in these columns.
+    Where(Box<[(Box<str>, Value)]>),
+    /// They come into being.
+    Values {
+        /// The columns that it names.
+        columns: Box<[Box<str>]>,
+        /// What it puts there; `None` for what is no plain value.
+        rows: Box<[Box<[Option<Value>]>]>,
+    },
+}
+
+/// A value that every execution may have another one of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Value {
+    /// Where it is found.
+    pub source: Source,
+    /// The type that it is cast to.
+    pub cast: Option<Name>,
+}
+
+/// Where a value is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The literal of that number in the text, counted from 0 ([`super::literal_at`]).
+    Literal(u16),
+    /// A parameter.
+    Parameter {
+        /// Counted from 0.
+        number: u16,
+        /// It stands nowhere else in the text.
+        is_alone: bool,
+    },
 }
 
 /// A possibly qualified name, folded as PostgreSQL folds it.

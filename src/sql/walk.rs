@@ -5,7 +5,7 @@
 
 use pg_query::{NodeEnum as N, protobuf as pg};
 
-use super::statement::{Action, CallUse, Facts, Flags, Name, Target};
+use super::statement::{Action, CallUse, Facts, Flags, Name, RowUse, Target};
 
 mod expression;
 mod relation;
@@ -26,8 +26,14 @@ pub(super) struct Walker<'t> {
 }
 
 impl<'t> Walker<'t> {
-    pub(super) fn finish(self) -> Facts {
+    /// How often a relation is read, at any depth.
+    pub(super) fn reads(&self) -> usize {
+        self.reads.len()
+    }
+
+    pub(super) fn finish(self, rows: Option<RowUse>) -> Facts {
         Facts {
+            rows,
             reads: distinct(self.reads),
             writes: self.writes.into_boxed_slice(),
             calls: distinct(self.calls),

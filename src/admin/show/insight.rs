@@ -117,8 +117,14 @@ pub(super) fn cache(rows: &[CacheRow]) -> Vec<Vec<Cell>> {
     rows.iter().map(row).collect()
 }
 
-pub(super) const CACHE_TABLES: &[Column] =
-    &[("database", Text), ("relation", Text), ("invalidations", Int8), ("in_flight_writes", Int4), ("watermark", Text)];
+pub(super) const CACHE_TABLES: &[Column] = &[
+    ("database", Text),
+    ("relation", Text),
+    ("invalidations", Int8),
+    ("by_key", Int8),
+    ("in_flight_writes", Int4),
+    ("watermark", Text),
+];
 
 pub(super) fn cache_tables(rows: &[CacheTableRow]) -> Vec<Vec<Cell>> {
     let row = |row: &CacheTableRow| {
@@ -126,6 +132,7 @@ pub(super) fn cache_tables(rows: &[CacheTableRow]) -> Vec<Vec<Cell>> {
             cell(&row.database),
             cell(&row.relation),
             cell(row.invalidations),
+            row.by_key.and_then(cell),
             int4(row.in_flight_writes),
             row.watermark.clone(),
         ]

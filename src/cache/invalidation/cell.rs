@@ -1,11 +1,9 @@
-//! One relation's stamp.
+//! One stamp.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// What is known of the content of one relation; a cache line of its own, because hits of every
-/// thread read it and only writers of this relation touch it.
+/// What is known of the content of one relation, or of some of its rows.
 #[derive(Debug, Default)]
-#[repr(align(64))]
 pub(super) struct Cell {
     stamp: AtomicU64,
     in_flight: AtomicU32,
@@ -61,11 +59,6 @@ impl Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_cell_fills_a_cache_line_of_its_own() {
-        assert_eq!((size_of::<Cell>(), align_of::<Cell>()), (64, 64));
-    }
 
     #[test]
     fn a_write_in_flight_hides_the_stamp_until_the_last_mark_is_gone() {

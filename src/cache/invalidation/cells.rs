@@ -8,20 +8,23 @@ use std::sync::{
 use dashmap::DashMap;
 
 use super::{
-    cell::Cell,
+    deps::Deps,
     direct::VoidCounts,
     gate::{Closure, Gate, Wide},
     peers::{Peers, WriteSet},
+    table::{Part, Table},
     write::{InDoubt, Marks, Suspect, Touched, WriteGuard},
 };
 use crate::{
     ablation::Ablation,
-    catalog::RelationOid,
+    catalog::{RelationOid, Row},
     routing::{Fence, PrimarySamples, Watermark},
 };
 
 /// Cells that nothing refers to are dropped whenever this many more have come into being.
 const CELLS_BETWEEN_SWEEPS: usize = 16_384;
+/// Relations whose rows have cells, 48 kB each. Once they do, they keep them.
+const MOST_WITH_ROWS: usize = 128;
 
 /// Any relation may have changed.
 pub(super) static EVERYTHING: std::sync::LazyLock<WriteSet> =
@@ -76,8 +79,31 @@ pub struct Captured {
     database: u64,
     fingerprint: u64,
     cells: Arc<Cells>,
-    stamps: Box<[(RelationOid, Arc<Cell>, u64)]>,
+    stamps: Box<[Stamped]>,
     fence: Fence,
+}
+
+/// One cell and its stamp at that moment.
+#[derive(Clone, Debug)]
+struct Stamped {
+    relation: RelationOid,
+    part: Part,
+    table: Arc<Table>,
+    stamp: u64,
+}
+
+impl Stamped {
+    fn is_settled(&self) -> bool {
+        self.table.cell(self.part).settled_stamp() == Some(self.stamp)
+    }
+
+    fn has_moved(&self) -> bool {
+        self.table.cell(self.part).stamp() != self.stamp
+    }
+
+    fn name(&self) -> (RelationOid, Part, u64) {
+        (self.relation, self.part, self.stamp)
+    }
 }
 
 /// One line of `SHOW CACHE TABLES`.
@@ -89,6 +115,9 @@ pub struct CellReport {
     pub in_flight: u32,
     /// How often its answers were voided; wraps.
     pub bumps: u32,
+    /// How many of these were writes of rows known by key, which voided nothing else that is asked for by key; `None`:
+    /// every write voids everything.
+    pub by_key: Option<u32>,
     /// When its last write had been acknowledged.
     pub written_at: u64,
 }
@@ -106,8 +135,10 @@ pub struct Totals {
 #[derive(Debug)]
 pub struct Cells {
     pub(super) gate: Gate,
-    relations: DashMap<RelationOid, Arc<Cell>>,
+    relations: DashMap<RelationOid, Arc<Table>>,
     created: AtomicUsize,
+    /// Relations whose rows have cells.
+    with_rows: AtomicUsize,
     /// The newest write to anything.
     written_at: AtomicU64,
     /// The newest write that is in no cell: of everything, of the catalog, of a cell that is gone.
@@ -125,6 +156,7 @@ impl Cells {
             gate: Gate::new(base),
             relations: DashMap::new(),
             created: AtomicUsize::new(0),
+            with_rows: AtomicUsize::new(0),
             written_at: AtomicU64::new(now),
             floor: AtomicU64::new(now),
             peers: OnceLock::new(),
@@ -142,7 +174,12 @@ impl Cells {
     }
 
     /// The stamps of `deps`; call it before any byte of the query is sent.
-    pub fn capture(self: &Arc<Self>, deps: &[RelationOid], epoch: CatalogEpoch) -> Result<Captured, Uncaptured> {
+    pub fn capture<'a>(
+        self: &Arc<Self>,
+        deps: impl Into<Deps<'a>>,
+        epoch: CatalogEpoch,
+    ) -> Result<Captured, Uncaptured> {
+        let deps = deps.into();
         self.sweep_now_and_then();
         let generation = self.gate.generation().ok_or_else(|| self.why_shut())?;
         if !self.is_in_force(epoch) {
@@ -150,12 +187,23 @@ impl Cells {
         }
         let database = self.gate.database_stamp();
         let mut written_at = 0;
-        let mut stamps = Vec::with_capacity(deps.len());
-        for relation in deps {
-            let cell = self.cell(*relation);
+        let mut stamps = Vec::with_capacity(deps.relations.len() + 1);
+        let mut stamp = |relation, part, table: Arc<Table>| {
+            let cell = table.cell(part);
             let stamp = cell.settled_stamp().ok_or(Uncaptured::InFlight)?;
             written_at = written_at.max(cell.written_at());
-            stamps.push((*relation, cell, stamp));
+            stamps.push(Stamped { relation, part, table, stamp });
+            Ok(())
+        };
+        for relation in deps.relations {
+            let table = self.table(*relation);
+            match deps.row.and_then(|row| self.place_of_reader(&table, *relation, row)) {
+                Some(place) => {
+                    stamp(*relation, Part::Unknown, Arc::clone(&table))?;
+                    stamp(*relation, Part::Rows(place), table)?;
+                }
+                None => stamp(*relation, Part::Any, table)?,
+            }
         }
         let written_at = written_at.max(self.floor());
         fence(Ordering::SeqCst);
@@ -173,14 +221,20 @@ impl Cells {
 
     /// Whether the answer that carries these stamps may be served at this moment.
     pub fn is_current(&self, captured: &Captured) -> bool {
-        self.gate.generation() == Some(captured.generation)
-            && captured.stamps.iter().all(|(_, cell, stamp)| cell.settled_stamp() == Some(*stamp))
+        self.gate.generation() == Some(captured.generation) && captured.stamps.iter().all(Stamped::is_settled)
     }
 
     /// Another number whenever one of them was written: good for guesses, it says nothing of writes in flight.
-    pub fn sum(&self, relations: &[RelationOid]) -> u64 {
-        let of = |relation| self.relations.get(relation).map_or(0, |cell| cell.stamp());
-        relations.iter().map(of).fold(self.gate.database_stamp(), u64::wrapping_add)
+    pub fn sum<'a>(&self, deps: impl Into<Deps<'a>>) -> u64 {
+        let deps = deps.into();
+        let of = |relation: &RelationOid| {
+            let Some(table) = self.relations.get(relation) else { return 0 };
+            match deps.row.and_then(|row| self.place_of_reader(&table, *relation, row)) {
+                Some(place) => table.unknown().stamp().wrapping_add(table.cell(Part::Rows(place)).stamp()),
+                None => table.any().stamp(),
+            }
+        };
+        deps.relations.iter().map(of).fold(self.gate.database_stamp(), u64::wrapping_add)
     }
 
     /// The epoch of a catalog snapshot whose load begins now.
@@ -205,7 +259,7 @@ impl Cells {
         let Some(deps) = deps else {
             return Fence::after(self.written_at.load(Ordering::SeqCst));
         };
-        let of = |relation| self.relations.get(relation).map_or(0, |cell| cell.written_at());
+        let of = |relation| self.relations.get(relation).map_or(0, |table| table.any().written_at());
         let in_cells = deps.iter().map(of).max().unwrap_or(0);
         Fence::after(in_cells.max(self.floor()))
     }
@@ -254,7 +308,7 @@ impl Cells {
     pub fn move_stamps(&self, set: &WriteSet, now: u64, draw: u64) {
         self.note_write(now, set.database || set.catalog);
         for relation in &set.relations {
-            self.cell(*relation).bump(now, draw);
+            self.table(*relation).bump(now, draw);
         }
         if set.database || set.catalog {
             // Whoever shares no catalog stamp with us is to notice by this one.
@@ -285,7 +339,8 @@ impl Cells {
 
     /// All stamps that others may share. Exact only while nothing is voided.
     pub fn totals(&self) -> Totals {
-        let of = |item: dashmap::mapref::multiple::RefMulti<'_, RelationOid, Arc<Cell>>| (*item.key(), item.stamp());
+        let of =
+            |item: dashmap::mapref::multiple::RefMulti<'_, RelationOid, Arc<Table>>| (*item.key(), item.any().stamp());
         let relations = self.relations.iter().map(of).filter(|(_, stamp)| *stamp != 0).collect();
         Totals { database: self.gate.database_stamp(), relations }
     }
@@ -293,9 +348,9 @@ impl Cells {
     /// Goes on with another proxy's stamps; to be called while the cache is closed, and `now` counts as the time of a write to
     /// everything.
     pub fn adopt(&self, totals: &Totals, now: u64) {
-        self.relations.iter().for_each(|item| item.set_stamp(0));
+        self.relations.iter().for_each(|item| item.any().set_stamp(0));
         for (relation, stamp) in &totals.relations {
-            self.cell(*relation).set_stamp(*stamp);
+            self.table(*relation).any().set_stamp(*stamp);
         }
         self.note_write(now, true);
         self.gate.adopt(totals.database);
@@ -347,21 +402,51 @@ impl Cells {
 
     /// Every cell there is, in no order.
     pub fn report(&self) -> Vec<CellReport> {
-        let line = |relation: &RelationOid, cell: &Cell| CellReport {
+        let line = |relation: &RelationOid, table: &Table| CellReport {
             relation: *relation,
-            in_flight: cell.in_flight(),
-            bumps: cell.bumps(),
-            written_at: cell.written_at(),
+            in_flight: table.any().in_flight(),
+            bumps: table.any().bumps(),
+            by_key: table.has_rows().then(|| table.any().bumps().wrapping_sub(table.unknown().bumps())),
+            written_at: table.any().written_at(),
         };
         self.relations.iter().map(|item| line(item.key(), item.value())).collect()
     }
 
-    pub(super) fn cell(&self, relation: RelationOid) -> Arc<Cell> {
-        if let Some(cell) = self.relations.get(&relation) {
-            return Arc::clone(&cell);
+    /// Relations whose rows have cells, and how many there may be.
+    pub fn with_rows(&self) -> (usize, usize) {
+        (self.with_rows.load(Ordering::Relaxed), MOST_WITH_ROWS)
+    }
+
+    pub(super) fn table(&self, relation: RelationOid) -> Arc<Table> {
+        if let Some(table) = self.relations.get(&relation) {
+            return Arc::clone(&table);
         }
         self.created.fetch_add(1, Ordering::Relaxed);
         Arc::clone(&self.relations.entry(relation).or_default())
+    }
+
+    /// The cell of the row that a read of `relation` asks for. Others are told of relations, and so is heard of theirs.
+    fn place_of_reader(&self, table: &Table, relation: RelationOid, row: Row) -> Option<u16> {
+        if row.relation != relation || self.peers.get().is_some() {
+            return None;
+        }
+        table.ask();
+        table.place(row)
+    }
+
+    /// The cell of a row that is written. Where rows have none yet, they get some if that is worth the room.
+    pub(super) fn place_of_writer(&self, table: &Table, row: Row) -> Option<u16> {
+        if self.peers.get().is_some() {
+            return None;
+        }
+        if !table.has_rows() && table.wants_rows() {
+            let has_room = |count: usize| (count < MOST_WITH_ROWS).then_some(count + 1);
+            let is_let_in = self.with_rows.fetch_update(Ordering::Relaxed, Ordering::Relaxed, has_room).is_ok();
+            if is_let_in && !table.divide() {
+                self.with_rows.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        table.place(row)
     }
 
     pub(super) fn note_write(&self, now: u64, is_wide: bool) {
@@ -396,11 +481,11 @@ impl Cells {
         let wide = Wide { catalog: false, database: true };
         self.gate.mark(wide);
         let mut dropped = 0_u64;
-        self.relations.retain(|_, cell| {
-            let is_held = Arc::strong_count(cell) > 1;
+        self.relations.retain(|_, table| {
+            let is_held = Arc::strong_count(table) > 1 || table.has_rows();
             if !is_held {
-                self.floor.fetch_max(cell.written_at(), Ordering::SeqCst);
-                dropped = dropped.wrapping_add(cell.stamp());
+                self.floor.fetch_max(table.any().written_at(), Ordering::SeqCst);
+                dropped = dropped.wrapping_add(table.any().stamp());
             }
             is_held
         });
@@ -430,8 +515,13 @@ impl Captured {
     /// The state of the same relations at this moment: what a fill must not be stored with.
     #[cfg(debug_assertions)]
     pub(in crate::cache) fn taken_late(self) -> Self {
-        let deps: Vec<_> = self.stamps.iter().map(|(relation, ..)| *relation).collect();
-        let late = self.cells.capture(&deps, self.cells.catalog_epoch());
+        let mut relations: Vec<_> = self.stamps.iter().map(|stamped| stamped.relation).collect();
+        relations.dedup();
+        let row = self.stamps.iter().find_map(|stamped| match stamped.part {
+            Part::Rows(place) => Some(Row { relation: stamped.relation, number: u64::from(place) }),
+            _ => None,
+        });
+        let late = self.cells.capture(Deps { relations: &relations, row }, self.cells.catalog_epoch());
         late.unwrap_or(self)
     }
 
@@ -444,7 +534,7 @@ impl Captured {
     /// database as a whole, as by a write of which nobody knew what it touches.
     pub fn is_void_with_everything(&self) -> bool {
         let catalog = self.generation.wrapping_sub(self.database);
-        self.cells.gate.catalog_stamp() == catalog && self.stamps.iter().all(|(_, cell, stamp)| cell.stamp() == *stamp)
+        self.cells.gate.catalog_stamp() == catalog && !self.stamps.iter().any(Stamped::has_moved)
     }
 
     /// Whether it was captured here: a reload may have put another database behind the same name.
@@ -454,18 +544,18 @@ impl Captured {
 
     /// Whether it depends on that relation.
     pub fn depends_on(&self, relation: RelationOid) -> bool {
-        self.stamps.iter().any(|(of, ..)| *of == relation)
+        self.stamps.iter().any(|stamped| stamped.relation == relation)
     }
 
-    /// How many relations it depends on.
-    pub fn relations(&self) -> usize {
+    /// How many stamps it depends on.
+    pub fn stamps(&self) -> usize {
         self.stamps.len()
     }
 
     /// Whether both were captured of the same cells and saw the same stamps: what was written before the one was
     /// written before the other.
     pub fn is_same(&self, other: &Self) -> bool {
-        let is_same = |(one, two): (&(RelationOid, _, u64), &(RelationOid, _, u64))| one.0 == two.0 && one.2 == two.2;
+        let is_same = |(one, two): (&Stamped, &Stamped)| one.name() == two.name();
         Arc::ptr_eq(&self.cells, &other.cells)
             && self.generation == other.generation
             && self.stamps.len() == other.stamps.len()
@@ -476,13 +566,14 @@ impl Captured {
     /// an answer outside of this process is found by. Other proxies may have the same: that of the catalog, which is each
     /// one's own, is not among them, but what the server says of it.
     pub fn encode_into(&self, bytes: &mut Vec<u8>) {
-        let mut stamps: Vec<_> = self.stamps.iter().map(|(of, _, stamp)| (of.0, *stamp)).collect();
+        let mut stamps: Vec<_> = self.stamps.iter().map(Stamped::name).collect();
         stamps.sort_unstable();
         bytes.extend_from_slice(&self.database.to_le_bytes());
         bytes.extend_from_slice(&self.fingerprint.to_le_bytes());
         bytes.extend_from_slice(&(stamps.len() as u64).to_le_bytes());
-        for (relation, stamp) in stamps {
-            bytes.extend_from_slice(&relation.to_le_bytes());
+        for (relation, part, stamp) in stamps {
+            bytes.extend_from_slice(&relation.0.to_le_bytes());
+            bytes.extend_from_slice(&part.number().to_le_bytes());
             bytes.extend_from_slice(&stamp.to_le_bytes());
         }
     }

@@ -6,18 +6,24 @@ use std::sync::{
 };
 
 use super::{
-    cell::Cell,
     cells::{CatalogEpoch, Cells},
     gate::Wide,
     peers::{Ticket, WriteId, WriteSet},
+    table::{Part, Table},
 };
-use crate::{ablation::Ablation, catalog::RelationOid, routing::MemberId};
+use crate::{
+    ablation::Ablation,
+    catalog::{RelationOid, Row},
+    routing::MemberId,
+};
 
 /// What a write may change.
 #[derive(Clone, Copy, Debug)]
 pub enum Touched<'a> {
     /// These relations and no other.
     Relations(&'a [RelationOid]),
+    /// These rows of their relations and no other.
+    Rows(&'a [Row]),
     /// Nobody knows.
     Database,
 }
@@ -42,13 +48,42 @@ fn is_marking() -> bool {
 /// The marks that a write has set.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
-    relations: Vec<(RelationOid, Arc<Cell>)>,
+    relations: Vec<(RelationOid, Arc<Table>)>,
+    /// Relations of which it touches rows that are known.
+    by_key: Vec<ByKey>,
     wide: Wide,
+}
+
+#[derive(Debug)]
+struct ByKey {
+    relation: RelationOid,
+    table: Arc<Table>,
+    /// Cells of its rows, each once.
+    places: Vec<u16>,
+}
+
+impl ByKey {
+    fn bump(&self, now: u64, draw: u64) {
+        self.table.any().bump(now, draw);
+        if Ablation::RowsByKey.is_left_out() {
+            return;
+        }
+        for place in &self.places {
+            self.table.cell(Part::Rows(*place)).bump(now, draw);
+        }
+    }
+
+    fn unmark(&self) {
+        self.table.any().unmark();
+        for place in &self.places {
+            self.table.cell(Part::Rows(*place)).unmark();
+        }
+    }
 }
 
 impl Marks {
     fn is_empty(&self) -> bool {
-        self.relations.is_empty() && self.wide.is_empty()
+        self.relations.is_empty() && self.by_key.is_empty() && self.wide.is_empty()
     }
 
     fn add(&mut self, cells: &Cells, touched: Touched<'_>, catalog_change: bool) {
@@ -66,29 +101,66 @@ impl Marks {
             self.wide.catalog |= more.catalog;
             self.wide.database |= more.database;
         }
-        if let Touched::Relations(relations) = touched {
-            for relation in relations {
-                self.add_relation(cells, *relation);
-            }
+        match touched {
+            Touched::Relations(relations) => relations.iter().for_each(|relation| self.add_relation(cells, *relation)),
+            Touched::Rows(rows) => rows.iter().for_each(|row| self.add_row(cells, *row)),
+            Touched::Database => {}
         }
         fence(Ordering::SeqCst);
     }
 
     fn add_relation(&mut self, cells: &Cells, relation: RelationOid) {
-        if self.relations.iter().all(|(marked, _)| *marked != relation) {
-            let cell = cells.cell(relation);
+        if !self.has(relation) {
+            let table = cells.table(relation);
             if is_marking() {
-                cell.mark();
+                table.mark();
             }
             if Ablation::BumpBehindCommit.is_left_out() {
-                cell.bump(0, 1);
+                table.bump(0, 1);
             }
-            self.relations.push((relation, cell));
+            self.relations.push((relation, table));
+        }
+    }
+
+    fn has(&self, relation: RelationOid) -> bool {
+        self.relations.iter().any(|(marked, _)| *marked == relation)
+    }
+
+    /// A row without a cell stands for all rows of its relation.
+    fn add_row(&mut self, cells: &Cells, row: Row) {
+        if self.has(row.relation) {
+            return;
+        }
+        let known = self.by_key.iter().position(|known| known.relation == row.relation);
+        let table = match known.and_then(|at| self.by_key.get(at)) {
+            Some(known) => Arc::clone(&known.table),
+            None => cells.table(row.relation),
+        };
+        let Some(place) = cells.place_of_writer(&table, row) else {
+            return self.add_relation(cells, row.relation);
+        };
+        if known.is_none() {
+            if is_marking() {
+                table.any().mark();
+            }
+            self.by_key.push(ByKey { relation: row.relation, table, places: Vec::new() });
+        }
+        let at = known.unwrap_or(self.by_key.len().saturating_sub(1));
+        let known = self.by_key.get_mut(at);
+        let Some(known) = known.filter(|known| !known.places.contains(&place)) else { return };
+        known.places.push(place);
+        if is_marking() {
+            known.table.cell(Part::Rows(place)).mark();
+        }
+        if Ablation::BumpBehindCommit.is_left_out() {
+            known.bump(0, 1);
         }
     }
 
     fn set(&self) -> WriteSet {
-        let relations = self.relations.iter().map(|(relation, _)| *relation).collect();
+        let whole = self.relations.iter().map(|(relation, _)| *relation);
+        let by_key = self.by_key.iter().map(|known| known.relation).filter(|relation| !self.has(*relation));
+        let relations = whole.chain(by_key).collect();
         WriteSet { relations, database: self.wide.database, catalog: self.wide.catalog }
     }
 
@@ -102,9 +174,10 @@ impl Marks {
         cells.voids.proxy();
         let mut here = || {
             cells.note_write(now, !wide.is_empty());
-            for (_, cell) in &self.relations {
-                cell.bump(now, draw);
-            }
+            self.relations.iter().for_each(|(_, table)| table.bump(now, draw));
+            // What others are told of once is to move once here, too.
+            let by_key = self.by_key.iter().filter(|known| !self.has(known.relation));
+            by_key.for_each(|known| known.bump(now, draw));
             if !wide.is_empty() {
                 // Others share the stamp of the database, and not that of the catalog.
                 cells.gate.bump(Wide { database: true, ..wide }, draw);
@@ -125,9 +198,8 @@ impl Marks {
         if !is_marking() {
             return;
         }
-        for (_, cell) in &self.relations {
-            cell.unmark();
-        }
+        self.relations.iter().for_each(|(_, table)| table.unmark());
+        self.by_key.iter().for_each(ByKey::unmark);
         if !self.wide.is_empty() {
             cells.gate.unmark(self.wide);
         }

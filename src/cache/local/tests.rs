@@ -2,6 +2,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::cache::{invalidation::Touched, shared::Value};
+use crate::catalog::RelationOid;
 
 const TABLE: RelationOid = RelationOid(16_384);
 const KEY: &[u8] = b"question";

@@ -111,6 +111,23 @@ pub(super) const RULES: &str = "
 
 pub(super) const INHERITANCE: &str = "SELECT inhrelid, inhparent FROM pg_inherits";
 
+/// Primary keys of one column of type int8, int2, int4, text, varchar or uuid. Collations that take different texts for
+/// equal are left out, and types that operators of users compare; those of varchar are found by what fits best, so any may be.
+pub(super) const KEYS: &str = "
+    SELECT i.indrelid, a.attname::text, a.atttypid
+    FROM pg_index i
+    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+    LEFT JOIN pg_collation c ON c.oid = a.attcollation
+    WHERE i.indrelid >= 16384 AND i.indisprimary AND i.indnkeyatts = 1
+      AND a.atttypid IN (20, 21, 23, 25, 1043, 2950) AND a.attgenerated = ''
+      AND (a.attcollation = 0 OR c.collisdeterministic)
+      AND NOT EXISTS (
+          SELECT FROM pg_operator o
+          WHERE o.oid >= 16384 AND o.oprname = '='
+            AND CASE WHEN a.atttypid = 1043 THEN true
+                     WHEN a.atttypid IN (20, 21, 23) THEN o.oprleft IN (20, 21, 23) OR o.oprright IN (20, 21, 23)
+                     ELSE a.atttypid IN (o.oprleft, o.oprright) END)";
+
 pub(super) const FOREIGN_KEYS: &str = "
     SELECT conrelid, confrelid, confdeltype::text, confupdtype::text,
            ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = confrelid AND a.attnum = ANY (confkey))

@@ -278,3 +278,199 @@ fn the_number_of_cells_stays_bounded_by_what_is_in_use() {
     }
     assert!(cells.report().len() <= CELLS_BETWEEN_SWEEPS);
 }
+
+mod rows {
+    use super::*;
+    use crate::cache::invalidation::Deps;
+
+    /// More than there are cells, so that two are in the same one.
+    const CELLS: u64 = 2048;
+
+    fn row(number: u64) -> Row {
+        Row { relation: A, number }
+    }
+
+    fn ask(cells: &Arc<Cells>, number: u64) -> Result<Captured, Uncaptured> {
+        cells.capture(Deps { relations: &[A], row: Some(row(number)) }, cells.catalog_epoch())
+    }
+
+    fn write_row(cells: &Arc<Cells>, number: u64) -> WriteGuard {
+        cells.begin_write(Touched::Rows(&[row(number)]), false)
+    }
+
+    fn is_divided(cells: &Arc<Cells>) -> bool {
+        cells.report().iter().any(|line| line.by_key.is_some())
+    }
+
+    /// A table whose rows have cells.
+    fn divided() -> Arc<Cells> {
+        let cells = cells();
+        ask(&cells, 1).unwrap();
+        (0..10).for_each(|_| write_row(&cells, 1).rolled_back());
+        assert!(is_divided(&cells));
+        cells
+    }
+
+    #[test]
+    fn a_write_by_key_voids_that_key_and_whoever_reads_the_table() {
+        let cells = divided();
+        let (one, two, all) = (ask(&cells, 1).unwrap(), ask(&cells, 2).unwrap(), capture(&cells, &[A]).unwrap());
+        let guard = write_row(&cells, 1);
+        assert!(!one.is_current() && two.is_current() && !all.is_current(), "while it is under way");
+        assert_eq!(ask(&cells, 1).unwrap_err(), Uncaptured::InFlight);
+        assert_eq!(ask(&cells, 1 + CELLS).unwrap_err(), Uncaptured::InFlight, "they share a cell");
+        guard.committed(2, draw);
+        assert!(!one.is_current() && two.is_current() && !all.is_current());
+        assert!(ask(&cells, 1).unwrap().is_current() && capture(&cells, &[A]).unwrap().is_current());
+    }
+
+    #[test]
+    fn a_write_of_unknown_rows_voids_every_key() {
+        let cells = divided();
+        let (one, all) = (ask(&cells, 1).unwrap(), capture(&cells, &[A]).unwrap());
+        let guard = write(&cells, A);
+        assert!(!one.is_current() && ask(&cells, 1).is_err());
+        guard.committed(2, draw);
+        assert!(!one.is_current() && !all.is_current() && ask(&cells, 1).unwrap().is_current());
+    }
+
+    #[test]
+    fn what_voids_everything_voids_keys() {
+        type Void = fn(&Arc<Cells>);
+        let voids: [Void; 7] = [
+            |cells| cells.flush(None, 2, draw),
+            |cells| cells.flush(Some(A), 2, draw),
+            |cells| cells.void(Some(&[A]), 2, draw),
+            |cells| cells.void(None, 2, draw),
+            |cells| cells.bump_catalog(draw),
+            |cells| _ = cells.begin_write(Touched::Database, false).committed(2, draw),
+            |cells| cells.move_stamps(&WriteSet { relations: [A].into(), ..WriteSet::default() }, 2, 77),
+        ];
+        for (number, void) in voids.iter().enumerate() {
+            let cells = divided();
+            let one = ask(&cells, 1).unwrap();
+            void(&cells);
+            assert!(!one.is_current(), "void {number}");
+        }
+    }
+
+    #[test]
+    fn a_write_that_began_before_rows_had_cells_keeps_out_who_asks_for_one() {
+        let cells = cells();
+        ask(&cells, 1).unwrap();
+        let early = write_row(&cells, 1);
+        assert!(!is_divided(&cells));
+        (0..10).for_each(|_| write_row(&cells, 2).rolled_back());
+        assert!(is_divided(&cells));
+        assert_eq!(ask(&cells, 1).unwrap_err(), Uncaptured::InFlight);
+        early.committed(2, draw);
+        assert!(ask(&cells, 1).is_ok());
+    }
+
+    #[test]
+    fn an_answer_from_before_rows_had_cells_is_voided_by_every_write() {
+        let cells = cells();
+        let one = ask(&cells, 1).unwrap();
+        (0..10).for_each(|_| write_row(&cells, 2).rolled_back());
+        assert!(is_divided(&cells) && one.is_current());
+        write_row(&cells, 2).committed(2, draw);
+        assert!(!one.is_current());
+    }
+
+    #[test]
+    fn rows_get_cells_where_they_are_asked_for_and_written_and_while_there_is_room() {
+        let cells = cells();
+        (0..10).for_each(|_| write_row(&cells, 1).rolled_back());
+        assert!(!is_divided(&cells), "nobody asks for a key");
+        let of = |table| Row { relation: RelationOid(table), number: 1 };
+        for table in 0..200 {
+            let relations = [RelationOid(table)];
+            cells.capture(Deps { relations: &relations, row: Some(of(table)) }, cells.catalog_epoch()).unwrap();
+            (0..10).for_each(|_| cells.begin_write(Touched::Rows(&[of(table)]), false).rolled_back());
+        }
+        assert_eq!(cells.with_rows(), (MOST_WITH_ROWS, MOST_WITH_ROWS));
+        assert_eq!(cells.report().iter().filter(|line| line.by_key.is_some()).count(), MOST_WITH_ROWS);
+    }
+
+    #[test]
+    fn what_bypassed_the_proxy_and_what_did_not_raise_the_fence_of_a_key() {
+        let cells = divided();
+        let fence = |number| ask(&cells, number).unwrap().fence();
+        write_row(&cells, 1).committed(50, draw);
+        assert_eq!((fence(1), fence(2)), (Fence::after(50), Fence::after(1)));
+        cells.void(Some(&[A]), 60, draw);
+        assert_eq!((fence(1), fence(2)), (Fence::after(60), Fence::after(60)));
+    }
+
+    #[test]
+    fn a_transaction_of_several_rows_marks_and_releases_each_once() {
+        let cells = divided();
+        let (one, two, three) = (ask(&cells, 1).unwrap(), ask(&cells, 2).unwrap(), ask(&cells, 3).unwrap());
+        let mut guard = cells.begin_write(Touched::Rows(&[row(1), row(2), row(1), row(1 + CELLS)]), false);
+        assert_eq!(guard.set().relations, [A].into());
+        guard.widen(Touched::Relations(&[A]), false);
+        guard.widen(Touched::Rows(&[row(3)]), false);
+        assert!(!three.is_current(), "the table is marked by then");
+        guard.reveal(2, draw);
+        guard.committed(3, draw);
+        assert!(!one.is_current() && !two.is_current() && !three.is_current());
+        assert!([1, 2, 3].into_iter().all(|number| ask(&cells, number).is_ok()) && capture(&cells, &[A]).is_ok());
+    }
+
+    #[test]
+    fn rows_of_a_prepared_transaction_stay_marked_until_it_ends() {
+        let cells = divided();
+        write_row(&cells, 1).prepared("gid");
+        assert!(ask(&cells, 1).is_err() && ask(&cells, 2).is_ok());
+        let two = ask(&cells, 2).unwrap();
+        _ = cells.take_prepared("gid").unwrap().committed(2, draw);
+        assert!(ask(&cells, 1).is_ok() && two.is_current());
+    }
+
+    #[test]
+    fn rows_of_a_write_in_doubt_stay_marked_until_it_is_resolved() {
+        let cells = divided();
+        let one = ask(&cells, 1).unwrap();
+        drop(write_row(&cells, 1));
+        assert!(ask(&cells, 1).is_err() && ask(&cells, 2).is_ok());
+        cells.take_in_doubt().into_iter().for_each(|doubt| doubt.resolve(2, draw));
+        assert!(ask(&cells, 1).is_ok() && !one.is_current());
+    }
+
+    #[test]
+    fn a_lock_set_in_place_of_rows_is_a_write_of_unknown_rows() {
+        let cells = divided();
+        let two = ask(&cells, 2).unwrap();
+        let mut guard = write_row(&cells, 1);
+        guard.replace(Touched::Relations(&[A]), false);
+        guard.committed(2, draw);
+        assert!(!two.is_current() && ask(&cells, 1).is_ok());
+    }
+
+    #[test]
+    fn names_and_sums_tell_a_key_from_its_table_and_from_other_keys() {
+        let cells = divided();
+        let named = |captured: &Captured| {
+            let mut bytes = Vec::new();
+            captured.encode_into(&mut bytes);
+            bytes
+        };
+        let (one, two, all) = (ask(&cells, 1).unwrap(), ask(&cells, 2).unwrap(), capture(&cells, &[A]).unwrap());
+        assert!(named(&one) != named(&two) && named(&one) != named(&all) && !one.is_same(&two) && !one.is_same(&all));
+        assert!(one.depends_on(A) && !one.depends_on(B));
+        let sum = |number| cells.sum(Deps { relations: &[A], row: Some(row(number)) });
+        let before = (sum(1), sum(2), cells.sum(&[A]));
+        write_row(&cells, 1).committed(2, draw);
+        assert!(sum(1) != before.0 && sum(2) == before.1 && cells.sum(&[A]) != before.2);
+        write(&cells, A).committed(2, draw);
+        assert!(sum(2) != before.1);
+    }
+
+    #[test]
+    fn a_table_whose_rows_have_cells_is_not_swept_away() {
+        let cells = divided();
+        write_row(&cells, 1).committed(2, draw);
+        cells.sweep();
+        assert!(is_divided(&cells));
+    }
+}
