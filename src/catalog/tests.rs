@@ -3,6 +3,7 @@
 use super::*;
 
 mod heard;
+mod keyed;
 mod labels;
 mod paths;
 mod reading;

@@ -446,6 +446,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn rows_add_up_until_they_are_too_many() {
+        let row = |number: usize| Row { relation: RelationOid(1), number: number as u64 };
+        let rows = |rows: std::ops::Range<usize>| {
+            Written::Known(Known { relations: Vec::new(), rows: rows.map(row).collect() })
+        };
+        let mut written = rows(0..2);
+        written.add(&rows(1..3));
+        assert_eq!(written, rows(0..3));
+        let mut whole = written.clone();
+        whole.add(&relations(&[1]));
+        whole.add(&rows(3..5));
+        let Written::Known(known) = &whole else { panic!("{whole:?}") };
+        assert_eq!((&known.relations[..], known.rows.len()), (&[RelationOid(1)][..], 3));
+        written.add(&rows(0..MOST_ROWS));
+        assert_eq!(written, rows(0..MOST_ROWS));
+        written.add(&rows(MOST_ROWS..MOST_ROWS + 1));
+        assert_eq!(written, relations(&[1]));
+        written.add(&Written::AskServer);
+        assert_eq!(written, Written::AskServer);
+    }
+
     fn executed(texts: &[&str]) -> Facts {
         let analyzer = crate::sql::Analyzer::default();
         let mut facts = Facts::new();
