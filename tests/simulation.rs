@@ -14,6 +14,8 @@
 mod limits;
 #[path = "support/random.rs"]
 mod random;
+#[path = "simulation/rows.rs"]
+mod rows;
 #[path = "simulation/stamps/mod.rs"]
 mod stamps;
 #[path = "simulation/threads.rs"]

@@ -131,13 +131,16 @@ fn is_plain(relation: &Relation) -> bool {
 fn writes_what_it_names(oid: u32, relation: &Relation, key: &KeyColumn, target: &Target) -> bool {
     let runs_nothing = relation.triggers.is_empty() && !relation.write_rules && !relation.generated_columns;
     let acts = |action: char| !matches!(action, 'a' | 'r');
-    let acts_on_itself =
-        relation.referenced_by.iter().any(|key| key.child == oid && (acts(key.on_delete) || acts(key.on_update)));
+    let sets =
+        |name: &str| target.columns.as_ref().is_none_or(|columns| columns.iter().any(|column| **column == *name));
+    let acts_on_itself = relation.referenced_by.iter().filter(|key| key.child == oid).any(|key| match target.action {
+        Action::Insert => false,
+        Action::Update => acts(key.on_update) && key.parent_columns.iter().any(|column| sets(column)),
+        _ => acts(key.on_delete),
+    });
     let keeps_key = match target.action {
         Action::Insert | Action::Delete => true,
-        Action::Update => {
-            target.columns.as_ref().is_some_and(|columns| columns.iter().all(|column| *column != key.name))
-        }
+        Action::Update => !sets(&key.name),
         Action::Truncate { .. } | Action::Refresh => false,
     };
     runs_nothing && !acts_on_itself && keeps_key

@@ -105,6 +105,10 @@ fn assert_it_was_a_history(history: &History, proxy: &Proxy, database: &str) {
         outcomes(Outcome::Committed),
         outcomes(Outcome::Aborted)
     );
+    let tables = proxy.show("CACHE TABLES");
+    let by_key = ["plain_1", "plain_2"].map(|table| tables.number("relation", &format!("public.{table}"), "by_key"));
+    println!("writes of known rows: {by_key:?}");
+    assert!(by_key[0] > 0 && by_key[1] > 0, "tables are read and written by key");
     assert!(hits > 100 && outcomes(Outcome::Committed) > 100 && outcomes(Outcome::Aborted) > 5);
 }
 

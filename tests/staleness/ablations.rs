@@ -73,6 +73,8 @@ fn cases() -> Vec<Case> {
         case("parameters", switching(busy(&["stamped"], &[Form::Simple]))),
         shared("peers_before_commit", vec![], Plan { observers: 3, ..busy(&["plain"], &[Form::CommitThenSleep]) }),
         shared("peers", vec![], busy(&["plain"], &[Form::Simple, Form::Extended])),
+        case("rows_by_key", busy(&["plain", "ordinary"], &[Form::Simple, Form::Named])),
+        case("unknown_rows", busy(&["plain", "ordinary"], &[Form::Simple, Form::Cte])),
         shared("lease", vec![Fault::RedisCut, Fault::Calm], busy(&["plain"], &[Form::Simple, Form::Extended])),
     ]
 }

@@ -57,6 +57,10 @@ fn shop() -> World {
     [parent, child, tree].into_iter().for_each(|table| key(&mut rows, table, "id", 23));
     rows.key(child, parent, 'c', 'c');
     rows.key(tree, tree, 'c', 'a');
+    let ring = rows.table("ring");
+    key(&mut rows, ring, "id", 23);
+    rows.key(ring, ring, 'a', 'c');
+    rows.rows.foreign_keys.last_mut().unwrap().parent_columns = vec!["code".into()];
     let waiting = rows.table("waiting");
     key(&mut rows, waiting, "id", 23);
     rows.trigger(waiting, "BEGIN RETURN NEW; END").deferrable = true;
@@ -167,7 +171,9 @@ fn a_write_that_names_its_keys_is_about_these_rows() {
             ("insert into parent (id) values (5)", "'0"),
             ("update child set id2 = 1 where id = 5", "'1"),
             ("update stamped set v = 1 where id = 5", "-"),
-            ("update tree set v = 1 where id = 5", "-"),
+            ("update tree set v = 1 where id = 5", "'1"),
+            ("insert into tree (id) values (5)", "'0"),
+            ("update ring set v = 1 where id = 5", "'1"),
         ],
     );
 }
@@ -208,6 +214,7 @@ fn a_write_that_may_touch_other_rows_is_not() {
             ("update waiting set v = 1 where id = 5", "-"),
             ("delete from parent where id = 5", "-"),
             ("delete from tree where id = 5", "-"),
+            ("update ring set code = 1 where id = 5", "-"),
             ("explain analyze update item set v = 1 where id = 5", "-"),
         ],
     );
