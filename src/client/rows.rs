@@ -60,7 +60,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        catalog::{KeyRow, KeyType, RelationOid, RelationRow, SchemaRow, Snapshot, SnapshotRows},
+        catalog::{KeyRow, KeyType, RelationOid, RelationRow, RoleRow, SchemaRow, Snapshot, SnapshotRows},
         sql::Analyzer,
     };
 
@@ -81,7 +81,8 @@ mod tests {
         Snapshot::new(SnapshotRows {
             utf8: true,
             search_path: Some("public".into()),
-            schemas: vec![SchemaRow { oid: 2200, name: "public".into() }],
+            schemas: vec![SchemaRow { oid: 2200, name: "public".into(), users: vec![0] }],
+            roles: vec![RoleRow { oid: 10, name: "app".into(), superuser: false }],
             relations: vec![relation(20_001, "n"), relation(20_002, "u"), relation(20_003, "t")],
             keys: vec![key(20_001, 23), key(20_002, 2950), key(20_003, 1043)],
             ..SnapshotRows::default()

@@ -69,7 +69,8 @@ enum Writer {
     Idle,
     Sent(Vec<usize>, Option<WriteGuard>),
     Visible(Vec<usize>, Option<WriteGuard>),
-    Prepared(Vec<usize>, String),
+    /// Under a name: of what was prepared nothing is known when it is committed.
+    Prepared(Vec<usize>),
 }
 
 #[derive(Debug, Default)]
@@ -242,20 +243,19 @@ impl World {
                     Writer::Idle
                 }
                 (2, Some(guard)) => {
-                    let gid = format!("gid {}", self.now);
-                    guard.prepared(&gid);
+                    guard.rolled_back();
                     self.coverage.prepared += 1;
-                    Writer::Prepared(rows, gid)
+                    Writer::Prepared(rows)
                 }
                 (_, guard) => {
                     self.commit(&rows);
                     Writer::Visible(rows, guard)
                 }
             },
-            Writer::Prepared(rows, gid) => {
-                let guard = self.cells.take_prepared(&gid);
+            Writer::Prepared(rows) => {
+                let guard = self.cells.begin_write(Touched::Database, false);
                 self.commit(&rows);
-                Writer::Visible(rows, guard)
+                Writer::Visible(rows, Some(guard))
             }
             Writer::Visible(rows, guard) => {
                 let guard = match guard {

@@ -418,16 +418,6 @@ mod rows {
     }
 
     #[test]
-    fn rows_of_a_prepared_transaction_stay_marked_until_it_ends() {
-        let cells = divided();
-        write_row(&cells, 1).prepared("gid");
-        assert!(ask(&cells, 1).is_err() && ask(&cells, 2).is_ok());
-        let two = ask(&cells, 2).unwrap();
-        _ = cells.take_prepared("gid").unwrap().committed(2, draw);
-        assert!(ask(&cells, 1).is_ok() && two.is_current());
-    }
-
-    #[test]
     fn rows_of_a_write_in_doubt_stay_marked_until_it_is_resolved() {
         let cells = divided();
         let one = ask(&cells, 1).unwrap();
