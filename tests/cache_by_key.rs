@@ -390,3 +390,22 @@ fn keys_that_postgres_finds_equal_have_equal_numbers() {
     }
     assert!(equal > 100 && known > 300, "{equal} equal, {known} known");
 }
+
+#[test]
+fn a_function_that_is_called_for_one_row_may_read_others() {
+    let functions = "create function above(int) returns bigint language sql immutable as
+         'select count(*) from t where v > (select v from t where id = $1)';
+         create function above_atomic(int) returns bigint language sql immutable
+         begin atomic select count(*) from t where v > (select v from t where id = $1); end;
+         create function above_both(int) returns bigint language sql immutable as 'select above_atomic($1)';";
+    let mut bench = Bench::new(&format!("{TABLE} {functions}"));
+    for (number, function) in ["above", "above_atomic", "above_both"].into_iter().enumerate() {
+        let read = format!("select {function}(id), v from t where id = 5");
+        bench.warm_up();
+        wait_until(&read, || bench.ask(&read));
+        succeed(&bench.writer.query(&format!("update t set v = {} where id = 6", 100 + number)));
+        assert!(!bench.ask(&read), "{read}");
+        assert!(bench.ask("select v from t where id = 1"));
+        succeed(&bench.writer.query("update t set v = 0 where id = 6"));
+    }
+}

@@ -199,6 +199,8 @@ impl<'s> Judge<'s> {
         for body in &conduct.body {
             self.uses(body);
         }
+        // Where rows of a table are read by key, a body that reads the same table reads other rows of it.
+        self.verdict.reads_unnamed |= !conduct.labelled.is_empty();
         for function in &conduct.labelled {
             self.look_into(*function);
         }

@@ -86,7 +86,8 @@ pub(super) fn keyed(
     };
     let Found::One(oid) = snapshot.names.relation(name, path) else { return None };
     let relation = snapshot.relation(oid)?;
-    let key = relation.key.as_ref().filter(|_| is_plain(relation))?;
+    // The server may fold letters beyond ASCII, the parser does not.
+    let key = relation.key.as_ref().filter(|key| is_plain(relation) && key.name.is_ascii())?;
     let is_alone = match target {
         None => verdict.reads.iter().eq([&oid]) && !verdict.reads_unnamed,
         Some(target) => {

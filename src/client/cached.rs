@@ -466,7 +466,8 @@ impl Client {
     /// The same of one statement of a batch, by its `Bind`.
     pub(super) fn row_bound(&self, meaning: &Meaning, prepared: &Prepared, bind: Range<usize>) -> Option<Row> {
         let (_, _, values) = frontend::bind(self.io.inbox.unread().get(bind)?).ok()?;
-        rows::read(meaning, &prepared.text, Some(Bound::new(values, &prepared.types)))
+        let is_current = prepared.epoch == self.session.database.real.ddl_epoch();
+        rows::read(meaning, &prepared.text, Some(Bound::new(values, &prepared.types, is_current)))
     }
 
     fn build_key(&mut self, request: Request, shape: &Shape) -> bool {

@@ -209,7 +209,10 @@ impl Client {
         }
         let unheard = &mut self.unheard;
         let guard = self.session.database.marks_writes().then(|| {
+            // What was understood by definitions that have changed may write elsewhere by now.
+            let is_in_force = transaction.epoch.is_none_or(|epoch| self.session.database.cells.is_in_force(epoch));
             let (touched, rows) = match &written {
+                Written::Known(_) if !is_in_force => (Touched::Database, &[][..]),
                 Written::Known(known) => (Touched::Relations(&known.relations), &*known.rows),
                 Written::Nothing => (Touched::Relations(&[]), &[][..]),
                 Written::AskServer | Written::Anything => (Touched::Database, &[][..]),

@@ -13,17 +13,21 @@ pub(super) struct Bound<'a> {
     values: &'a [u8],
     /// As Parse has them: a count, then a number each.
     types: &'a [u8],
+    /// No definition has changed since it was parsed.
+    is_current: bool,
 }
 
 impl<'a> Bound<'a> {
-    pub(super) fn new(values: &'a [u8], types: &'a [u8]) -> Self {
-        Self { values, types }
+    /// Behind a change of definitions nobody knows which types the server has found out: those of its `Parse` stay.
+    pub(super) fn new(values: &'a [u8], types: &'a [u8], is_current: bool) -> Self {
+        Self { values, types, is_current }
     }
 
-    /// 0: the server finds out.
-    fn declared(self, number: u16) -> u32 {
+    /// 0: the server finds out. `None`: it has found out something else, perhaps.
+    fn declared(self, number: u16) -> Option<u32> {
         let (types, _) = self.types.get(2..).unwrap_or_default().as_chunks::<4>();
-        types.get(usize::from(number)).map_or(0, |oid| u32::from_be_bytes(*oid))
+        let declared = types.get(usize::from(number)).map_or(0, |oid| u32::from_be_bytes(*oid));
+        (declared != 0 || self.is_current).then_some(declared)
     }
 }
 
@@ -49,7 +53,7 @@ fn find(keyed: &Keyed, source: Source, text: &[u8], bound: Option<Bound<'_>>) ->
             let bound = bound?;
             let value = frontend::parameters(bound.values).nth(usize::from(number))??;
             let is_binary = frontend::is_binary(bound.values, number)?;
-            keyed.row_of_parameter(bound.declared(number), is_alone, is_binary, value)
+            keyed.row_of_parameter(bound.declared(number)?, is_alone, is_binary, value)
         }
     }
 }
@@ -174,7 +178,11 @@ mod tests {
     #[track_caller]
     fn check_bound(sql: &str, declared: &[u32], formats: &[i16], given: &[Option<&[u8]>], expected: Option<Vec<Row>>) {
         let (values, types) = (values(formats, given), types(declared));
-        assert_eq!(found(sql, Some(Bound::new(&values, &types))), expected, "{sql} {declared:?} {formats:?} {given:?}");
+        assert_eq!(
+            found(sql, Some(Bound::new(&values, &types, true))),
+            expected,
+            "{sql} {declared:?} {formats:?} {given:?}"
+        );
     }
 
     #[test]
@@ -205,6 +213,14 @@ mod tests {
         let twice = "select $1::float8 from n where id = $1";
         check_bound(twice, &[], &[], &[Some(b"5")], None);
         check_bound(twice, &[23], &[], &[Some(b"5")], number(5));
+    }
+
+    #[test]
+    fn a_parameter_whose_type_the_server_has_found_out_before_a_change_of_definitions_is_no_key() {
+        let (sql, five) = ("delete from n where id = $1", values(&[], &[Some(b"5")]));
+        for (declared, expected) in [(&[][..], None), (&[0], None), (&[23], number(5))] {
+            assert_eq!(found(sql, Some(Bound::new(&five, &types(declared), false))), expected, "{declared:?}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     cache::{CatalogEpoch, KeyBuffer, KeyPrefix},
-    catalog::{self, Effects, Meaning, PathNumber},
+    catalog::{self, Effects, Meaning, PathNumber, Row},
     cluster::{Database, LoadedCatalog},
     lsn::Lsn,
     protocol::{FrameError, frontend, frontend::Target, frontend::tag},
@@ -403,6 +403,11 @@ impl Session {
         Some(statement)
     }
 
+    /// The rows that a request writes, where somebody has to know.
+    fn rows_written(&self, meaning: &Meaning, text: &[u8], bound: Option<Bound<'_>>) -> Option<Vec<Row>> {
+        self.database.marks_writes().then(|| rows::written(meaning, text, bound))?
+    }
+
     /// What a simple query means. It ends the unnamed statement, as on the server.
     pub(super) fn read_query(&mut self, text: &[u8]) -> Facts {
         self.names.remove(b"");
@@ -412,7 +417,7 @@ impl Session {
         let mut facts = Facts { epoch: self.epoch(), ..Facts::new() };
         let names = self.names_behind(Effects::default());
         let meaning = self.meaning(&statement, names);
-        let rows = rows::written(&meaning, text, None);
+        let rows = self.rows_written(&meaning, text, None);
         facts.execute_on(&statement, meaning, rows);
         facts
     }
@@ -436,8 +441,9 @@ impl Session {
                     if let Some(prepared) = &prepared {
                         let meaning = self.meaning_once(&prepared.statement, facts.effects);
                         bound_commits = !meaning.transaction.is_empty();
-                        let bound = Bound::new(values, &prepared.types);
-                        let rows = rows::written(&meaning, &prepared.text, Some(bound));
+                        let is_current = prepared.epoch == self.database.real.ddl_epoch();
+                        let bound = Bound::new(values, &prepared.types, is_current);
+                        let rows = self.rows_written(&meaning, &prepared.text, Some(bound));
                         facts.execute_on(&prepared.statement, meaning, rows);
                     } else {
                         facts.execute_unknown();

@@ -20,12 +20,13 @@ pub(super) struct Parsed {
 pub(super) fn parse(text: &str, clock: bool) -> Option<Parsed> {
     // The library asserts some shapes of its tree; text from clients must not end the task.
     let result = std::panic::catch_unwind(|| pg_query::parse(text, 0)).ok()?.ok()?;
-    let parts: Box<[Part]> = result.protobuf.stmts.iter().map(|raw| part(raw, text, clock)).collect();
+    let is_alone = result.protobuf.stmts.len() == 1;
+    let parts: Box<[Part]> = result.protobuf.stmts.iter().map(|raw| part(raw, text, clock, is_alone)).collect();
     let literal_sensitive = parts.iter().any(hangs_on_literals);
     Some(Parsed { parts, literal_sensitive })
 }
 
-fn part(raw: &pg::RawStmt, text: &str, clock: bool) -> Part {
+fn part(raw: &pg::RawStmt, text: &str, clock: bool, is_alone: bool) -> Part {
     let mut walker = Walker::default();
     let mut kind = match raw.stmt.as_ref().and_then(|node| node.node.as_ref()) {
         Some(node) => utility::classify(node, &mut walker),
@@ -40,7 +41,7 @@ fn part(raw: &pg::RawStmt, text: &str, clock: bool) -> Part {
         walker.flags.insert(Flags::CLOCK_LITERAL);
     }
     let node = raw.stmt.as_ref().and_then(|node| node.node.as_ref());
-    let rows = node.and_then(|node| rows::rows(node, text, walker.reads()));
+    let rows = node.filter(|_| is_alone).and_then(|node| rows::rows(node, text, walker.reads()));
     let start = usize::try_from(raw.stmt_location).unwrap_or(0).min(text.len());
     let length = usize::try_from(raw.stmt_len).unwrap_or(0);
     let end = if length == 0 { text.len() } else { (start + length).min(text.len()) };
