@@ -107,10 +107,12 @@ fn analyze(query: queries::Query) -> Box<dyn FnMut(usize)> {
 fn meaning() -> Box<dyn FnMut(usize)> {
     let snapshot = snapshot();
     let statement: Arc<Statement> = Analyzer::with_seed(1000, 7).analyze(&queries::SHORT.with_literal(1));
-    let found = snapshot.meaning(&statement, USER);
+    // A session looks its search path up once per catalog.
+    let path = snapshot.path_of(USER);
+    let found = snapshot.meaning_along(&statement, path);
     assert!(found.access == Access::Read && found.cacheable.is_ok(), "{}", found.reason.label());
     Box::new(move |_| {
-        black_box(snapshot.meaning(black_box(&statement), black_box(USER)));
+        black_box(snapshot.meaning_along(black_box(&statement), black_box(path)));
     })
 }
 
