@@ -243,3 +243,53 @@ fn whatever_they_do_transactions_read_what_is_committed_and_their_own() {
 fn bind_to(portal: &str, statement: &str, values: &[Option<&str>]) -> Vec<u8> {
     bind_as(portal, statement, values, false)
 }
+
+#[test]
+fn a_snapshot_that_connect_query_asks_for_is_the_transactions_own() {
+    let database = cluster().database();
+    cluster().prepare(&database, &format!("{TABLE}; create table u(v int); insert into u values (0)"));
+    let query = "connect_query='set default_transaction_isolation = ''repeatable read'''";
+    let builder = Proxy::of(cluster(), &database).cached().section("cache", "in_transactions", 1);
+    let proxy = builder.database(&database, cluster().primary.port, query).start();
+    proxy.wait_for_catalog(&database);
+    let (mut reader, mut writer, mut other) =
+        (proxy.session(&database), proxy.session(&database), proxy.session(&database));
+    for round in 0..5 {
+        say(&mut writer, &format!("update t set v = {round} where id = 1"));
+        say(&mut reader, "begin");
+        say(&mut reader, "select v from u");
+        say(&mut writer, &format!("update t set v = {} where id = 1", 100 + round));
+        for _ in 0..2 {
+            assert_eq!(reader.value(READ), round.to_string(), "its snapshot is older");
+            assert_eq!(other.value(READ), (100 + round).to_string());
+        }
+        say(&mut reader, "commit");
+        assert_eq!(other.value(READ), (100 + round).to_string());
+    }
+}
+
+#[test]
+fn a_transaction_that_a_reload_finds_open_goes_on_where_it_began() {
+    let (here, there) = (cluster().database(), cluster().database());
+    for (database, v) in [(&here, 1), (&there, 2)] {
+        cluster().prepare(database, &format!("{TABLE}; update t set v = {v}"));
+    }
+    let target = |database: &str| format!("host=127.0.0.1 port={} dbname={database}", cluster().primary.port);
+    let builder = Proxy::builder().section("databases", "moved", target(&here)).cached();
+    let proxy = builder.section("cache", "in_transactions", 1).start();
+    proxy.wait_for_catalog("moved");
+    let mut inside = proxy.session("moved");
+    say(&mut inside, "begin");
+    assert_eq!(inside.value(READ), "1");
+    proxy.rewrite(|text| text.replace(&target(&here), &target(&there)));
+    proxy.tell("RELOAD");
+    proxy.wait_for_catalog("moved");
+    let mut outside = proxy.session("moved");
+    let other_read = "select sum(v) from t";
+    for _ in 0..3 {
+        assert_eq!((inside.value(READ), outside.value(READ)), ("1".to_owned(), "2".to_owned()));
+        assert_eq!((inside.value(other_read), outside.value(other_read)), ("2".to_owned(), "4".to_owned()));
+    }
+    say(&mut inside, "commit");
+    assert_eq!(inside.value(READ), "2");
+}

@@ -530,3 +530,53 @@ fn the_path_of_a_role_is_what_the_server_says_of_it() {
     }
     assert!(left_out > 20 && left_out < compared / 4, "{left_out} of {compared}");
 }
+
+#[test]
+fn a_setting_that_an_update_of_pg_settings_has_changed_is_the_sessions_own() {
+    let database = cluster().database();
+    cluster().prepare(&database, SCHEMA);
+    let proxy = Proxy::of(cluster(), &database).cached().set("default_pool_size", 1).start();
+    proxy.wait_for_catalog(&database);
+    let (mut one, mut other) = (proxy.session(&database), proxy.session(&database));
+    for _ in 0..3 {
+        succeed(&one.query("update pg_settings set setting = 'a' where name = 'search_path'"));
+        for _ in 0..3 {
+            assert_eq!(
+                (other.value("select v from t").as_str(), one.value("select v from t").as_str()),
+                ("public", "a")
+            );
+        }
+        succeed(&one.query("update pg_settings set setting = 'public' where name = 'search_path'"));
+        assert_eq!(one.value("select v from t"), "public");
+    }
+}
+
+#[test]
+fn what_is_defined_without_the_proxy_is_not_read_where_it_is_missing_yet() {
+    let database = cluster().database();
+    cluster().prepare(&database, &format!("{SCHEMA}; create schema late; grant usage on schema late to public"));
+    let replica = &cluster().replicas[0];
+    let proxy = Proxy::of(cluster(), &database).cached().replicas(&database, &[(replica, 1)]).start();
+    proxy.wait_for_catalog(&database);
+    cluster().log_statements(&database);
+    let mut reader = session(&proxy, &database, "set search_path = late, public");
+    let mark = mark();
+    wait_until("the replica serves", || {
+        assert_eq!(reader.value(&format!("select v from t {mark} /* pgweir: nocache */")), "public");
+        replica.executions(&mark) > 0
+    });
+    cluster().catch_up();
+    replica.pause_replay();
+    directly(
+        &database,
+        "create table late.t(v text); insert into late.t values ('late'); grant select on late.t to public",
+    );
+    let questions = ["select v from t", "select v from t /* pgweir: nocache */"];
+    for sql in questions {
+        wait_until("it is known", || reader.value(sql) == "late");
+    }
+    for _ in 0..20 {
+        assert_eq!(questions.map(|sql| reader.value(sql)), ["late", "late"]);
+    }
+    replica.resume_replay();
+}

@@ -142,8 +142,15 @@ impl ResultCache {
     /// Is this question to be looked up? Where hardly any answer of a shape is asked for again, only questions are that come
     /// a second time while nothing of `deps` was written, and some by chance; `draw` is any number. One that is not
     /// counts as a miss.
-    pub fn admits(&self, key: &[u8], shape: Fingerprint, cells: &Cells, deps: Deps<'_>, draw: u64) -> bool {
-        let admits = self.admission.admits(shape, key, || cells.sum(deps), || self.costs.usual(shape), draw);
+    pub fn admits<'a>(
+        &self,
+        key: &[u8],
+        shape: Fingerprint,
+        cells: &Cells,
+        deps: impl FnOnce() -> Deps<'a>,
+        draw: u64,
+    ) -> bool {
+        let admits = self.admission.admits(shape, key, || cells.sum(deps()), || self.costs.usual(shape), draw);
         if !admits {
             count(&self.counters.misses);
         }
@@ -162,7 +169,18 @@ impl ResultCache {
         epoch: CatalogEpoch,
         now: u64,
     ) -> Lookup {
-        let deps = deps.into();
+        self.lookup_with(key, cells, || deps.into(), epoch, now)
+    }
+
+    /// The same; what it depends on is asked for only if there is no answer.
+    pub fn lookup_with<'a>(
+        self: &Arc<Self>,
+        key: &[u8],
+        cells: &Arc<Cells>,
+        deps: impl FnOnce() -> Deps<'a>,
+        epoch: CatalogEpoch,
+        now: u64,
+    ) -> Lookup {
         if !cells.is_trusted_at(now) {
             return Lookup::Refused(Uncaptured::Closed(Closure::Peers));
         }
@@ -171,14 +189,14 @@ impl ResultCache {
         }
         let name = self.name(key);
         let Some(entry) = self.store.get(&*name) else {
-            return self.miss(key, &name, Absence::New, (cells, deps, epoch, now));
+            return self.miss(key, &name, Absence::New, (cells, deps(), epoch, now));
         };
         if entry.captured.is_of(cells) && entry.is_current() && !entry.is_expired(now) {
             self.note_hit(&entry);
             return Lookup::Hit(entry);
         }
         let absence = observed::absence(&entry, cells, now);
-        let outcome = self.miss(key, &name, absence, (cells, deps, epoch, now));
+        let outcome = self.miss(key, &name, absence, (cells, deps(), epoch, now));
         // While a write is in flight the entry may yet come through; captured stamps say it did not.
         if matches!(outcome, Lookup::Miss(_)) {
             count(&self.counters.stale);

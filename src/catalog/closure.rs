@@ -86,6 +86,8 @@ impl<'s> Closure<'s> {
         if relation.system {
             self.catalog_change = true;
             self.reach = Reach::Database;
+            // Behind pg_settings stands a rule of the server's own that sets.
+            self.effects.insert(Effects::OPAQUE);
             return;
         }
         self.hooks(relation);

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     cache::{CatalogEpoch, Entry, Lookup, ResultCache, invalidation::Deps},
-    catalog::{Effects, Meaning, Row},
+    catalog::{Effects, Meaning},
     insight::CacheOutcome,
     protocol::{TransactionStatus, backend},
     routing::Freshness,
@@ -37,12 +37,6 @@ struct Read {
     ttl: Option<u64>,
     /// What the cache has.
     entry: Option<Arc<Entry>>,
-}
-
-impl Read {
-    fn depends_on(&self, row: Option<Row>) -> Deps<'_> {
-        Deps { relations: self.meaning.cacheable.as_deref().unwrap_or_default(), row }
-    }
 }
 
 /// All of them, looked up.
@@ -120,12 +114,12 @@ impl Client {
         let mut reason = "seldom_repeated";
         for read in &batch.reads {
             let statement = &read.prepared.statement;
-            let deps = read.depends_on(self.row_bound(&read.meaning, &read.prepared, read.bind.clone()));
             let is_wanted = read.entry.is_none()
                 && self.build_key_of(&read.prepared, read.bind.clone(), &read.shape)
-                && self.is_admitted_as(&batch.cache, statement, deps);
+                && self.is_admitted_as(&batch.cache, statement, || self.read_by(read));
             let (key, cells, now) = (self.session.key.as_bytes(), &self.session.database.cells, self.request_started);
-            let lookup = is_wanted.then(|| batch.cache.lookup(key, cells, deps, batch.epoch, now));
+            let lookup =
+                is_wanted.then(|| batch.cache.lookup_with(key, cells, || self.read_by(read), batch.epoch, now));
             fills.push(match lookup {
                 Some(Lookup::Miss(mut guard)) => {
                     absence = Some(guard.absence());
@@ -144,6 +138,12 @@ impl Client {
         }
         let room = batch.cache.max_result_bytes();
         FillPlan::of_batch(Fills::Several(Several { fills, at: 0, sent: 0, room }), absence)
+    }
+
+    /// What one of them depends on.
+    fn read_by<'r>(&self, read: &'r Read) -> Deps<'r> {
+        let relations = read.meaning.cacheable.as_deref().unwrap_or_default();
+        Deps { relations, row: self.row_bound(&read.meaning, &read.prepared, read.bind.clone()) }
     }
 
     /// The reads that a request consists of.

@@ -190,8 +190,6 @@ pub(super) struct Asking {
     shape: Shape,
     pub ttl: Option<u64>,
     pub epoch: CatalogEpoch,
-    /// All that it reads of that row's table.
-    pub row: Option<Row>,
 }
 
 impl Asking {
@@ -242,11 +240,11 @@ impl Client {
             Ok(asking) => asking,
             Err(plan) => return Asked::Fill(plan),
         };
-        if !self.is_admitted(facts, &asking) {
+        if !self.is_admitted(request, facts, &asking) {
             return Asked::Fill(FillPlan::seldom_repeated());
         }
         if asking.cache.observes() {
-            return Asked::Fill(self.observe_cache(facts, &asking));
+            return Asked::Fill(self.observe_cache(request, facts, &asking));
         }
         if !is_settled && self.is_strict(facts) && self.is_held(&asking) {
             return Asked::Settle;
@@ -265,7 +263,7 @@ impl Client {
         let (shape, ttl) = self.cacheable_shape(request, facts).map_err(FillPlan::none)?;
         let epoch = facts.epoch.ok_or_else(|| FillPlan::none("catalog_not_loaded"))?;
         match self.build_key(request, &shape) {
-            true => Ok(Asking { cache, shape, ttl, epoch, row: self.row_read(request, facts) }),
+            true => Ok(Asking { cache, shape, ttl, epoch }),
             false => Err(FillPlan::none("parameters")),
         }
     }
@@ -277,13 +275,18 @@ impl Client {
     }
 
     /// Is that worth looking up?
-    pub(super) fn is_admitted(&self, facts: &Facts, asking: &Asking) -> bool {
+    pub(super) fn is_admitted(&self, request: Request, facts: &Facts, asking: &Asking) -> bool {
         let Some(statement) = &facts.statement else { return true };
-        self.is_admitted_as(&asking.cache, statement, facts.depends_on(asking.row))
+        self.is_admitted_as(&asking.cache, statement, || self.depends_on(request, facts))
     }
 
     /// Is the question whose key was built last, of this statement, worth looking up?
-    pub(super) fn is_admitted_as(&self, cache: &ResultCache, statement: &Statement, deps: Deps<'_>) -> bool {
+    pub(super) fn is_admitted_as<'a>(
+        &self,
+        cache: &ResultCache,
+        statement: &Statement,
+        deps: impl FnOnce() -> Deps<'a>,
+    ) -> bool {
         let (key, cells) = (self.session.key.as_bytes(), &self.session.database.cells);
         statement.hints.cache.is_some() || cache.admits(key, statement.fingerprint, cells, deps, self.request_started)
     }
@@ -325,10 +328,15 @@ impl Client {
         FillPlan::keeping(fill, asking.ttl)
     }
 
+    /// What level one has; rows are looked for in the request only if it has no answer.
+    pub(super) fn find(&self, request: Request, facts: &Facts, asking: &Asking, now: u64) -> Lookup {
+        let (key, cells) = (self.session.key.as_bytes(), &self.session.database.cells);
+        asking.cache.lookup_with(key, cells, || self.depends_on(request, facts), asking.epoch, now)
+    }
+
     /// Answers the request from level one if it can be.
     pub(super) fn look_up(&mut self, request: Request, facts: &Facts, asking: &Asking, now: u64) -> Said {
-        let (cells, deps) = (&self.session.database.cells, facts.depends_on(asking.row));
-        match asking.cache.lookup(self.session.key.as_bytes(), cells, deps, asking.epoch, now) {
+        match self.find(request, facts, asking, now) {
             Lookup::Hit(entry) if !asking.takes_all(&entry) => Said::TooLong,
             Lookup::Hit(entry) => {
                 self.answer_from_cache(&entry, request, facts, asking, (CacheOutcome::Hit, "hit"));
@@ -448,6 +456,10 @@ impl Client {
     /// One read and its `Sync`.
     fn extended_shape(&self) -> Option<Shape> {
         Laid::first(&self.session.steps).filter(Laid::is_last).map(|laid| laid.shape)
+    }
+
+    fn depends_on<'f>(&self, request: Request, facts: &'f Facts) -> Deps<'f> {
+        Deps { relations: facts.dependencies(), row: self.row_read(request, facts) }
     }
 
     /// The row that it asks for by key, if that is all that it reads.

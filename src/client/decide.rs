@@ -262,6 +262,7 @@ mod tests {
             caches_in_transactions: false,
             direct: None,
             has_own_names: false,
+            has_own_isolation: false,
         };
         let real = Arc::new(RealDatabase::new(Cells::new(1, 1), 1));
         let names = topology.members().iter().map(|member| (*member.name).into()).collect();

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::read_only::{Wish, ends_first};
 use crate::{
     ablation::Ablation,
-    cache::{CatalogEpoch, invalidation::Deps},
+    cache::CatalogEpoch,
     catalog::{Access, AccessReason, Effects, Isolation, Meaning, RelationOid, Row, TransactionControl, Writes},
     sql::{CacheHint, DiscardTarget, Hints, RouteHint, Statement, StatementKind},
 };
@@ -328,11 +328,6 @@ impl Facts {
     /// All that a cacheable read reads.
     pub(super) fn dependencies(&self) -> &[RelationOid] {
         self.meaning.as_ref().and_then(|meaning| meaning.cacheable.as_deref().ok()).unwrap_or_default()
-    }
-
-    /// The same, where of its table it reads no more than that row.
-    pub(super) fn depends_on(&self, row: Option<Row>) -> Deps<'_> {
-        Deps { relations: self.dependencies(), row }
     }
 
     /// What places it on the primary: its own reason, else this one.

@@ -8,14 +8,12 @@ use super::{
     cached::{FillPlan, Said},
     facts::{Boundary, Facts},
     link::Link,
+    session::Step,
 };
 use crate::{
     catalog::Isolation,
-    protocol::{
-        TransactionStatus,
-        frontend::{self, Target, tag},
-    },
-    session::request::{Request, RequestKind, frames},
+    protocol::TransactionStatus,
+    session::request::{Request, RequestKind},
 };
 
 /// What becomes of a request inside of a transaction.
@@ -39,7 +37,7 @@ impl Client {
         if asking.cache.observes() {
             return Inside::Goes(None);
         }
-        if !self.is_admitted(facts, &asking) {
+        if !self.is_admitted(request, facts, &asking) {
             return Inside::Goes(Some(FillPlan::seldom_repeated()));
         }
         let now = self.request_started;
@@ -71,17 +69,15 @@ impl Client {
             && !(session.must_probe || session.is_probed || session.strings_change || session.scope_changes)
             && !self.is_strict(facts)
             && facts.executed == 1
-            && (request.kind == RequestKind::Simple || self.names_no_portal(request))
+            && (request.kind == RequestKind::Simple || self.names_no_portal())
     }
 
     /// Portals with names live until the transaction ends: what becomes of them the server must know.
-    fn names_no_portal(&self, request: Request) -> bool {
-        let bytes = self.io.inbox.unread().get(..request.bytes).unwrap_or_default();
-        frames(bytes).all(|frame| match frame.first() {
-            Some(&tag::BIND) => frontend::bind(frame).is_ok_and(|(portal, ..)| portal.is_empty()),
-            Some(&tag::EXECUTE) => frontend::execute(frame).is_ok_and(|(portal, _)| portal.is_empty()),
-            Some(&tag::DESCRIBE) => frontend::target(frame).is_ok_and(|(_, name)| name.is_empty()),
-            Some(&tag::CLOSE) => frontend::target(frame).is_ok_and(|(target, _)| target == Target::Statement),
+    fn names_no_portal(&self) -> bool {
+        self.session.steps.iter().all(|located| match located.step {
+            Step::Bind { portal_is_unnamed, .. } => portal_is_unnamed,
+            Step::Execute { is_bound_last, .. } | Step::DescribePortal { is_bound_last } => is_bound_last,
+            Step::CloseOther => false,
             _ => true,
         })
     }

@@ -6,7 +6,7 @@ use super::{
     cached::{Asking, FillPlan},
     facts::Facts,
 };
-use crate::{cache::Lookup, insight::CacheOutcome, routing::Freshness};
+use crate::{cache::Lookup, insight::CacheOutcome, routing::Freshness, session::request::Request};
 
 impl FillPlan {
     /// There would be an answer. It is not sent, and the server's is not looked at.
@@ -20,10 +20,8 @@ impl Client {
     /// another client's read counts as if that brought an answer; Redis and, for a strict read, the primary are not asked.
     /// Behind others on its connection a request is looked up at once: one that would find there what they bring counts as
     /// a miss.
-    pub(super) fn observe_cache(&self, facts: &Facts, asking: &Asking) -> FillPlan {
-        let cells = &self.session.database.cells;
-        let (key, deps) = (self.session.key.as_bytes(), facts.depends_on(asking.row));
-        match asking.cache.lookup(key, cells, deps, asking.epoch, self.request_started) {
+    pub(super) fn observe_cache(&self, request: Request, facts: &Facts, asking: &Asking) -> FillPlan {
+        match self.find(request, facts, asking, self.request_started) {
             Lookup::Hit(entry) if !asking.takes_all(&entry) => FillPlan::too_long(),
             Lookup::Hit(_) => FillPlan::would_hit("hit"),
             Lookup::Refused(refusal) => FillPlan::none(refusal.label()),

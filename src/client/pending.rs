@@ -167,6 +167,11 @@ impl PendingRequests {
         self.queue.iter_mut().filter_map(|pending| pending.fills.as_mut()).for_each(|fills| fills.give_up(why));
     }
 
+    /// What follows them on their connection is theirs alone.
+    pub(super) fn tie(&mut self) {
+        self.queue.iter_mut().for_each(|pending| pending.leaves_no_trace = false);
+    }
+
     /// Will the session be behind all of them as it was in front?
     pub(super) fn leave_no_trace(&self) -> bool {
         self.queue.iter().all(|pending| pending.leaves_no_trace)

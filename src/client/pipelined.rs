@@ -44,14 +44,13 @@ impl Client {
         if !observes && self.is_held(&asking) {
             return self.waits_or_goes();
         }
-        if !self.is_admitted(facts, &asking) {
+        if !self.is_admitted(request, facts, &asking) {
             return Behind::Goes(Some(FillPlan::seldom_repeated()));
         }
         if observes {
-            return Behind::Goes(Some(self.observe_cache(facts, &asking)));
+            return Behind::Goes(Some(self.observe_cache(request, facts, &asking)));
         }
-        let (key, cells) = (self.session.key.as_bytes(), &self.session.database.cells);
-        match asking.cache.lookup(key, cells, facts.depends_on(asking.row), asking.epoch, self.request_started) {
+        match self.find(request, facts, &asking, self.request_started) {
             Lookup::Hit(_) => self.waits_or_goes(),
             Lookup::Refused(refusal) => Behind::Goes(Some(FillPlan::none(refusal.label()))),
             // Nobody is waited for, because it may be this client's own.

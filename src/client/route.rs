@@ -116,6 +116,9 @@ impl Client {
             // Members are numbered anew. One that is gone is nobody.
             let member = self.session.database.member_named(&link.pool.key().member);
             link.member = member.unwrap_or(MemberId(u16::MAX));
+            // It may be a server of another database than the one whose answers are asked for from now on.
+            self.session.transaction.only_asks = false;
+            self.pending.tie();
         }
         is_served
     }

@@ -318,10 +318,11 @@ impl Session {
             || self.server_opened < self.database.real.defaults_since()
     }
 
-    /// Do its transactions run serializable, unless they say otherwise?
+    /// Do its transactions run serializable, unless they say otherwise? They may, where nobody knows.
     pub(super) fn is_serializable(&self) -> bool {
         match self.settings.isolation() {
             Some(level) => level.eq_ignore_ascii_case("serializable"),
+            None if self.database.settings.has_own_isolation => true,
             None => self.catalog.as_ref().is_some_and(|catalog| catalog.snapshot.is_serializable(&self.user)),
         }
     }
@@ -330,6 +331,7 @@ impl Session {
     pub(super) fn reads_committed(&self) -> bool {
         match self.settings.isolation() {
             Some(level) => catalog::reads_committed(level),
+            None if self.database.settings.has_own_isolation => false,
             None => self.catalog.as_ref().is_some_and(|catalog| catalog.snapshot.reads_committed(&self.user)),
         }
     }

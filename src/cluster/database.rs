@@ -43,18 +43,30 @@ pub struct DatabaseSettings {
     pub direct: Option<DirectSettings>,
     /// `connect_query` may have changed what names mean: nobody can say.
     pub has_own_names: bool,
+    /// It may have changed how isolated transactions are.
+    pub has_own_isolation: bool,
 }
 
 /// May this `connect_query` change what names mean? Whatever does more than to set something else may.
 #[must_use]
 pub fn may_change_names(connect_query: &str) -> bool {
+    !only_sets(connect_query, |name| !changes_names(name))
+}
+
+/// The same of how isolated transactions are.
+#[must_use]
+pub fn may_change_isolation(connect_query: &str) -> bool {
+    !only_sets(connect_query, |name| !["isolation", "characteristics"].iter().any(|word| name.contains(word)))
+}
+
+fn only_sets(connect_query: &str, is_harmless: impl Fn(&str) -> bool) -> bool {
     let statement = Analyzer::default().analyze(connect_query);
     let is_harmless = |part: &Part| match &part.kind {
-        StatementKind::Set { name, .. } => !changes_names(name),
+        StatementKind::Set { name, .. } => is_harmless(name),
         StatementKind::Select => part.facts.calls.is_empty() && part.facts.reads.is_empty(),
         _ => false,
     };
-    !statement.parsed || !statement.parts.iter().all(is_harmless)
+    statement.parsed && statement.parts.iter().all(is_harmless)
 }
 
 impl DatabaseSettings {
@@ -363,6 +375,23 @@ mod tests {
             "not sql",
         ] {
             assert!(may_change_names(query), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_connect_query_is_trusted_with_isolation_only_if_it_sets_something_else() {
+        for query in ["set statement_timeout = 0", "set search_path = a; set timezone = 'UTC'", "select 1", ""] {
+            assert!(!may_change_isolation(query), "{query}");
+        }
+        for query in [
+            "set default_transaction_isolation = serializable",
+            "SET \"default_transaction_isolation\" TO 'repeatable read'",
+            "set session characteristics as transaction isolation level repeatable read",
+            "select set_config('default_transaction_isolation', 'serializable', false)",
+            "set work_mem = '8MB'; update pg_settings set setting = 'serializable'",
+            "not sql",
+        ] {
+            assert!(may_change_isolation(query), "{query}");
         }
     }
 }

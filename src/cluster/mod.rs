@@ -26,7 +26,7 @@ pub mod under_way;
 pub mod wal_preflight;
 pub mod wal_stream;
 
-pub use database::{Database, DatabaseSettings, LoadedCatalog, may_change_names};
+pub use database::{Database, DatabaseSettings, LoadedCatalog, may_change_isolation, may_change_names};
 pub use direct_writes::{DirectFigures, DirectSettings, DirectWrites};
 pub use learned_writes::LearnedWrites;
 pub use listener::{Listener, MailError, Mailbox};

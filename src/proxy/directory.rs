@@ -25,7 +25,7 @@ use crate::{
     cache::{Cells, ResultCache, invalidation::Closure},
     client::{Clients, Settings, Unserved},
     clock::{Clock, nanos},
-    cluster::{Database, DatabaseSettings, DirectSettings, RealDatabase, may_change_names},
+    cluster::{Database, DatabaseSettings, DirectSettings, RealDatabase, may_change_isolation, may_change_names},
     config::{CacheMode, Config, DatabaseConfig, Host, ReadWriteSplit, RoleDetection, UserConfig},
     net::{Address, SocketOptions},
     pool::{LoginSource, Pool, PoolKey, PoolLimits, Pools, Tallies, Turns},
@@ -569,6 +569,7 @@ fn configured_settings(config: &Config, section: &DatabaseConfig) -> DatabaseSet
             max_staleness: nanos(config.cache.max_staleness_direct),
         }),
         has_own_names: section.connect_query.as_deref().is_some_and(may_change_names),
+        has_own_isolation: section.connect_query.as_deref().is_some_and(may_change_isolation),
     }
 }
 
