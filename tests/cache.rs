@@ -19,6 +19,7 @@ use support::{
         bind, bind_as, close_portal, close_statement, copy_data, copy_done, describe_portal, execute, flush, parse,
         query, sync,
     },
+    hits::{is_hit, mark, warm_up},
     wait_until,
 };
 
@@ -32,25 +33,6 @@ fn cached(schema: &str) -> (Proxy, String) {
 }
 
 const TABLE: &str = "create table t(id int primary key, v int); insert into t values (1, 0)";
-
-/// A mark that no other statement has.
-fn mark() -> String {
-    format!("/* mark {} */", support::scratch::scratch().unique())
-}
-
-/// Whether the server had nothing to do with this read.
-fn is_hit(session: &mut RawClient, read: &str, mark: &str) -> bool {
-    let before = cluster().primary.executions(mark);
-    let reply = session.query(&format!("{read} {mark}"));
-    assert!(reply.error().is_none(), "{read}: {reply:?}");
-    cluster().primary.executions(mark) == before
-}
-
-/// Repeats the read until it is a hit.
-#[track_caller]
-fn warm_up(session: &mut RawClient, read: &str, mark: &str) {
-    wait_until(&format!("a hit of {read}"), || is_hit(session, read, mark));
-}
 
 /// After the write, the read answers what the server says; before, it was answered from memory.
 #[track_caller]

@@ -18,8 +18,8 @@ use std::{
 
 use nix::sys::signal::Signal;
 use support::{
-    Proxy, RawClient, cluster, cluster::USER, forwarder::Forwarder, proxy::Builder, redis::Redis, scratch::scratch,
-    wait_until,
+    Proxy, RawClient, cluster, cluster::USER, forwarder::Forwarder, hits::mark, proxy::Builder, redis::Redis,
+    scratch::scratch, wait_until,
 };
 
 const SCHEMA: &str = "create table t(id int primary key, v int); insert into t values (1, 0); \
@@ -44,10 +44,6 @@ fn sharing(database: &str, redis_port: u16) -> Builder {
 /// Two proxies that share a database, and serve.
 fn two(database: &str, redis: &Redis) -> (Proxy, Proxy) {
     (sharing(database, redis.port).start(), sharing(database, redis.port).start())
-}
-
-fn mark() -> String {
-    format!("/* mark {} */", scratch().unique())
 }
 
 /// Repeats the read until the server has nothing to do with it.

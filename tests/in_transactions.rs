@@ -12,6 +12,7 @@ mod support;
 use support::{
     Proxy, RawClient, Reply, cluster,
     frames::{bind_as, close_portal, describe_portal, execute, parse, sync},
+    hits::mark,
     wait_until,
 };
 
@@ -25,10 +26,6 @@ fn caching(in_transactions: u8) -> (Proxy, String) {
     let proxy = Proxy::of(cluster(), &database).cached().section("cache", "in_transactions", in_transactions).start();
     proxy.wait_for_catalog(&database);
     (proxy, database)
-}
-
-fn mark() -> String {
-    format!("/* mark {} */", support::scratch::scratch().unique())
 }
 
 #[track_caller]

@@ -15,6 +15,7 @@ use support::{
     Proxy, RawClient, Reply, cluster,
     cluster::USER,
     frames::query,
+    hits::mark,
     random::{Random, seeds},
     wait_until,
 };
@@ -68,11 +69,6 @@ fn warm_up(proxy: &Proxy, database: &str) {
 fn hits(proxy: &Proxy, database: &str) -> i64 {
     let cache = proxy.show("CACHE");
     cache.number("database", database, "hits") + cache.number("database", database, "would_hits")
-}
-
-/// A mark that no other statement has.
-fn mark() -> String {
-    format!("/* mark {} */", support::scratch::scratch().unique())
 }
 
 /// One step of a script.

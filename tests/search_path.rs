@@ -13,6 +13,7 @@ use support::{
     Proxy, RawClient, Reply, cluster,
     cluster::USER,
     frames::{Frame, query, startup},
+    hits::{is_hit, mark, warm_up},
     wait_until,
 };
 
@@ -30,24 +31,6 @@ fn cached(schema: &str) -> (Proxy, String) {
     let proxy = Proxy::of(cluster(), &database).cached().start();
     proxy.wait_for_catalog(&database);
     (proxy, database)
-}
-
-/// A mark that no other statement has.
-fn mark() -> String {
-    format!("/* mark {} */", support::scratch::scratch().unique())
-}
-
-/// Whether the server had nothing to do with this read.
-fn is_hit(session: &mut RawClient, read: &str, mark: &str) -> bool {
-    let before = cluster().primary.executions(mark);
-    let reply = session.query(&format!("{read} {mark}"));
-    assert!(reply.error().is_none(), "{read}: {reply:?}");
-    cluster().primary.executions(mark) == before
-}
-
-#[track_caller]
-fn warm_up(session: &mut RawClient, read: &str, mark: &str) {
-    wait_until(&format!("a hit of {read}"), || is_hit(session, read, mark));
 }
 
 #[track_caller]

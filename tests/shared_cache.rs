@@ -21,7 +21,7 @@ mod levels;
 #[path = "shared_cache/outages.rs"]
 mod outages;
 
-use support::{Proxy, RawClient, Table, cluster, proxy::Builder, wait_until};
+use support::{Proxy, RawClient, Table, cluster, hits::mark, proxy::Builder, wait_until};
 
 /// A table of one row.
 const TABLE: &str = "create table t(id int primary key, v int); insert into t values (1, 0)";
@@ -32,11 +32,6 @@ fn cached(schema: &str) -> (Builder, String) {
     cluster().prepare(&database, schema);
     cluster().log_statements(&database);
     (Proxy::of(cluster(), &database).cached(), database)
-}
-
-/// A mark that no other statement has.
-fn mark() -> String {
-    format!("/* mark {} */", support::scratch::scratch().unique())
 }
 
 /// How often the server has run statements of this mark.

@@ -16,8 +16,8 @@ use pgweir::cluster::under_way::QUERY;
 use support::{
     Proxy, RawClient, cluster,
     cluster::{Member, SUPERUSER, USER},
+    hits::mark,
     redis::Redis,
-    scratch::scratch,
     wait_until,
 };
 
@@ -54,10 +54,6 @@ impl Gate {
                        and query like any (array['%commit%', '%wait_and_write%', '%late%'])";
         wait_until("nothing runs on", || self.0.value(running) == "0");
     }
-}
-
-fn mark() -> String {
-    format!("/* mark {} */", scratch().unique())
 }
 
 /// The proxy is killed while the last of these statements is on its way, and comes back: a session of the new one, which has

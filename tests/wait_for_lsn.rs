@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use support::{Member, Proxy, RawClient, cluster, frames::query, scratch::scratch, standby19::Standby19, wait_until};
+use support::{Member, Proxy, RawClient, cluster, frames::query, hits::mark, standby19::Standby19, wait_until};
 
 /// The replica of these tests; its replay goes on when the test has ended.
 struct Turn(#[allow(dead_code, reason = "held")] MutexGuard<'static, ()>);
@@ -53,10 +53,6 @@ fn routed(port: u16, timeout: &str) -> (Proxy, String) {
         replica().executions(&mark) == 1
     });
     (proxy, database)
-}
-
-fn mark() -> String {
-    format!("/* mark {} */", scratch().unique())
 }
 
 /// How often it ran on the primary and on the replica.

@@ -20,6 +20,7 @@ pub mod drivers;
 pub mod fake_server;
 pub mod forwarder;
 pub mod frames;
+pub mod hits;
 pub mod names;
 pub mod programs;
 pub mod proxy;

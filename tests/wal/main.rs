@@ -23,6 +23,7 @@ use std::time::Duration;
 use support::{
     Cluster, Proxy, RawClient, Reply, cluster,
     cluster::{SUPERUSER, USER},
+    hits::mark,
     proxy::Builder,
     wait_until,
 };
@@ -87,11 +88,6 @@ fn superuser(cluster: &Cluster, database: &str) -> RawClient {
 #[track_caller]
 fn succeed(reply: &Reply) {
     assert!(reply.error().is_none(), "{reply:?}");
-}
-
-/// A mark that no other statement has.
-fn mark() -> String {
-    format!("/* mark {} */", support::scratch::scratch().unique())
 }
 
 /// Whether the server had nothing to do with this read, which carries a mark.
