@@ -1,13 +1,17 @@
 //! What watches one database: samples of its members, its catalog, commits in doubt.
 
+mod catalog;
+mod watcher;
+
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering, fence},
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
+use self::{catalog::Catalog, watcher::Watcher};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -25,33 +29,28 @@ use crate::{
         invalidation::Closure,
         shared::Way,
     },
-    catalog::Snapshot,
-    client::{Activity, ClientInfo, Clients, Settings},
+    client::Settings,
     clock::Clock,
     cluster::{
-        Database, Listener, LoadedCatalog,
-        catalog_loader::{self, CatalogLoadError},
-        catalog_watch::{self, Asked, CatalogSource, Pace},
+        Database, Listener,
+        catalog_watch::{self, Asked, Pace},
         coherence::{Membership, new_node},
-        health::{State, Thresholds},
+        health::Thresholds,
         in_doubt::{Backend, InDoubt},
-        members::{Change, Members, RoleDetection},
-        monitor::{self, Sample, SampleSink, Watched},
-        roles::{History, Known, Verdict},
+        members::{Members, RoleDetection},
+        monitor::{self, Watched},
+        roles::{History, Known},
         under_way::FirstLook,
         wal_stream::{Source, StreamError, WalStream},
     },
     config::{self, DatabaseConfig},
-    control::{Control, ControlError, Deadlines, FailureKind, Lease, Target},
+    control::{Control, Deadlines, Target},
     net::{Address, SocketOptions},
-    pool::{Pool, Pools},
-    routing::{self, Health, MemberId, MemberSet, Role},
+    routing::{MemberId, MemberSet, Role},
     server::{Dialer, Login},
     telemetry::metrics::{SharedMetrics, families},
 };
 
-/// For one look at the catalog.
-const CATALOG_DEADLINE: Duration = Duration::from_secs(10);
 /// How often commits in doubt are collected.
 const COLLECT: Duration = Duration::from_millis(50);
 
@@ -442,274 +441,4 @@ pub(super) fn forget_primary(database: &Database, now: u64) {
     database.note_write(now);
     database.real.primary_changed(now);
     database.catalog_changed(crate::client::random);
-}
-
-/// As routing sees it. One that was asked for the first time a moment ago is not down.
-fn health_of(members: &Members, member: MemberId) -> Health {
-    match members.state(member) {
-        State::Unknown => Health::Unknown,
-        _ if members.serves(member) => Health::Up,
-        _ => Health::Down,
-    }
-}
-
-/// Where samples go.
-struct Watcher {
-    database: Arc<Database>,
-    members: Mutex<Members>,
-    history: Mutex<History>,
-    in_doubt: Arc<InDoubt>,
-    pools: Arc<Pools>,
-    clients: Arc<Clients>,
-    clock: Clock,
-    metrics: SharedMetrics,
-}
-
-impl Watcher {
-    fn apply(&self, member: MemberId, change: Change, health: Health) {
-        if let Some(found) = self.database.topology.member(member) {
-            found.state.set_health(health);
-        }
-        let name = self.database.member_name(member);
-        if let Some(transition) = change.health {
-            tracing::warn!(?name, from = transition.from.label(), to = transition.to.label(), "member changed");
-            match transition.to {
-                State::Down(_) => self.nudge_readers(),
-                State::Up => {
-                    if let (State::HalfOpen | State::Down(_), Some(found)) =
-                        (transition.from, self.database.topology.member(member))
-                    {
-                        found.state.came_back(self.clock.now());
-                    }
-                    self.pools_of(member).iter().for_each(|pool| pool.may_open());
-                }
-                State::Unknown | State::HalfOpen => {}
-            }
-        }
-        if let Some(verdict) = change.roles {
-            let primary = verdict.primary.and_then(|primary| self.database.member_name(primary));
-            let reason = verdict.reason.label();
-            if verdict.has_rivals {
-                tracing::error!(?primary, reason, "another member takes writes as well: it is given none");
-            }
-            self.admit(verdict);
-            if self.follow(verdict.primary) {
-                self.metrics.counter(&families::ROLE_CHANGES, &[("database", &*self.database.name)]).increment();
-                tracing::warn!(?primary, reason, "primary changed");
-            }
-        }
-        if change.health.is_some() && self.database.topology.has_equals() {
-            self.send_on();
-        }
-    }
-
-    /// Another primary: nothing that was known of the old one counts any more, and nobody goes on with it. Returns
-    /// whether it is another.
-    fn follow(&self, primary: Option<MemberId>) -> bool {
-        let before = self.database.topology.primary();
-        if !self.database.set_primary(primary) {
-            return false;
-        }
-        self.history().moves();
-        forget_primary(&self.database, self.clock.now());
-        if primary.is_some() {
-            self.database.cells.reopen(Closure::Primary, self.clock.now(), crate::client::random);
-        }
-        if let Some(before) = before {
-            if !self.database.topology.takes_writes(before) {
-                self.depose(before);
-            }
-            self.in_doubt.abandon(before);
-        }
-        true
-    }
-
-    /// These take writes beside the primary; nobody goes on with one that did and does so no more.
-    fn admit(&self, verdict: Verdict) {
-        let topology = &self.database.topology;
-        let before = topology.set_equals(verdict.equals);
-        let gone = topology.members().iter().filter(|member| before.contains(member.id));
-        gone.filter(|member| !verdict.takes_writes(member.id)).for_each(|member| self.depose(member.id));
-    }
-
-    /// Who waits for a member that is down looks again whether another one is well.
-    fn send_on(&self) {
-        let members = self.database.topology.members().iter();
-        for member in members.filter(|member| member.state.health() == Health::Down) {
-            self.pools_of(member.id).iter().for_each(|pool| pool.send_on());
-        }
-    }
-
-    /// Whoever holds a connection to `member`, or waits for one, learns that it is the primary no longer.
-    fn depose(&self, member: MemberId) {
-        for pool in self.pools_of(member) {
-            for holder in pool.depose() {
-                if let Some(client) = self.clients.get(&holder) {
-                    client.nudge();
-                }
-            }
-        }
-    }
-
-    fn pools_of(&self, member: MemberId) -> Vec<Arc<Pool>> {
-        let Some(name) = self.database.member_name(member) else { return Vec::new() };
-        let is_its = |pool: &Arc<Pool>| pool.key().database == self.database.name && pool.key().member == *name;
-        self.pools.all().into_iter().filter(is_its).collect()
-    }
-
-    /// A member is down: whoever waits for it, or for an answer of it, looks for another one.
-    fn nudge_readers(&self) {
-        // Who has just been given a connection to it looks at its health behind that.
-        fence(Ordering::SeqCst);
-        let is_concerned =
-            |client: &ClientInfo| *client.database == *self.database.name && client.activity() != Activity::Idle;
-        self.clients.iter().filter(|client| is_concerned(client)).for_each(|client| client.nudge());
-    }
-
-    fn members(&self) -> MutexGuard<'_, Members> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn history(&self) -> MutexGuard<'_, History> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl SampleSink for Watcher {
-    fn sampled(&self, member: MemberId, sample: Sample) {
-        let topology = &self.database.topology;
-        if let Some(found) = topology.member(member) {
-            found.state.set_in_recovery(sample.in_recovery);
-        }
-        let (change, health, verdict) = {
-            let mut members = self.members();
-            let change = members.sampled(member, sample.in_recovery, sample.lineage());
-            (change, health_of(&members, member), members.verdict())
-        };
-        let is_split_off = match sample.in_recovery {
-            true => self.history().leaves_out(sample.lineage()),
-            false => verdict.has_rivals && !verdict.takes_writes(member),
-        };
-        self.apply(member, change, if is_split_off { Health::SplitOff } else { health });
-        if is_split_off {
-            return;
-        }
-        let sent_at = sample.sent_at.max(1);
-        if sample.in_recovery {
-            topology.note_replica_sample(member, sent_at, sample.received_at, sample.lsn);
-            if let Some(found) = topology.member(member) {
-                found.state.note_settled(self.database.real.defaults_since(), self.clock.now());
-            }
-        } else {
-            if topology.primary() == Some(member) {
-                self.history().continues(sample.lineage());
-            }
-            let is_in_order = topology.note_primary_sample(member, routing::Sample { sent_at, lsn: sample.lsn });
-            if !is_in_order {
-                topology.forget_samples();
-            }
-        }
-        self.database.note_sampled();
-    }
-
-    fn failed(&self, member: MemberId, kind: FailureKind) {
-        let name = self.database.member_name(member).map_or("", |name| &**name);
-        let labels = [("database", &*self.database.name), ("member", name)];
-        self.metrics.counter(&families::PROBE_ERRORS, &labels).increment();
-        let (change, health) = {
-            let mut members = self.members();
-            (members.failed(member, kind), health_of(&members, member))
-        };
-        self.apply(member, change, health);
-    }
-}
-
-/// The catalog of the primary.
-struct Catalog {
-    plane: Arc<ControlPlane>,
-    /// No connection of the control user shows what sessions of others begin with.
-    is_blind: AtomicBool,
-}
-
-impl Catalog {
-    async fn read(&self) -> Result<(Lease, Snapshot), CatalogError> {
-        let primary = self.plane.database.primary().ok_or(CatalogError::NoPrimary)?;
-        let lease = self.plane.control.lease(primary.0).await?;
-        let snapshot = lease
-            .within(CATALOG_DEADLINE, catalog_loader::load(lease.client()?, self.plane.database.publication()))
-            .await??;
-        Ok((lease, snapshot))
-    }
-}
-
-/// Why the catalog is not known.
-#[derive(Debug, thiserror::Error)]
-enum CatalogError {
-    #[error("no member is primary")]
-    NoPrimary,
-    #[error(transparent)]
-    Control(#[from] ControlError),
-    #[error(transparent)]
-    Load(#[from] CatalogLoadError),
-}
-
-impl CatalogSource for Catalog {
-    type Snapshot = Arc<LoadedCatalog>;
-    type Failure = CatalogError;
-
-    async fn fingerprint(&self) -> Result<u64, CatalogError> {
-        let primary = self.plane.database.primary().ok_or(CatalogError::NoPrimary)?;
-        let lease = self.plane.control.lease(primary.0).await?;
-        Ok(lease
-            .within(CATALOG_DEADLINE, catalog_loader::fingerprint(lease.client()?, self.plane.database.publication()))
-            .await??)
-    }
-
-    /// The epoch is taken before the load begins: what changes meanwhile makes the snapshot too old at once.
-    async fn load(&self, fingerprint: u64) -> Result<Arc<LoadedCatalog>, CatalogError> {
-        let database = &self.plane.database;
-        let is_same = |known: &Arc<LoadedCatalog>| known.fingerprint == fingerprint;
-        if let Some(known) = database.catalog().filter(is_same).filter(|_| !self.is_outdated()) {
-            // Another entry has loaded it.
-            return Ok(known);
-        }
-        database.cells.bump_catalog(crate::client::random);
-        let epoch = database.cells.catalog_epoch().with_fingerprint(fingerprint);
-        let (lease, mut snapshot) = self.read().await?;
-        if !snapshot.knows_session_defaults() && !self.is_blind.load(Ordering::Relaxed) {
-            // Settings that the connection began with are in force no more. A new one has what is.
-            lease.close();
-            snapshot = self.read().await?.1;
-            if !snapshot.knows_session_defaults() {
-                self.is_blind.store(true, Ordering::Relaxed);
-                tracing::warn!(
-                    db = %database.name,
-                    "the control user has settings of its own that hide those of others: reads stay on the primary, uncached"
-                );
-            }
-        }
-        Ok(Arc::new(LoadedCatalog { snapshot, epoch, fingerprint, loaded_at: self.plane.clock.now() }))
-    }
-
-    fn is_outdated(&self) -> bool {
-        let database = &self.plane.database;
-        database.catalog().is_none_or(|catalog| !database.cells.is_in_force(catalog.epoch))
-    }
-
-    fn publish(&self, snapshot: Option<Arc<LoadedCatalog>>) {
-        let database = &self.plane.database;
-        let is_known = snapshot.is_some();
-        tracing::debug!(db = %database.name, is_known, "catalog");
-        if !is_known {
-            database.cells.close(Closure::Catalog);
-        }
-        database.real.set_catalog(snapshot);
-        if is_known && database.cells.closure() == Some(Closure::Catalog) {
-            // Reopening voids everything, so the snapshot's epoch must be taken again.
-            database.cells.reopen(Closure::Catalog, self.plane.clock.now(), crate::client::random);
-        }
-        let outcome = if is_known { "loaded" } else { "lost" };
-        let labels = [("database", &*database.name), ("outcome", outcome)];
-        self.plane.metrics.counter(&families::CATALOG_RELOADS, &labels).increment();
-    }
 }
