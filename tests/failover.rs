@@ -158,14 +158,18 @@ fn writes_go_on_at_the_promoted_replica_and_the_old_primary_gets_none_when_it_co
     let kept = pairs(&mut heir.session(&database));
     let distinct: BTreeSet<_> = kept.iter().copied().collect();
     assert_eq!(distinct.len(), kept.len(), "an insert was made twice");
+    // A connection of the old primary ends one client at most. One that comes back at once may be
+    // given another that has not been stopped yet, so a writer may lose two.
+    let mut ends = 0;
     for (writer, account) in accounts.into_iter().enumerate() {
         let account = account.into_inner().unwrap();
         let lost: Vec<_> = account.acknowledged.iter().filter(|n| !distinct.contains(&(writer, **n))).collect();
         assert!(lost.is_empty(), "writer {writer} was told of {lost:?}");
         let known = ["08006", "57P01", "57P02", "57P03"];
         assert!(account.ends.iter().all(|end| known.contains(&&**end)), "{:?}", account.ends);
-        assert!(account.ends.len() <= 1, "writer {writer} lost {:?}: {}", account.ends, proxy.log());
+        ends += account.ends.len();
     }
+    assert!(ends <= WRITERS, "{ends} clients were ended by {WRITERS} connections: {}", proxy.log());
     assert_eq!(pairs(&mut proxy.session(&database)), kept);
     assert_eq!(pairs(&mut cluster.primary.session(&database)), old, "the old primary was written to");
 
