@@ -9,6 +9,8 @@
 
 mod support;
 
+#[path = "cache/lifetimes.rs"]
+mod lifetimes;
 #[path = "cache/pipelines.rs"]
 mod pipelines;
 

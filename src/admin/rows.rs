@@ -274,6 +274,8 @@ pub struct CacheTableRow {
     pub in_flight_writes: u64,
     /// Position a replica must have replayed to fill from it.
     pub watermark: Option<String>,
+    /// Seconds that answers are kept which read nothing of a shorter life; `0`: until a write makes them void; `off`.
+    pub ttl: String,
 }
 
 /// One line of SHOW PINS: a server that is kept for one client.

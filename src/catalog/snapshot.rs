@@ -201,6 +201,30 @@ impl Snapshot {
         Some(format!("{}.{}", self.names.schema_name(found.schema)?, found.name))
     }
 
+    /// What is `said` of a relation by schema and name, else of the closest table that it is a partition or heir of; `None`
+    /// also for a view of which nothing is said: its tables are what counts.
+    pub fn said_of<T: Copy>(
+        &self,
+        relation: RelationOid,
+        said: impl Fn(&str, &str) -> Option<T>,
+        usual: T,
+    ) -> Option<T> {
+        let own = |oid: &u32| {
+            let found = self.relation(*oid)?;
+            said(self.names.schema_name(found.schema)?, &found.name)
+        };
+        let (mut seen, mut generation) = (HashSet::from([relation.0]), vec![relation.0]);
+        while !generation.is_empty() {
+            if let Some(value) = generation.iter().find_map(own) {
+                return Some(value);
+            }
+            let parents = generation.iter().filter_map(|oid| self.relation(*oid)).flat_map(|found| &found.parents);
+            generation = parents.copied().filter(|parent| seen.insert(*parent)).collect();
+        }
+        let is_view = self.relation(relation.0).is_some_and(|found| found.kind == RelationKind::View);
+        (!is_view).then_some(usual)
+    }
+
     /// The relation of that name.
     pub fn relation_named(&self, schema: &str, name: &str) -> Option<RelationOid> {
         let name = Name { schema: Some(schema.into()), name: name.into() };

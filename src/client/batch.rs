@@ -122,9 +122,17 @@ impl Client {
                 is_wanted.then(|| batch.cache.lookup_with(key, cells, || self.read_by(read), batch.epoch, now));
             fills.push(match lookup {
                 Some(Lookup::Miss(mut guard)) => {
+                    let ttl = match self.ttl(statement, &read.meaning, read.ttl) {
+                        Ok(ttl) => ttl,
+                        Err(off) => {
+                            reason = off;
+                            fills.push(None);
+                            continue;
+                        }
+                    };
                     absence = Some(guard.absence());
                     guard.is_of(statement.fingerprint, &self.session.database.name);
-                    Some(Fill { guard: Box::new(guard), ttl: read.ttl })
+                    Some(Fill { guard: Box::new(guard), ttl })
                 }
                 Some(Lookup::Refused(refusal)) => {
                     reason = refusal.label();
@@ -179,7 +187,7 @@ impl Client {
             if let Err(bypass) = &meaning.cacheable {
                 return Err(bypass.label());
             }
-            let ttl = self.time_to_live(laid.prepared.statement.hints.cache)?;
+            let ttl = self.usual_ttl(laid.prepared.statement.hints.cache)?;
             let (ends, prepared, bind) = (laid.is_last(), Arc::clone(laid.prepared), laid.bind.clone());
             reads.push(Read { shape: laid.shape, prepared, bind, meaning, ttl, entry: None });
             if ends {

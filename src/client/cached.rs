@@ -26,7 +26,7 @@ use crate::{
         Prepared,
         request::{Request, RequestKind},
     },
-    sql::{CacheHint, Statement, names_the_clock},
+    sql::{Statement, names_the_clock},
 };
 
 /// Whether the answer will be kept.
@@ -297,7 +297,11 @@ impl Client {
     }
 
     /// Nobody here has the answer: who brings it?
-    pub(super) fn plan(&self, mut fill: Box<FillGuard>, facts: &Facts, asking: Asking) -> Asked {
+    pub(super) fn plan(&self, mut fill: Box<FillGuard>, facts: &Facts, mut asking: Asking) -> Asked {
+        asking.ttl = match self.ttl_of(&asking, facts) {
+            Ok(ttl) => ttl,
+            Err(reason) => return Asked::Fill(FillPlan::none(reason)),
+        };
         if self.freshness(facts) != Freshness::Fenced {
             return Asked::Fill(FillPlan::of_stale_read(fill.absence()));
         }
@@ -319,13 +323,17 @@ impl Client {
 
     /// The same for one who waits for nobody any more.
     pub(super) fn plan_alone(&self, mut fill: Box<FillGuard>, facts: &Facts, asking: &Asking) -> FillPlan {
+        let ttl = match self.ttl_of(asking, facts) {
+            Ok(ttl) => ttl,
+            Err(reason) => return FillPlan::none(reason),
+        };
         if self.freshness(facts) != Freshness::Fenced {
             return FillPlan::of_stale_read(fill.absence());
         }
         if let Some(statement) = &facts.statement {
             fill.is_of(statement.fingerprint, &self.session.database.name);
         }
-        FillPlan::keeping(fill, asking.ttl)
+        FillPlan::keeping(fill, ttl)
     }
 
     /// What level one has; rows are looked for in the request only if it has no answer.
@@ -406,7 +414,7 @@ impl Client {
 
     /// May the cache be asked? The reason if not.
     fn cacheable_shape(&self, request: Request, facts: &Facts) -> Result<(Shape, Option<u64>), &'static str> {
-        let ttl = self.time_to_live(facts.cache_hint())?;
+        let ttl = self.usual_ttl(facts.cache_hint())?;
         self.session_may_ask(facts)?;
         let Some(meaning) = &facts.meaning else {
             return Err("not_one_statement");
@@ -423,15 +431,6 @@ impl Client {
             _ => return Err("open_batch"),
         };
         Ok((shape, ttl))
-    }
-
-    /// How long an answer is kept; an error if it is not.
-    pub(super) fn time_to_live(&self, hint: Option<CacheHint>) -> Result<Option<u64>, &'static str> {
-        match hint {
-            Some(CacheHint::No) => Err("hint_nocache"),
-            Some(CacheHint::Ttl(bound)) => Ok(Some(bound.as_nanos() as u64)),
-            _ => Ok(self.session.database.settings.cache_ttl),
-        }
     }
 
     /// May the session ask the cache, whatever it asks? The reason if not.

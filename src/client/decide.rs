@@ -211,7 +211,7 @@ impl View<'_> {
 mod tests {
     use super::*;
     use crate::{
-        cache::Cells,
+        cache::{Cells, Lifetimes},
         cluster::{DatabaseSettings, RealDatabase},
         config::{CacheMode, PrimaryReads, ReadYourWrites},
         lsn::Lsn,
@@ -258,7 +258,7 @@ mod tests {
             max_staleness: None,
             users_staleness: Box::default(),
             cache: CacheMode::Off,
-            cache_ttl: None,
+            lifetimes: Lifetimes::new(0, "shop", &[]),
             caches_in_transactions: false,
             direct: None,
             has_own_names: false,

@@ -22,6 +22,7 @@ pub mod hand_over;
 mod holding;
 mod info;
 mod inside;
+mod lifetime;
 mod link;
 mod listening;
 mod login;

@@ -27,11 +27,15 @@ impl Client {
             Lookup::Refused(refusal) => FillPlan::none(refusal.label()),
             Lookup::Miss(fill) if self.freshness(facts) != Freshness::Fenced => FillPlan::of_stale_read(fill.absence()),
             Lookup::Miss(mut fill) => {
+                let ttl = match self.ttl_of(asking, facts) {
+                    Ok(ttl) => ttl,
+                    Err(reason) => return FillPlan::none(reason),
+                };
                 if !self.pending.is_empty() {
                     return self.plan_alone(Box::new(fill), facts, asking);
                 }
                 if self.is_strict(facts) || matches!(self.again, Again::Second(_)) {
-                    return FillPlan::keeping(Box::new(fill), asking.ttl);
+                    return FillPlan::keeping(Box::new(fill), ttl);
                 }
                 if let Some(statement) = &facts.statement {
                     fill.is_of(statement.fingerprint, &self.session.database.name);
@@ -40,7 +44,7 @@ impl Client {
                     asking.cache.note_joined();
                     return FillPlan::would_hit("joined");
                 }
-                FillPlan::keeping(Box::new(fill), asking.ttl)
+                FillPlan::keeping(Box::new(fill), ttl)
             }
         }
     }

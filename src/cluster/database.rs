@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::{DirectSettings, RealDatabase};
 use crate::{
-    cache::{CatalogEpoch, Cells, ResultCache, invalidation::Closure},
+    cache::{CatalogEpoch, Cells, Lifetimes, ResultCache, invalidation::Closure},
     catalog::{self, Meaning, RelationOid},
     config::{CacheMode, ReadWriteSplit, ReadYourWrites},
     routing::{Demand, Fence, MemberId, Topology},
@@ -35,8 +35,8 @@ pub struct DatabaseSettings {
     pub max_staleness: Option<u64>,
     /// The same for these users, who log in so; 0 allows none.
     pub users_staleness: Box<[(Box<str>, u64)]>,
-    /// Upper bound of an answer's age in nanoseconds; `None`: until it is void.
-    pub cache_ttl: Option<u64>,
+    /// How long answers are kept.
+    pub lifetimes: Lifetimes,
     /// Reads inside of transactions are answered as well.
     pub caches_in_transactions: bool,
     /// Writes that bypass the proxy are heard of.

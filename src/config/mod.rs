@@ -11,6 +11,7 @@ mod entries;
 mod environment;
 mod error;
 mod ini;
+mod lifetime;
 mod load;
 mod locate;
 mod main_section;
@@ -36,6 +37,7 @@ pub use self::{
     environment::Environment,
     error::{ConfigError, Location},
     ini::ReadInclude,
+    lifetime::{LifetimeConfig, Subject},
     locate::Lines,
     main_section::MainSection,
     reference::reference,
@@ -61,6 +63,8 @@ pub struct Config {
     pub routing: RoutingSection,
     /// `[cache]`.
     pub cache: CacheSection,
+    /// `[cache_ttl]`, each subject once.
+    pub cache_ttl: Vec<LifetimeConfig>,
     /// `[insight]`.
     pub insight: InsightSection,
     /// `[control]`.

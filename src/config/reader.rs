@@ -8,6 +8,7 @@ use super::{
     environment::{self, Environment},
     error::{ConfigError, Location, Problem},
     ini::{self, Event, ReadInclude},
+    lifetime::LifetimeConfig,
     setting::Section,
     supported,
 };
@@ -22,6 +23,7 @@ enum In {
     Replicas,
     Users,
     Peers,
+    CacheTtl,
     /// One of the sections that PgBouncer does not have.
     Own(&'static str),
 }
@@ -34,6 +36,7 @@ impl In {
             "replicas" => In::Replicas,
             "users" => In::Users,
             "peers" => In::Peers,
+            "cache_ttl" => In::CacheTtl,
             _ => In::Own(Config::OWN_SECTIONS.into_iter().find(|own| *own == name)?),
         })
     }
@@ -85,7 +88,7 @@ impl Reader<'_> {
     fn enter(&mut self, name: &str) -> Result<(), Problem> {
         let section = In::named(name).ok_or_else(|| {
             let own = Config::OWN_SECTIONS.join(", ");
-            let expected = format!("a section (pgbouncer, databases, replicas, users, peers, {own})");
+            let expected = format!("a section (pgbouncer, databases, replicas, users, peers, cache_ttl, {own})");
             Problem::new(expected, format!("[{name}]"))
         })?;
         if section == In::Main {
@@ -104,6 +107,7 @@ impl Reader<'_> {
             In::Replicas => self.replica(location, key, value),
             In::Users => self.user(key, value),
             In::Peers => self.peer(key, value),
+            In::CacheTtl => self.lifetime(key, value),
             In::Own(section) => self.own(location, section, key, value),
         }
     }
@@ -171,6 +175,15 @@ impl Reader<'_> {
             return Err(Problem::new("host=", "none").of(name));
         }
         self.config.peers.insert(id, peer);
+        Ok(())
+    }
+
+    /// The last of two for the same holds, as everywhere.
+    fn lifetime(&mut self, key: &str, value: &str) -> Result<(), Problem> {
+        let value = environment::replace(value, self.environment).map_err(|problem| problem.of(key))?;
+        let entry = LifetimeConfig::parse(key, &value)?;
+        self.config.cache_ttl.retain(|known| known.subject != entry.subject);
+        self.config.cache_ttl.push(entry);
         Ok(())
     }
 

@@ -29,6 +29,7 @@ pub fn reference() -> String {
     settings::<MainSection>(&mut text, "pgbouncer", "May also be spelled [pgweir]. A second one sets everything back.");
     settings::<RoutingSection>(&mut text, "routing", "Which member of a database serves a statement.");
     settings::<CacheSection>(&mut text, "cache", "Answers kept for repeated reads.");
+    line(&mut text, format_args!("\n[cache_ttl]\n;; {LIFETIMES}"));
     settings::<InsightSection>(&mut text, "insight", "What is remembered about statements.");
     settings::<ControlSection>(&mut text, "control", "Who runs probes, catalog loads and EXPLAIN.");
     settings::<HttpSection>(&mut text, "http", "Metrics, health and dashboard.");
@@ -50,6 +51,15 @@ name = pairs of key=value, before those of the database and [pgbouncer].
 const PEERS: &str = "\
 id = connect string: other processes behind the same address that may know a cancel key.
 ;; Example: 2 = host=/tmp/pgweir-2";
+const LIFETIMES: &str = "\
+schema.table = seconds: how long answers that read it are kept, in the place of ttl of [cache];
+;; 0: until a write makes them void; off: they are not kept. schema.* is each relation of the
+;; schema; database.schema.table holds for that database only, and the more precise entry comes
+;; first. Of the tables that a statement names, itself or by its views, the shortest life counts;
+;; a partition without an entry has that of its parent. A fingerprint of SHOW QUERIES in the
+;; place of a name is about that query shape, whatever it reads. A hint, cache ttl=30s, goes
+;; first of all. (applies on reload)
+;; Example: reports.daily_sales = 600";
 
 /// Writing to a `String` cannot fail.
 fn line(text: &mut String, line: std::fmt::Arguments<'_>) {

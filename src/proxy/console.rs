@@ -5,16 +5,18 @@ use std::{
     sync::{Arc, Weak},
 };
 
+mod cache_tables;
 mod control;
 mod guarantee;
 mod route;
 mod rows;
 
-pub(super) use self::{control::POLL, rows::users};
 use self::{
+    cache_tables::cache_table_rows,
     route::route_rows,
     rows::{cache_row, carrier_row, client_row, opening_row, replica_row, server_row, visitor_row},
 };
+pub(super) use self::{control::POLL, rows::users};
 use super::{
     Proxy, Stop, figures, suspension,
     switches::Switches,
@@ -225,26 +227,7 @@ impl ConsoleState for View {
 
     fn cache_tables(&self) -> Vec<CacheTableRow> {
         self.read(|proxy| {
-            let mut rows = Vec::new();
-            for served in proxy.installation.all() {
-                let database = &served.database;
-                let catalog = database.catalog();
-                for cell in database.cells.report() {
-                    let name = catalog.as_ref().and_then(|catalog| catalog.snapshot.relation_name(cell.relation));
-                    rows.push(CacheTableRow {
-                        database: database.name.to_string(),
-                        relation: name.unwrap_or_else(|| cell.relation.0.to_string()),
-                        invalidations: u64::from(cell.bumps),
-                        by_key: cell.by_key.map(u64::from),
-                        in_flight_writes: u64::from(cell.in_flight),
-                        watermark: match database.cells.watermark(Some(&[cell.relation]), database.topology.samples()) {
-                            crate::routing::Watermark::Known(lsn) => Some(lsn.to_string()),
-                            crate::routing::Watermark::Unknown => None,
-                        },
-                    });
-                }
-            }
-            rows
+            proxy.installation.all().iter().flat_map(|served| cache_table_rows(&served.database)).collect()
         })
     }
 

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     ablation::Ablation,
     auth::Secret,
-    cache::{Cells, ResultCache, invalidation::Closure},
+    cache::{Cells, Lifetimes, ResultCache, invalidation::Closure},
     client::{Clients, Settings, Unserved},
     clock::{Clock, nanos},
     cluster::{Database, DatabaseSettings, DirectSettings, RealDatabase, may_change_isolation, may_change_names},
@@ -563,7 +563,7 @@ fn configured_settings(config: &Config, section: &DatabaseConfig) -> DatabaseSet
         follows_primary: config.routing.role_detection == RoleDetection::Auto,
         cache: config.cache.enabled,
         caches_in_transactions: config.cache.in_transactions,
-        cache_ttl: Some(nanos(config.cache.ttl)).filter(|ttl| *ttl > 0),
+        lifetimes: Lifetimes::new(nanos(config.cache.ttl), &section.name, &config.cache_ttl),
         direct: (config.cache.enabled != CacheMode::Off && config.cache.wal_invalidation).then(|| DirectSettings {
             publication: config.cache.wal_publication.as_str().into(),
             max_staleness: nanos(config.cache.max_staleness_direct),

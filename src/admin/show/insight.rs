@@ -124,6 +124,7 @@ pub(super) const CACHE_TABLES: &[Column] = &[
     ("by_key", Int8),
     ("in_flight_writes", Int4),
     ("watermark", Text),
+    ("ttl", Text),
 ];
 
 pub(super) fn cache_tables(rows: &[CacheTableRow]) -> Vec<Vec<Cell>> {
@@ -135,6 +136,7 @@ pub(super) fn cache_tables(rows: &[CacheTableRow]) -> Vec<Vec<Cell>> {
             row.by_key.and_then(cell),
             int4(row.in_flight_writes),
             row.watermark.clone(),
+            cell(&row.ttl),
         ]
     };
     rows.iter().map(row).collect()

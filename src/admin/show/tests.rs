@@ -251,7 +251,7 @@ fn our_own_tables_have_the_columns_of_the_manual() {
          peers:q lease:s lease_left:N bus_ms:N",
     );
     assert_eq!(row(&cache, 0)[11], "NULL");
-    check("SHOW CACHE TABLES", "database:s relation:s invalidations:q by_key:q in_flight_writes:i watermark:s");
+    check("SHOW CACHE TABLES", "database:s relation:s invalidations:q by_key:q in_flight_writes:i watermark:s ttl:s");
     check(
         "SHOW CACHE ADVICE",
         "fingerprint:s database:s user:s advice:s reason:s calls:q bypasses:q hits:q hit_ratio:N saved_ms:N

@@ -47,7 +47,7 @@ fn a_key_before_any_section_is_an_error() {
 fn an_unknown_section_is_an_error() {
     refused(
         "[Databases]",
-        "a.ini:2: expected a section (pgbouncer, databases, replicas, users, peers, routing, cache, insight, control, \
+        "a.ini:2: expected a section (pgbouncer, databases, replicas, users, peers, cache_ttl, routing, cache, insight, control, \
          http, sessions), got [Databases]",
     );
 }

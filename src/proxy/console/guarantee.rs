@@ -102,7 +102,7 @@ pub(super) fn guarantee(database: &Database, now: u64) -> Guarantee {
         Some(bus) => Writers::Bounded { others: others(bus), lease: bus.lease() },
     };
     let direct = match &database.settings.direct {
-        None => DirectWrites::Unheard { ttl: database.settings.cache_ttl.map(Duration::from_nanos) },
+        None => DirectWrites::Unheard { ttl: database.settings.lifetimes.longest().nanos().map(Duration::from_nanos) },
         Some(direct) => DirectWrites::Heard { bound: Duration::from_nanos(direct.max_staleness) },
     };
     Guarantee::Holds(Promise { reads: database.settings.read_your_writes, writers, direct })
