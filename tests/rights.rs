@@ -69,7 +69,7 @@ const CHANGES: [&str; 24] = [
     "update t set v = v + 1; update own set v = v + 3",
 ];
 
-/// One user at both proxies and at the server itself.
+/// One user at all proxies and at the server itself.
 struct Visitor {
     user: &'static str,
     here: Vec<RawClient>,
@@ -117,11 +117,11 @@ fn nobody_is_answered_what_he_may_not_read_any_more() {
     let (redis, database) = (Redis::start(), cluster().database());
     cluster().primary.session("postgres").rows("create role readers; grant readers to stranger, plainer");
     cluster().prepare(&database, SCHEMA);
-    let proxy = || {
+    let proxy = |share| {
         let builder = Proxy::of(cluster(), &database).cached().section("cache", "redis_url", redis.url());
-        builder.section("cache", "secret", "known to both and nobody else").start()
+        builder.section("cache", "secret", "known to all and nobody else").section("cache", "share", share).start()
     };
-    let proxies = [proxy(), proxy()];
+    let proxies = ["role", "acl", "role", "acl"].map(proxy);
     let hits = || {
         let of = |proxy: &Proxy| {
             let figures = proxy.show("CACHE");
@@ -144,7 +144,7 @@ fn nobody_is_answered_what_he_may_not_read_any_more() {
     };
     let mut answered = 0;
     for number in 0..STEPS {
-        // What was known before is answered from memory, at both.
+        // What was known before is answered from memory, at all of them.
         let before = hits();
         wait_until("answers come from the cache", || {
             visitors.iter_mut().for_each(|visitor| visitor.ask("nothing new"));

@@ -129,6 +129,7 @@ fn snapshot() -> Snapshot {
         generated_columns: false,
         unstable_columns: false,
         row_type: 0,
+        security_invoker: false,
     };
     Snapshot::new(SnapshotRows {
         database_oid: 5,

@@ -12,6 +12,9 @@ const FORMAT_VERSION: u8 = 1;
 /// Reported by PostgreSQL, but no answer depends on it.
 const IGNORED_PARAMETER: &str = "application_name";
 
+/// The user of an answer that everybody gets who asks this key: no role has that name.
+pub const ANYBODY: &str = "";
+
 const SIMPLE: u8 = 0;
 const EXTENDED: u8 = 1;
 const EXTENDED_DESCRIBED: u8 = 2;
@@ -21,8 +24,8 @@ const EXTENDED_DESCRIBED: u8 = 2;
 pub struct KeyPrefix(Box<[u8]>);
 
 impl KeyPrefix {
-    /// `cluster` tells apart servers whose databases may have the same oid. `parameters` are all that
-    /// the session may have set, in any order and case of names.
+    /// `cluster` tells apart servers whose databases may have the same oid. `user` is [`ANYBODY`] for an answer that hangs on
+    /// nobody's rights. `parameters` are all that the session may have set, in any order and case of names.
     pub fn new<'a>(
         cluster: &str,
         database: u32,

@@ -32,7 +32,7 @@ pub use entry::Entry;
 pub use fill::Discard;
 pub use flights::{Flight, Landing};
 pub use invalidation::{Captured, CatalogEpoch, Cells, InDoubt, ROWS_BYTES, Touched, Voids, WriteGuard};
-pub use key::{KeyBuffer, KeyPrefix};
+pub use key::{ANYBODY, KeyBuffer, KeyPrefix};
 pub use lifetimes::{Lifetime, Lifetimes};
 pub use local::{FillGuard, FillOutcome, Lookup, ResultCache};
 pub use shared::SharedCache;

@@ -7,6 +7,7 @@ use super::{
     closure::Closure,
     function::{Conduct, Reach},
     names::{Found, Path},
+    sharing::Needs,
 };
 use crate::sql::{Action, CallUse, Facts, Flags, Name, Target};
 
@@ -61,6 +62,8 @@ pub(super) struct Judge<'s> {
     pub(super) verdict: Verdict,
     /// It looks into a body for whether a label lies, and for nothing else.
     pub(super) is_probe: bool,
+    /// What the statement needs rights to, where somebody asks.
+    pub(super) needs: Option<Box<Needs>>,
     /// Relations and functions looked at: definitions may be shared.
     pub(super) seen_relations: HashSet<u32>,
     seen_functions: HashSet<u32>,
@@ -74,6 +77,7 @@ impl<'s> Judge<'s> {
             path,
             verdict: Verdict::default(),
             is_probe: false,
+            needs: None,
             seen_relations: HashSet::new(),
             seen_functions: HashSet::new(),
             seen_types: HashSet::new(),
@@ -172,6 +176,9 @@ impl<'s> Judge<'s> {
     }
 
     pub(super) fn function(&mut self, oid: u32) {
+        if let Some(needs) = &mut self.needs {
+            needs.function(oid);
+        }
         if self.seen_functions.insert(oid) {
             let functions = &self.snapshot.functions;
             for oid in functions.get(oid).into_iter().flat_map(|row| &row.types) {

@@ -23,6 +23,7 @@ mod relation;
 mod rights;
 mod row;
 mod rows;
+mod sharing;
 mod snapshot;
 mod source;
 #[cfg(test)]
@@ -38,9 +39,9 @@ pub use meaning::{Access, AccessReason, Bypass, Meaning, RelationOid, Writes};
 pub use paths::PATH_BYTES;
 pub use row::{KeyType, Row};
 pub use rows::{
-    ExpressionRow, ExpressionUse, ForeignKeyRow, FunctionRow, HeardRows, KeyRow, OperatorRow, RelationRow, RoleRow,
-    RuleRow, SchemaRow, SnapshotRows, TriggerRow, TypeRow, UnseenRow,
+    ExpressionRow, ExpressionUse, ForeignKeyRow, FunctionRow, HeardRows, KeyRow, OperatorRow, RelationRow,
+    RestrictedRow, RoleRow, RuleRow, SchemaRow, SnapshotRows, TriggerRow, TypeRow, UnseenRow,
 };
-pub use snapshot::{PathNumber, SessionDefaults, Snapshot, reads_committed};
+pub use snapshot::{PathNumber, SHARING_BYTES, SessionDefaults, Snapshot, reads_committed};
 
 pub use crate::sql::{Isolation, TransactionControl};

@@ -10,6 +10,9 @@ use super::{
 impl Judge<'_> {
     /// The statement reads a relation, by itself or through a view.
     pub(super) fn read(&mut self, oid: u32) {
+        if let Some(needs) = &mut self.needs {
+            needs.relation(oid);
+        }
         if !self.seen_relations.insert(oid) {
             return;
         }
@@ -26,12 +29,21 @@ impl Judge<'_> {
             RelationKind::Table | RelationKind::Partitioned => self.read_table(relation),
             RelationKind::MaterializedView => self.read_stored(relation),
             RelationKind::View => match &relation.definition {
-                Some(definition) => self.uses(definition),
+                Some(definition) => self.read_view(definition, relation.security_invoker),
                 None => self.opaque(AccessReason::Unresolved, Bypass::Unresolved),
             },
             RelationKind::Foreign | RelationKind::Sequence | RelationKind::Other => {
                 self.verdict.refuse(AccessReason::NotReplicated, Bypass::UntrackedRelation);
             }
+        }
+    }
+
+    /// By the rights of the view's owner, or of whoever runs the statement, whoever asks the view.
+    fn read_view(&mut self, definition: &TreeUses, by_caller: bool) {
+        let outer = self.needs.as_mut().map(|needs| std::mem::replace(&mut needs.as_owner, !by_caller));
+        self.uses(definition);
+        if let (Some(needs), Some(outer)) = (&mut self.needs, outer) {
+            needs.as_owner = outer;
         }
     }
 

@@ -49,6 +49,8 @@ pub(super) struct Relation {
     pub(super) system: bool,
     /// Definition of a view or materialised view.
     pub(super) definition: Option<TreeUses>,
+    /// What the view reads is read by the rights of whoever reads it.
+    pub(super) security_invoker: bool,
     /// Some rule rewrites writes to it.
     pub(super) write_rules: bool,
     pub(super) parents: Vec<u32>,
@@ -81,6 +83,7 @@ impl Relation {
             key: None,
             system: row.oid < FIRST_USER_OID,
             definition: None,
+            security_invoker: row.security_invoker,
             write_rules: false,
             parents: Vec::new(),
             children: Vec::new(),

@@ -1,6 +1,7 @@
-//! Who may use which schema: PostgreSQL leaves the others out of a search path.
+//! Who may use which schema, read which relation and call which function. PostgreSQL leaves schemas that a role may not use
+//! out of its search path.
 //!
-//! As `pg_namespace_aclmask` and `has_privs_of_role` decide:
+//! As `pg_namespace_aclmask`, `pg_class_aclmask` and `has_privs_of_role` decide:
 //! <https://www.postgresql.org/docs/current/role-membership.html>
 
 use std::collections::{HashMap, HashSet};
@@ -9,8 +10,10 @@ use super::rows::SnapshotRows;
 
 /// Everybody, as a grantee.
 const PUBLIC: u32 = 0;
-/// Whoever has the rights of one of these may use every schema; since PostgreSQL 14.
-const USE_EVERYTHING: [&str; 2] = ["pg_read_all_data", "pg_write_all_data"];
+/// Whoever has the rights of this role may read every table; since PostgreSQL 14.
+const READ_EVERYTHING: &str = "pg_read_all_data";
+/// Whoever has the rights of one of these may use every schema.
+const USE_EVERYTHING: [&str; 2] = [READ_EVERYTHING, "pg_write_all_data"];
 
 #[derive(Clone, Copy)]
 struct Role {
@@ -26,6 +29,11 @@ pub(super) struct Rights {
     /// Grantees of USAGE of each schema.
     users: HashMap<u32, HashSet<u32>>,
     use_everything: Vec<u32>,
+    read_everything: Option<u32>,
+    /// Grantees of SELECT of each relation.
+    readers: HashMap<u32, Box<[u32]>>,
+    /// Grantees of EXECUTE of functions that not everybody may call.
+    callers: HashMap<u32, Box<[u32]>>,
 }
 
 /// The rights of one role.
@@ -47,11 +55,25 @@ impl Rights {
         }
         let users = rows.schemas.iter().map(|row| (row.oid, row.users.iter().copied().collect())).collect();
         let use_everything = USE_EVERYTHING.iter().filter_map(|name| Some(roles.get(*name)?.oid)).collect();
-        Self { roles, heirs, users, use_everything }
+        let callers = rows.restricted.iter().map(|row| (row.function, row.users.as_slice().into()));
+        Self {
+            read_everything: roles.get(READ_EVERYTHING).map(|role| role.oid),
+            readers: rows.readers.iter().map(|(oid, grantees)| (*oid, grantees.as_slice().into())).collect(),
+            callers: callers.collect(),
+            roles,
+            heirs,
+            users,
+            use_everything,
+        }
     }
 
     pub(super) fn roles(&self) -> impl Iterator<Item = &str> {
         self.roles.keys().map(|name| &**name)
+    }
+
+    /// `pg_roles.oid`
+    pub(super) fn oid(&self, role: &str) -> Option<u32> {
+        self.roles.get(role).map(|role| role.oid)
     }
 
     /// `None`: nobody knows of such a role.
@@ -109,9 +131,26 @@ impl RightsOf<'_> {
     /// Is that schema part of a search path which names it?
     pub(super) fn may_use(&self, schema: u32) -> bool {
         let all = self.all;
-        let is_held = |grantee: &u32| *grantee == PUBLIC || self.held.contains(grantee);
         self.is_superuser
-            || all.users.get(&schema).is_some_and(|users| users.iter().any(is_held))
+            || all.users.get(&schema).is_some_and(|users| users.iter().any(|grantee| self.is(grantee)))
             || all.use_everything.iter().any(|role| self.held.contains(role))
+    }
+
+    /// May it read every column of that relation?
+    pub(super) fn may_read(&self, relation: u32) -> bool {
+        let all = self.all;
+        self.is_superuser
+            || all.readers.get(&relation).is_some_and(|readers| readers.iter().any(|grantee| self.is(grantee)))
+            || all.read_everything.is_some_and(|role| self.held.contains(&role))
+    }
+
+    /// May it call that function?
+    pub(super) fn may_call(&self, function: u32) -> bool {
+        let callers = self.all.callers.get(&function);
+        self.is_superuser || callers.is_none_or(|callers| callers.iter().any(|grantee| self.is(grantee)))
+    }
+
+    fn is(&self, grantee: &u32) -> bool {
+        *grantee == PUBLIC || self.held.contains(grantee)
     }
 }

@@ -31,6 +31,16 @@ pub struct SnapshotRows {
     pub memberships: Vec<(u32, u32)>,
     /// `pg_namespace`, temporary and toast schemas left out.
     pub schemas: Vec<SchemaRow>,
+    /// Roles with settings of their own, here or everywhere: sessions begin with more than is known.
+    pub roles_with_settings: Vec<String>,
+    /// Who has SELECT on which table or view, as (relation, grantees); 0 is everybody.
+    pub readers: Vec<(u32, Vec<u32>)>,
+    /// Functions that not everybody may call.
+    pub restricted: Vec<RestrictedRow>,
+    /// Schemas of what literals may name: text search configurations, collations.
+    pub named_in_literals: Vec<u32>,
+    /// Something other than rights tells roles apart: security labels, triggers of logins.
+    pub tells_roles_apart: bool,
     /// `pg_class`: tables, views, materialised views, foreign tables, sequences.
     pub relations: Vec<RelationRow>,
     /// Indexes and toast tables: they appear in lock sets and nothing hangs on them.
@@ -94,6 +104,18 @@ pub struct RoleRow {
     pub superuser: bool,
 }
 
+/// One function that not everybody may call.
+#[derive(Clone, Debug)]
+pub struct RestrictedRow {
+    /// `pg_proc.oid`
+    pub function: u32,
+    /// Who has EXECUTE on it.
+    pub users: Vec<u32>,
+    /// An operator, a cast or an operator class may call it without its name being written; or it is the server's own, and
+    /// everybody might call it once.
+    pub unseen: bool,
+}
+
 /// One relation.
 #[derive(Clone, Debug)]
 pub struct RelationRow {
@@ -115,6 +137,8 @@ pub struct RelationRow {
     pub unstable_columns: bool,
     /// `reltype`
     pub row_type: u32,
+    /// A view whose reader needs the rights to all that it reads.
+    pub security_invoker: bool,
 }
 
 /// One rewrite rule; the definition of a view is its SELECT rule.

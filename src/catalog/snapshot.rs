@@ -20,14 +20,18 @@ use super::{
     names::{Found, Names, Path},
     paths::{ANYWHERE, Paths, SHADOWED},
     relation::{Relation, RelationKind, relations},
-    rights::Standing,
+    rights::{RightsOf, Standing},
     rows::{SnapshotRows, TypeRow},
+    sharing::{self, Sharing},
     unseen::Unseen,
 };
 use crate::sql::{Name, Statement};
 
 /// Meanings remembered per snapshot; it is cleared when full, and with every new snapshot.
 const MOST_MEANINGS: usize = 20_000;
+
+/// What is remembered of a statement and a role takes as much.
+pub const SHARING_BYTES: usize = size_of::<((MemoKey, u32), bool)>();
 
 /// What one database says about itself. Immutable but for the memo of meanings.
 pub struct Snapshot {
@@ -50,8 +54,11 @@ pub struct Snapshot {
     pub(super) unseen: Unseen,
     /// Some user trigger may wait for the commit.
     pub(super) deferrable_triggers: bool,
+    pub(super) sharing: Sharing,
     memo: DashMap<MemoKey, Arc<Meaning>, BuildHasherDefault<IdentityIsHash>>,
     held: AtomicUsize,
+    /// Whether an answer is anybody's, by role; as many as meanings, and empty where nobody asks.
+    shared: DashMap<(MemoKey, u32), bool, BuildHasherDefault<IdentityIsHash>>,
 }
 
 /// A search path of one snapshot.
@@ -98,6 +105,7 @@ impl Snapshot {
             server_version_num: rows.server_version_num,
             paths,
             relations: relations(&rows),
+            sharing: Sharing::new(&rows, &names, &functions),
             types: rows.types.iter().map(|row| (row.oid, row.clone())).collect(),
             plumbing: rows.plumbing.iter().copied().collect(),
             unseen: Unseen::default(),
@@ -106,6 +114,7 @@ impl Snapshot {
             functions,
             memo: DashMap::default(),
             held: AtomicUsize::new(0),
+            shared: DashMap::default(),
         };
         snapshot.unseen = Unseen::new(&rows, &snapshot);
         snapshot
@@ -133,6 +142,11 @@ impl Snapshot {
             Path::Known(schemas) => Some(schemas.clone()),
             Path::Anywhere | Path::Shadowed => None,
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn path(&self, path: PathNumber) -> Arc<Path> {
+        self.paths.get(path.0)
     }
 
     /// Search paths that are numbered, and how many may be.
@@ -174,6 +188,31 @@ impl Snapshot {
             self.held.fetch_add(1, Ordering::Relaxed);
         }
         meaning
+    }
+
+    /// Is what a server answers a session of `role` that looks for names along `path` what it answers everybody of whom the
+    /// same is true? Of use for statements whose answers may be kept.
+    pub fn is_anybodys(&self, statement: &Statement, path: PathNumber, role: &str) -> bool {
+        let Some(oid) = self.paths.rights().oid(role) else { return false };
+        let key = (MemoKey { identity: statement.identity(), path: path.0 }, oid);
+        if let Some(known) = self.shared.get(&key) {
+            return *known;
+        }
+        let is_anybodys = sharing::apart(self, statement, &self.paths.get(path.0), role).is_none();
+        if self.shared.len() >= MOST_MEANINGS {
+            self.shared.clear();
+        }
+        self.shared.insert(key, is_anybodys);
+        is_anybodys
+    }
+
+    /// Of how many statements and roles it is remembered whether the answer is anybody's, and of how many it may be.
+    pub fn sharings(&self) -> (usize, usize) {
+        (self.shared.len(), MOST_MEANINGS)
+    }
+
+    pub(super) fn rights_of(&self, role: &str) -> Option<RightsOf<'_>> {
+        self.paths.rights().of(role)
     }
 
     /// The relations to void for a lock set read from `pg_locks`: ancestors are added, system catalogs,

@@ -8,6 +8,7 @@ mod labels;
 mod paths;
 mod reading;
 mod session;
+mod sharing;
 mod world;
 mod writing;
 

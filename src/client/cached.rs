@@ -10,7 +10,7 @@ use super::{
     fills::{Fill, Fills},
     pending::Pending,
     rows::{self, Bound},
-    session::{Located, Session, Step},
+    session::{Located, Step},
 };
 use crate::{
     cache::{
@@ -262,7 +262,7 @@ impl Client {
         let cache = self.cache_to_ask()?;
         let (shape, ttl) = self.cacheable_shape(request, facts).map_err(FillPlan::none)?;
         let epoch = facts.epoch.ok_or_else(|| FillPlan::none("catalog_not_loaded"))?;
-        match self.build_key(request, &shape) {
+        match self.build_key(request, facts, &shape) {
             true => Ok(Asking { cache, shape, ttl, epoch }),
             false => Err(FillPlan::none("parameters")),
         }
@@ -481,25 +481,25 @@ impl Client {
         rows::read(meaning, &prepared.text, Some(Bound::new(values, &prepared.types, is_current)))
     }
 
-    fn build_key(&mut self, request: Request, shape: &Shape) -> bool {
-        let Some(prefix) = self.session.key_prefix().cloned() else { return false };
-        let bytes = self.io.inbox.unread().get(..request.bytes).unwrap_or_default();
-        let Session { key, steps, .. } = &mut self.session;
+    fn build_key(&mut self, request: Request, facts: &Facts, shape: &Shape) -> bool {
         if request.kind == RequestKind::Simple {
+            let Some(statement) = &facts.statement else { return false };
+            let Some(prefix) = self.session.key_prefix(statement).cloned() else { return false };
+            let bytes = self.io.inbox.unread().get(..request.bytes).unwrap_or_default();
             let Ok(text) = frontend::query(bytes) else { return false };
-            key.simple(&prefix, text);
+            self.session.key.simple(&prefix, text);
             return true;
         }
-        let bind = steps.iter().find_map(|located| match &located.step {
-            Step::Bind { prepared: Some(prepared), .. } => Some((prepared, bytes.get(located.range.clone())?)),
+        let bound = self.session.steps.iter().find_map(|located| match &located.step {
+            Step::Bind { prepared: Some(prepared), .. } => Some((Arc::clone(prepared), located.range.clone())),
             _ => None,
         });
-        bind.is_some_and(|(prepared, bind)| put_key(key, &prefix, prepared, bind, shape))
+        bound.is_some_and(|(prepared, bind)| self.build_key_of(&prepared, bind, shape))
     }
 
     /// The key of one statement of a batch, by its `Bind`.
     pub(super) fn build_key_of(&mut self, prepared: &Prepared, bind: Range<usize>, shape: &Shape) -> bool {
-        let Some(prefix) = self.session.key_prefix().cloned() else { return false };
+        let Some(prefix) = self.session.key_prefix(&prepared.statement).cloned() else { return false };
         let bind = self.io.inbox.unread().get(bind).unwrap_or_default();
         put_key(&mut self.session.key, &prefix, prepared, bind, shape)
     }

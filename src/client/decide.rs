@@ -259,6 +259,7 @@ mod tests {
             users_staleness: Box::default(),
             cache: CacheMode::Off,
             lifetimes: Lifetimes::new(0, "shop", &[]),
+            shares_answers: false,
             caches_in_transactions: false,
             direct: None,
             has_own_names: false,

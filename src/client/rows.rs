@@ -80,6 +80,7 @@ mod tests {
             generated_columns: false,
             unstable_columns: false,
             row_type: oid + 1000,
+            security_invoker: false,
         };
         let key = |relation, type_oid| KeyRow { relation, column: "id".into(), type_oid };
         Snapshot::new(SnapshotRows {

@@ -12,7 +12,7 @@ use super::{
     rows::{self, Bound},
 };
 use crate::{
-    cache::{CatalogEpoch, KeyBuffer, KeyPrefix},
+    cache::{ANYBODY, CatalogEpoch, KeyBuffer, KeyPrefix},
     catalog::{self, Effects, Meaning, PathNumber, Row},
     cluster::{Database, LoadedCatalog},
     lsn::Lsn,
@@ -139,6 +139,8 @@ pub(super) struct Session {
     pub steps: Vec<Located>,
     pub key: KeyBuffer,
     key_prefix: Option<KeyPrefix>,
+    /// That of answers which it shares with other roles.
+    shared_prefix: Option<KeyPrefix>,
     last_meaning: Option<(Arc<Statement>, Names, Arc<Meaning>)>,
     catalog: Option<Arc<LoadedCatalog>>,
     catalog_version: u64,
@@ -235,6 +237,7 @@ impl Session {
             steps: Vec::new(),
             key: KeyBuffer::default(),
             key_prefix: None,
+            shared_prefix: None,
             last_meaning: None,
             catalog,
             catalog_version,
@@ -271,13 +274,18 @@ impl Session {
         self.catalog_version = version;
         self.catalog = self.database.catalog();
         self.path = path(&self.database, self.catalog.as_deref(), &self.user, &self.settings);
+        self.forget_prefixes();
+    }
+
+    fn forget_prefixes(&mut self) {
         self.key_prefix = None;
+        self.shared_prefix = None;
     }
 
     fn set(&mut self, settings: SessionSettings) {
         self.path = path(&self.database, self.catalog.as_deref(), &self.user, &settings);
         self.settings = settings;
-        self.key_prefix = None;
+        self.forget_prefixes();
         self.scope = None;
     }
 
@@ -581,23 +589,59 @@ impl Session {
         Some(own)
     }
 
-    /// The prefix of this session's cache keys. Where it looks for names as its user does by itself, it shares the answers of
-    /// those who have set nothing; elsewhere those of who looks there as well, whatever they have called it.
-    pub(super) fn key_prefix(&mut self) -> Option<&KeyPrefix> {
+    /// The prefix of the cache key of `statement`, which the session is about to run.
+    pub(super) fn key_prefix(&mut self, statement: &Statement) -> Option<&KeyPrefix> {
+        match self.database.settings.shares_answers && self.shares(statement) {
+            true => self.shared_prefix(),
+            false => self.own_prefix(),
+        }
+    }
+
+    /// Does it get the answer that everybody gets who may read as much? Not where it runs as another role, or where
+    /// anything of what it has set is not known.
+    fn shares(&self, statement: &Statement) -> bool {
+        let Some(catalog) = &self.catalog else { return false };
+        self.settings.role().is_none()
+            && self.pins.is_empty()
+            && self.suspects.is_empty()
+            && !self.may_shadow()
+            && !self.has_own_names()
+            && catalog.snapshot.is_anybodys(statement, self.path, &self.user)
+    }
+
+    /// Where it looks for names as its user does by itself, it shares the answers of those sessions of the user who have set
+    /// nothing; elsewhere those of who looks there as well, whatever they have called it.
+    fn own_prefix(&mut self) -> Option<&KeyPrefix> {
         if self.key_prefix.is_none() {
             // The one that the request was understood by.
             let snapshot = &self.catalog.as_ref()?.snapshot;
-            let (path, oid) = (self.path, snapshot.database_oid());
+            let path = self.path;
             let is_usual = path == snapshot.path_of(&self.user);
             let schemas = snapshot.schemas_of(path).filter(|_| !is_usual).map(|schemas| format!("{schemas:?}"));
             let text = self.settings.search_path().filter(|_| path == PathNumber::UNKNOWN);
             let looks = [("schemas", schemas.as_deref()), ("search_path", text)];
-            let looks = looks.into_iter().filter_map(|(name, value)| Some((name, value?)));
-            let tracked = self.parameters.iter().map(|(name, value): (&str, _)| (name, value));
-            let parameters: Vec<_> = tracked.chain(self.settings.but_for_search_path()).chain(looks).collect();
-            self.key_prefix = Some(KeyPrefix::new(&self.database.name, oid, &self.user, parameters));
+            self.key_prefix = Some(self.prefix(snapshot, &self.user, looks));
         }
         self.key_prefix.as_ref()
+    }
+
+    /// Users begin with different paths, so the schemas are always told.
+    fn shared_prefix(&mut self) -> Option<&KeyPrefix> {
+        if self.shared_prefix.is_none() {
+            let snapshot = &self.catalog.as_ref()?.snapshot;
+            let schemas = format!("{:?}", snapshot.schemas_of(self.path)?);
+            self.shared_prefix =
+                Some(self.prefix(snapshot, ANYBODY, [("schemas", Some(&schemas)), ("search_path", None)]));
+        }
+        self.shared_prefix.as_ref()
+    }
+
+    /// `looks`: where names are looked up.
+    fn prefix(&self, snapshot: &catalog::Snapshot, user: &str, looks: [(&str, Option<&str>); 2]) -> KeyPrefix {
+        let looks = looks.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let tracked = self.parameters.iter().map(|(name, value): (&str, _)| (name, value));
+        let parameters: Vec<_> = tracked.chain(self.settings.but_for_search_path()).chain(looks).collect();
+        KeyPrefix::new(&self.database.name, snapshot.database_oid(), user, parameters)
     }
 
     /// Does `track_extra_parameters` name it? The tracked ones need no mention there.
@@ -630,7 +674,7 @@ impl Session {
     /// A tracked parameter has another value.
     pub(super) fn set_parameter(&mut self, name: &str, value: &str) {
         if self.parameters.set(name, value) {
-            self.key_prefix = None;
+            self.forget_prefixes();
             self.scope = None;
         }
     }

@@ -8,8 +8,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use tokio_postgres::{Client, Row};
 
 use crate::catalog::{
-    ExpressionRow, ExpressionUse, ForeignKeyRow, FunctionRow, HeardRows, KeyRow, OperatorRow, RelationRow, RoleRow,
-    RuleRow, SchemaRow, Snapshot, SnapshotRows, TriggerRow, TypeRow, UnseenRow,
+    ExpressionRow, ExpressionUse, ForeignKeyRow, FunctionRow, HeardRows, KeyRow, OperatorRow, RelationRow,
+    RestrictedRow, RoleRow, RuleRow, SchemaRow, Snapshot, SnapshotRows, TriggerRow, TypeRow, UnseenRow,
 };
 
 mod queries;
@@ -106,6 +106,7 @@ async fn read(client: &Client, publication: Option<&str>) -> Loaded<SnapshotRows
     })
     .await?;
     rows.relations = list(client, "pg_class", queries::RELATIONS, relation).await?;
+    rights(client, &mut rows).await?;
     rows.plumbing = list(client, "pg_class", queries::PLUMBING, |row, what| column(row, 0, what)).await?;
     rows.rules = list(client, "pg_rewrite", queries::RULES, |row, what| {
         Ok(RuleRow { relation: column(row, 0, what)?, event: letter(row, 1, what)?, action: column(row, 2, what)? })
@@ -151,6 +152,31 @@ async fn read(client: &Client, publication: Option<&str>) -> Loaded<SnapshotRows
         rows.heard = Some(heard(client, publication).await?);
     }
     Ok(rows)
+}
+
+/// Who may read and call what, and what else tells roles apart.
+async fn rights(client: &Client, rows: &mut SnapshotRows) -> Loaded<()> {
+    rows.roles_with_settings =
+        list(client, "pg_db_role_setting", queries::ROLES_WITH_SETTINGS, |row, what| column(row, 0, what)).await?;
+    rows.readers = list(client, "rights to read", queries::READERS, |row, what| {
+        Ok((column(row, 0, what)?, column(row, 1, what)?))
+    })
+    .await?;
+    rows.restricted = list(client, "rights to call", queries::RESTRICTED, |row, what| {
+        Ok(RestrictedRow {
+            function: column(row, 0, what)?,
+            users: column(row, 1, what)?,
+            unseen: column(row, 2, what)?,
+        })
+    })
+    .await?;
+    rows.named_in_literals =
+        list(client, "text search and collations", queries::NAMED_IN_LITERALS, |row, what| column(row, 0, what))
+            .await?;
+    let what = "security labels";
+    let row = client.query_one(queries::TELLS_ROLES_APART, &[]).await.map_err(reading(what))?;
+    rows.tells_roles_apart = column(&row, 0, what)?;
+    Ok(())
 }
 
 async fn database(client: &Client) -> Loaded<SnapshotRows> {
@@ -229,6 +255,7 @@ fn relation(row: &Row, what: &'static str) -> Loaded<RelationRow> {
         generated_columns: column(row, 6, what)?,
         unstable_columns: column(row, 7, what)?,
         row_type: column(row, 8, what)?,
+        security_invoker: column(row, 9, what)?,
     })
 }
 

@@ -37,6 +37,8 @@ pub struct DatabaseSettings {
     pub users_staleness: Box<[(Box<str>, u64)]>,
     /// How long answers are kept.
     pub lifetimes: Lifetimes,
+    /// Roles with the same rights share answers.
+    pub shares_answers: bool,
     /// Reads inside of transactions are answered as well.
     pub caches_in_transactions: bool,
     /// Writes that bypass the proxy are heard of.

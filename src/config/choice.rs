@@ -210,7 +210,7 @@ choice! {
     pub enum Share {
         /// The same role only.
         Role = "role",
-        /// Every role with the same rights on the tables that were read.
+        /// Every role that may read and call all that the statement does.
         Acl = "acl",
     }
 }

@@ -66,7 +66,9 @@ settings! {
         /// Also answer reads inside of transactions, under READ COMMITTED, as long as those have written, locked and set
         /// nothing. Such a read takes no lock on its tables, and the server sees the session idle meanwhile.
         in_transactions: bool = false, OnReload;
-        /// Who may get an answer that was fetched for somebody else.
+        /// Who may get an answer that was fetched for somebody else. acl: whoever may read as a whole all that the statement
+        /// reads, while nothing else tells roles apart: no row security, no settings of the role's own, no SET ROLE, no
+        /// functions of users but IMMUTABLE ones in C. Whoever may not is refused by the server, as ever.
         share: Share = Share::Role, OnReload;
         /// Reads of tables with row-level security.
         rls: RowSecurity = RowSecurity::Refuse, OnReload;

@@ -12,7 +12,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "resolv_conf",
     "sbuf_loopcnt",
     "tcp_defer_accept",
-    "cache.share",
     "cache.rls",
     "insight.explain_slow_queries",
 ];

@@ -48,6 +48,8 @@ pub(super) fn tables(proxy: &Proxy) -> Vec<Table> {
     let catalogs: Vec<_> = proxy.installation.all().iter().filter_map(|served| served.database.catalog()).collect();
     let paths = catalogs.iter().map(|catalog| catalog.snapshot.paths());
     let paths = paths.fold((0, 0), |(held, limit), (more, most)| (held + more as u64, limit + most as u64));
+    let sharings = catalogs.iter().map(|catalog| catalog.snapshot.sharings());
+    let sharings = sharings.fold((0, 0), |(held, limit), (more, most)| (held + more as u64, limit + most as u64));
     let (waiting_writes, waiting_writes_limit) = (level_two.waiting, level_two.waiting_limit);
     vec![
         table("user_cache", size_of::<crate::auth::Secret>(), settings.users.names().count(), None),
@@ -72,6 +74,7 @@ pub(super) fn tables(proxy: &Proxy) -> Vec<Table> {
             (context.analyzer.len() as u64, context.analyzer.limit() as u64),
         ),
         bounded("search_paths", crate::catalog::PATH_BYTES, paths),
+        bounded("cache_shared_rights", crate::catalog::SHARING_BYTES, sharings),
         bounded(
             "query_shapes",
             insight::SHAPE_BYTES,

@@ -149,6 +149,7 @@ impl Builder {
             generated_columns: false,
             unstable_columns: false,
             row_type: oid + 100_000,
+            security_invoker: false,
         });
         self.rows.relations.last_mut().unwrap()
     }

@@ -72,6 +72,47 @@ pub(super) const MEMBERSHIPS: &str = "
     WHERE d.datname = current_database() AND o.rolname = 'pg_database_owner'
       AND (r.rolinherit OR current_setting('server_version_num')::int4 >= 160000)";
 
+/// Roles with any setting of their own.
+pub(super) const ROLES_WITH_SETTINGS: &str = "
+    SELECT DISTINCT a.rolname::text
+    FROM pg_db_role_setting r
+    JOIN pg_roles a ON a.oid = r.setrole
+    LEFT JOIN pg_database d ON d.oid = r.setdatabase
+    WHERE r.setdatabase = 0 OR d.datname = current_database()";
+
+/// Without a list of rights a table is its owner's; an owner may lack them as well.
+pub(super) const READERS: &str = "
+    SELECT oid, ARRAY(
+        SELECT grantee FROM aclexplode(COALESCE(relacl, acldefault('r', relowner))) WHERE privilege_type = 'SELECT')
+    FROM pg_class WHERE oid >= 16384 AND relkind IN ('r', 'p', 'v', 'm') AND relpersistence <> 't'";
+
+/// Functions that PUBLIC may not call. Of those of the server, `pg_init_privs` lists what nobody else might ever call: none
+/// of them is behind an operator or a cast.
+pub(super) const RESTRICTED: &str = "
+    SELECT p.oid, ARRAY(SELECT grantee FROM aclexplode(p.proacl) WHERE privilege_type = 'EXECUTE'),
+           CASE WHEN p.oid < 16384 THEN NOT EXISTS (
+                    SELECT FROM pg_init_privs i
+                    WHERE i.objoid = p.oid AND i.classoid = 'pg_catalog.pg_proc'::regclass AND i.objsubid = 0)
+                ELSE EXISTS (SELECT FROM pg_operator o WHERE o.oprcode::oid = p.oid)
+                  OR EXISTS (SELECT FROM pg_cast c WHERE c.castfunc = p.oid)
+                  OR EXISTS (SELECT FROM pg_amproc a WHERE a.amproc::oid = p.oid)
+           END
+    FROM pg_proc p
+    WHERE p.proacl IS NOT NULL
+      AND NOT EXISTS (SELECT FROM aclexplode(p.proacl) WHERE grantee = 0 AND privilege_type = 'EXECUTE')";
+
+/// A text search configuration or a dictionary may be named in a string, and a collation is named in passing; schemas that
+/// are named with them must be one's to use.
+pub(super) const NAMED_IN_LITERALS: &str = "
+    SELECT cfgnamespace FROM pg_ts_config UNION SELECT dictnamespace FROM pg_ts_dict
+    UNION SELECT prsnamespace FROM pg_ts_parser UNION SELECT tmplnamespace FROM pg_ts_template
+    UNION SELECT collnamespace FROM pg_collation";
+
+/// Labels are read by extensions that mask what some roles see; triggers of logins came with PostgreSQL 17.
+pub(super) const TELLS_ROLES_APART: &str = "
+    SELECT EXISTS (SELECT FROM pg_seclabel) OR EXISTS (SELECT FROM pg_shseclabel)
+        OR EXISTS (SELECT FROM pg_event_trigger WHERE evtevent = 'login' AND evtenabled <> 'D')";
+
 /// A column is unstable if its type is, or is made of such a type: `timetz`, `reg*`, `aclitem`, and base
 /// types of users whose input or output is not immutable. (Binary forms hang on the client's encoding only.)
 pub(super) const RELATIONS: &str = "
@@ -98,7 +139,10 @@ pub(super) const RELATIONS: &str = "
         GROUP BY a.attrelid
     )
     SELECT c.oid, c.relname::text, c.relnamespace, c.relkind::text, c.relpersistence::text, c.relrowsecurity,
-           COALESCE(columns.generated, false), COALESCE(columns.unstable, false), c.reltype
+           COALESCE(columns.generated, false), COALESCE(columns.unstable, false), c.reltype,
+           c.relkind = 'v' AND EXISTS (
+               SELECT FROM pg_options_to_table(c.reloptions)
+               WHERE option_name = 'security_invoker' AND option_value::bool)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN columns ON columns.attrelid = c.oid
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_(toast|temp_)'";
@@ -247,11 +291,13 @@ pub(super) const FINGERPRINT: &str = "
         SELECT oid FROM pg_class WHERE relpersistence <> 't' AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c')
     ), rows(catalog, sum) AS (
         SELECT 1, sum(hashtextextended(concat_ws(',', oid, relname, relnamespace, relkind, relpersistence, relowner,
-                                       relrowsecurity, relforcerowsecurity, relnatts, relacl), 0))
+                                       relrowsecurity, relforcerowsecurity, relnatts, relacl,
+                                       CASE WHEN relkind = 'v' THEN reloptions END), 0))
         FROM pg_class WHERE oid IN (SELECT oid FROM kept)
         UNION ALL SELECT 2, sum(hashtextextended(concat_ws(',', attrelid, attnum, xmin), 0)) FROM pg_attribute
                   WHERE attrelid >= 16384 AND attnum > 0 AND attrelid IN (SELECT oid FROM kept)
-        UNION ALL SELECT 3, sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_proc WHERE oid >= 16384
+        UNION ALL SELECT 3, sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_proc
+                  WHERE oid >= 16384 OR proacl IS NOT NULL
         UNION ALL SELECT 4, sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_type
                   WHERE typtype IN ('d', 'e', 'r', 'm') OR typtype = 'b' AND typelem = 0
         UNION ALL SELECT 5, sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_rewrite
@@ -287,6 +333,13 @@ pub(super) const FINGERPRINT: &str = "
                   WHERE context IN ('user', 'superuser') AND name <> 'application_name'
         UNION ALL SELECT 23, hashtextextended(pg_postmaster_start_time()::text, 0)
         UNION ALL SELECT 24, hashtextextended(datdba::text, 0) FROM pg_database WHERE datname = current_database()
+        UNION ALL SELECT 25, sum(hashtextextended(concat_ws(',', objoid, classoid, objsubid, provider, label), 0))
+                  FROM (SELECT * FROM pg_seclabel
+                        UNION ALL SELECT objoid, classoid, 0, provider, label FROM pg_shseclabel) labels
+        UNION ALL SELECT 26, sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_event_trigger
+        UNION ALL SELECT 27, sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_collation WHERE oid >= 16384
+        UNION ALL SELECT 28, sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_ts_parser
+        UNION ALL SELECT 29, sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_ts_template
     )
     SELECT hashtextextended(string_agg(concat_ws(':', catalog, sum), ',' ORDER BY catalog), 0) FROM rows";
 
