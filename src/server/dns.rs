@@ -106,14 +106,14 @@ impl Resolver {
 
     /// Asks the operating system.
     async fn look_up(&self, host: &str) -> Result<Vec<IpAddr>, String> {
-        let running = Running::begin(&self.running);
+        let (running, asked) = (Running::begin(&self.running), self.clock.now());
         let found = tokio::net::lookup_host((host, 0)).await;
         drop(running);
         let found = found.map(|found| found.map(|address| address.ip()).collect()).map_err(|error| error.to_string());
         if let Err(error) = &found {
             tracing::warn!(host, error, "server DNS lookup failed");
         }
-        let gone = self.cache().learn(host, found.clone(), self.clock.now());
+        let gone = self.cache().learn(host, found.clone(), asked, self.clock.now());
         let mut told = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
         for address in gone.into_iter().take(MAX_GONE.saturating_sub(told.len())) {
             tracing::info!(host, %address, "address has left DNS");

@@ -39,6 +39,8 @@ pub struct CachedName {
 #[derive(Debug)]
 struct Entry {
     found: Result<Vec<IpAddr>, String>,
+    /// When that was asked for.
+    asked: u64,
     looked_up: u64,
     next: usize,
 }
@@ -90,9 +92,16 @@ impl DnsCache {
         }
     }
 
-    /// The answer of the resolver. Returns the addresses that `name` had and has no longer: a failed look-up takes none
+    /// The answer of the resolver to who asked it at `asked`. One that was asked before the one that is known changes
+    /// nothing: of two at once the slower may have the older answer. Returns the addresses that `name` had and has no longer: a failed look-up takes none
     /// away, because nobody has said that they are wrong.
-    pub(super) fn learn(&mut self, name: &str, found: Result<Vec<IpAddr>, String>, now: u64) -> Vec<IpAddr> {
+    pub(super) fn learn(
+        &mut self,
+        name: &str,
+        found: Result<Vec<IpAddr>, String>,
+        asked: u64,
+        now: u64,
+    ) -> Vec<IpAddr> {
         let found = match found {
             Ok(addresses) if addresses.is_empty() => Err("no address".to_owned()),
             Ok(mut addresses) => {
@@ -110,10 +119,14 @@ impl DnsCache {
         let Some(entry) = self.names.get_mut(name) else {
             self.make_room(now);
             if self.names.len() < MAX_NAMES {
-                self.names.insert(name.to_owned(), Entry { found, looked_up: now, next: 0 });
+                self.names.insert(name.to_owned(), Entry { found, asked, looked_up: now, next: 0 });
             }
             return Vec::new();
         };
+        if asked < entry.asked {
+            return Vec::new();
+        }
+        entry.asked = asked;
         let mut gone = Vec::new();
         match (&entry.found, &found) {
             (Ok(before), Ok(after)) => gone.extend(before.iter().filter(|address| !after.contains(address))),
@@ -177,7 +190,7 @@ mod tests {
 
     fn knowing(addresses: &[u8]) -> DnsCache {
         let mut cache = DnsCache::new(TTLS);
-        assert_eq!(cache.learn("db", Ok(addresses.iter().map(|last| ip(*last)).collect()), 0), NOBODY);
+        assert_eq!(cache.learn("db", Ok(addresses.iter().map(|last| ip(*last)).collect()), 0, 0), NOBODY);
         cache
     }
 
@@ -194,10 +207,10 @@ mod tests {
     #[test]
     fn a_failure_holds_for_a_time_of_its_own() {
         let mut cache = DnsCache::new(TTLS);
-        cache.learn("db", Err("unknown name".to_owned()), 0);
+        cache.learn("db", Err("unknown name".to_owned()), 0, 0);
         assert_eq!(cache.next("db", 4), Known::Failed("unknown name".to_owned()));
         assert_eq!(cache.next("db", 5), Known::Unknown);
-        cache.learn("db", Ok(Vec::new()), 5);
+        cache.learn("db", Ok(Vec::new()), 5, 5);
         assert_eq!(cache.next("db", 6), Known::Failed("no address".to_owned()));
     }
 
@@ -212,20 +225,30 @@ mod tests {
     #[test]
     fn addresses_that_are_gone_are_named_and_those_that_stay_are_not() {
         let mut cache = knowing(&[1, 2]);
-        assert_eq!(cache.learn("db", Ok(vec![ip(2), ip(3)]), 15), [ip(1)]);
+        assert_eq!(cache.learn("db", Ok(vec![ip(2), ip(3)]), 15, 15), [ip(1)]);
         assert!(cache.means("db", ip(3)) && !cache.means("db", ip(1)));
         assert!(cache.means("other", ip(1)), "nobody has been asked");
-        assert_eq!(cache.learn("db", Ok(vec![ip(3), ip(2)]), 30), NOBODY);
+        assert_eq!(cache.learn("db", Ok(vec![ip(3), ip(2)]), 30, 30), NOBODY);
+    }
+
+    #[test]
+    fn of_two_look_ups_at_once_the_one_that_asked_later_is_believed() {
+        let mut cache = knowing(&[1]);
+        assert_eq!(cache.learn("db", Ok(vec![ip(2)]), 17, 18), [ip(1)]);
+        assert_eq!(cache.learn("db", Ok(vec![ip(1)]), 16, 19), NOBODY);
+        assert_eq!(cache.learn("db", Err("timeout".to_owned()), 16, 20), NOBODY);
+        assert_eq!(cache.next("db", 21), Known::Addresses(vec![ip(2)]));
+        assert_eq!(cache.next("db", 33), Known::Unknown, "it is as old as its own answer");
     }
 
     #[test]
     fn a_look_up_that_fails_takes_no_address_away_and_is_repeated_sooner() {
         let mut cache = knowing(&[1]);
-        assert_eq!(cache.learn("db", Err("timeout".to_owned()), 15), NOBODY);
+        assert_eq!(cache.learn("db", Err("timeout".to_owned()), 15, 15), NOBODY);
         assert_eq!(cache.next("db", 19), Known::Addresses(vec![ip(1)]));
         assert_eq!(cache.next("db", 20), Known::Unknown);
         assert!(cache.means("db", ip(1)));
-        assert_eq!(cache.learn("db", Ok(vec![ip(2)]), 20), [ip(1)]);
+        assert_eq!(cache.learn("db", Ok(vec![ip(2)]), 20, 20), [ip(1)]);
     }
 
     #[test]
@@ -239,11 +262,11 @@ mod tests {
     fn names_beyond_the_bound_are_not_remembered_until_others_are_old() {
         let mut cache = DnsCache::new(TTLS);
         for number in 0..MAX_NAMES {
-            cache.learn(&number.to_string(), Ok(vec![ip(1)]), 0);
+            cache.learn(&number.to_string(), Ok(vec![ip(1)]), 0, 0);
         }
-        cache.learn("late", Ok(vec![ip(1)]), 1);
+        cache.learn("late", Ok(vec![ip(1)]), 1, 1);
         assert_eq!(cache.next("late", 1), Known::Unknown);
-        cache.learn("late", Ok(vec![ip(1)]), 15);
+        cache.learn("late", Ok(vec![ip(1)]), 15, 15);
         assert_eq!(cache.names(15).len(), 1);
     }
 }
