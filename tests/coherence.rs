@@ -91,6 +91,78 @@ fn what_one_proxy_writes_the_other_never_answers_without() {
     assert_eq!(figures.sum("pgweir_bus_events_total", &[&database, "lost"]), 0.0);
 }
 
+/// Writes of known rows that a proxy has heard of or done, where rows have cells.
+fn by_key(proxy: &Proxy) -> Option<u64> {
+    proxy.show("CACHE TABLES").select("relation", "public.t", "by_key").first()?.parse().ok()
+}
+
+#[test]
+fn a_write_by_key_at_one_proxy_voids_that_key_at_the_other_and_spares_the_rest() {
+    const READS: [&str; 4] = [
+        "select v from t where id = 1",
+        "select v from t where id = 2",
+        "select sum(v) from t where id = 3",
+        "select count(*), sum(v) from t",
+    ];
+    const ALL: [bool; 4] = [true; 4];
+    const NOT_ONE: [bool; 4] = [false, true, true, false];
+    const NOT_TWO: [bool; 4] = [true, false, true, false];
+    const NONE: [bool; 4] = [false; 4];
+    let (redis, database) = (Redis::start(), database());
+    cluster().prepare(&database, "insert into t select i, 0 from generate_series(2, 9) i");
+    let (left, right) = two(&database, &redis);
+    let (mut writer, mut reader) = (left.session(&database), right.session(&database));
+    let mut direct = RawClient::session(&cluster().primary.address(), USER, &database);
+    let mark = mark();
+    let mut ask = |read: &str| {
+        let before = cluster().primary.executions(&mark);
+        let reply = reader.query(&format!("{read} {mark}"));
+        let is_hit = cluster().primary.executions(&mark) == before;
+        assert_eq!(reply.rows(), direct.query(read).rows(), "{read}");
+        is_hit
+    };
+    let mut write = |statements: &[&str]| {
+        for statement in statements {
+            let reply = writer.query(statement);
+            assert!(reply.error().is_none(), "{statement}: {reply:?}");
+        }
+    };
+    // Who writes there asks for nothing, and who asks here writes nothing.
+    wait_until("rows to have cells at the other proxy", || {
+        write(&["update t set v = v + 1 where id = 9"]);
+        by_key(&right).is_some_and(|count| count > 0)
+    });
+    let heard = by_key(&right).unwrap();
+    for (statements, hits) in [
+        (&["update t set v = v + 1 where id = 1"][..], NOT_ONE),
+        (&["update t set v = v + 1 where id = 7"], [true, true, true, false]),
+        (&["begin", "update t set v = v + 1 where id = 2", "insert into t (id, v) values (70, 1)", "commit"], NOT_TWO),
+        (&["begin", "update t set v = v + 1 where id = 2", "rollback"], ALL),
+        (&["delete from t where id = 1", "insert into t (id, v) values (1, 5)"], NOT_ONE),
+        (&["update t set v = v + 1"], NONE),
+        (&["update t set id = 80 where id = 1"], NONE),
+        (&["begin", "update t set v = v + 1 where id = 2", "update t set v = v + 1 where v > 0", "commit"], NONE),
+        // Rows are known by another column then.
+        (
+            &[
+                "alter table t add key serial",
+                "alter table t drop constraint t_pkey",
+                "alter table t add primary key (key)",
+            ],
+            NONE,
+        ),
+        (&["update t set v = v + 1 where key = 1"], NONE),
+        (&["update t set v = v + 1 where id = 2"], NONE),
+    ] {
+        for read in READS {
+            wait_until(read, || ask(read));
+        }
+        write(statements);
+        assert_eq!(READS.map(&mut ask), hits, "{statements:?}");
+    }
+    assert!(by_key(&right).unwrap() >= heard + 5, "{heard}");
+}
+
 #[test]
 fn transactions_and_what_the_server_alone_knows_they_wrote_are_heard_too() {
     let (redis, database) = (Redis::start(), database());

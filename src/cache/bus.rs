@@ -22,7 +22,11 @@
 //! Stamps are sums of random draws, so whoever has heard the same things in any order has the same stamps, and an answer that
 //! one proxy has stored elsewhere is found by the others. A new proxy takes the sums of one that has them, with the numbers up
 //! to which they are complete, and adds what it has heard beyond. Whoever has missed something takes them again, and then
-//! voids everything: what it holds under sums of its own must never be taken for current.
+//! voids everything: what it holds under sums of its own must never be taken for current. The same goes for stamps of rows
+//! ([`super::invalidation`] says which of them a write moves).
+//!
+//! A write is told with the places of its rows as long as its transaction has said no more than 256 keys, else with its tables:
+//! less than 1 kB. The sums of all tables with rows are at most 128 times 2048, 3 MB, and mostly some kB.
 
 pub mod frame;
 mod member;

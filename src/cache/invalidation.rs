@@ -52,8 +52,21 @@
 //! depend on `U`, too. An answer captured without `B` depends on `T` for good. Cells of rows stay as long as the table has any.
 //! The time of the last write, which a fill from a replica rests on, is that of `U` and `B`, each set where the stamp is moved.
 //!
-//! *Other proxies* are told of relations only, so with peers no read depends on rows: captures take `T`, which here and there is
-//! moved by the same draws. What was captured before the first of them came depends on `U` and `B`; theirs move `T` and `U`.
+//! *Other proxies* are told what a write has marked, `T` and `U` or `T` and some `B`, and mark and move the same. Equal keys have
+//! the same place everywhere: the number of a row is made of the value alone, and how many places there are belongs to the
+//! version of what is told. Which column is the key does not: definitions that no proxy has changed come to each at a moment of
+//! its own. So the key is told as well ([`crate::catalog::KeyId`]), and a table's `B` are those of one key for good: rows that are
+//! told, read or written by another one are unknown rows. Definitions that a proxy changes need no such care, because the
+//! change is marked everywhere before it commits, and who has marked it neither answers nor believes what it has understood.
+//! Whoever is told of rows gives them cells, if there is room ([`Cells::with_rows`]); where there is none, they are unknown rows
+//! there. That is settled once for a table, so mark and move of one write meet the same cells.
+//!
+//! *Stamps of rows in other processes.* All that have heard the same have the same `U` and `B`, in any order: who has told a write
+//! has settled which of them it moves. Where one has moved `U` instead, the two differ, and answers of the one are not found by
+//! the other. They are never equal by mistake: of every write that may change the answer to a key and that was heard of, `U` or
+//! that key's `B` contains the draw, on each proxy, and equal sums are sums of equal draws. So whoever finds an answer by its
+//! own stamps finds one that was asked for by somebody who had heard as much. A proxy that takes the sums of another one
+//! ([`Totals`]) takes those of rows as well; where it cannot, its `U` begins at the sum of `T`, which contains all of them.
 //!
 //! *Stamps are sums of random draws*, not counters: two proxies that apply the same bumps in any order
 //! agree, and two different sets of bumps agree with probability 2^-64.
@@ -65,12 +78,14 @@ mod direct;
 mod gate;
 mod peers;
 mod table;
+mod totals;
 mod write;
 
-pub use cells::{Captured, CatalogEpoch, CellReport, Cells, Totals, Uncaptured};
+pub use cells::{Captured, CatalogEpoch, CellReport, Cells, Uncaptured};
 pub use deps::Deps;
 pub use direct::Voids;
 pub use gate::Closure;
-pub use peers::{Peers, Ticket, WriteId, WriteSet};
-pub use table::ROWS_BYTES;
+pub use peers::{Peers, Places, Ticket, WriteId, WriteSet};
+pub use table::{CELLS as ROW_CELLS, ROWS_BYTES};
+pub use totals::{RowTotals, Totals};
 pub use write::{InDoubt, Origin, Touched, WriteGuard};

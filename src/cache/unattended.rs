@@ -39,7 +39,7 @@ pub struct UnderWay {
 
 impl UnderWay {
     fn set(&self) -> WriteSet {
-        WriteSet { relations: self.relations.clone(), database: false, catalog: self.catalog }
+        WriteSet { relations: self.relations.clone(), catalog: self.catalog, ..WriteSet::default() }
     }
 
     fn writes(&self) -> bool {

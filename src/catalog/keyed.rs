@@ -13,7 +13,7 @@ use super::{
     judge::Verdict,
     names::{Found, Path},
     relation::{Relation, RelationKind},
-    row::{KeyType, types},
+    row::{KeyId, KeyType, types},
 };
 use crate::sql::{Action, Facts, Literal, RowUse, Source, StatementKind, Target, Value};
 
@@ -29,6 +29,7 @@ pub(super) struct KeyColumn {
 pub struct Keyed {
     relation: RelationOid,
     key: KeyType,
+    id: KeyId,
     /// Where the keys are found.
     sources: Box<[Source]>,
     /// Spaces at the end of a value may be cut off where it is put in.
@@ -62,7 +63,7 @@ impl Keyed {
 
     fn row(&self, value: &[u8], number: impl Fn(KeyType, &[u8]) -> Option<u64>) -> Option<Row> {
         let is_cut = self.may_cut && value.ends_with(b" ");
-        number(self.key, value).filter(|_| !is_cut).map(|number| Row { relation: self.relation, number })
+        number(self.key, value).filter(|_| !is_cut).map(|number| Row { relation: self.relation, key: self.id, number })
     }
 }
 
@@ -119,7 +120,7 @@ pub(super) fn keyed(
         _ => return None,
     };
     let may_cut = is_inserted && key.type_oid == types::VARCHAR;
-    Some(Keyed { relation: RelationOid(oid), key: key_type, sources, may_cut })
+    Some(Keyed { relation: RelationOid(oid), key: key_type, id: key_type.named(&key.name), sources, may_cut })
 }
 
 /// All of its rows are in one place, and everybody may see them.

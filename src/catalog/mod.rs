@@ -37,7 +37,7 @@ pub use keyed::Keyed;
 pub use kinds::meaning_without_catalog;
 pub use meaning::{Access, AccessReason, Bypass, Meaning, RelationOid, Writes};
 pub use paths::PATH_BYTES;
-pub use row::{KeyType, Row};
+pub use row::{KeyId, KeyType, Row};
 pub use rows::{
     ExpressionRow, ExpressionUse, ForeignKeyRow, FunctionRow, HeardRows, KeyRow, OperatorRow, RelationRow,
     RestrictedRow, RoleRow, RuleRow, SchemaRow, SnapshotRows, TriggerRow, TypeRow, UnseenRow,

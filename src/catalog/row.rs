@@ -7,9 +7,16 @@ use super::RelationOid;
 pub struct Row {
     /// The table.
     pub relation: RelationOid,
+    /// Which key of it this is.
+    pub key: KeyId,
     /// Equal for two keys that PostgreSQL's `=` finds equal.
     pub number: u64,
 }
+
+/// What a key of a table is: its column's name and how values are compared. Where a table gets another key, this differs, as
+/// far as 64 bits go. The same in every process of one version, as are the numbers of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeyId(pub u64);
 
 /// Numbers that are near each other fall far apart (the last step of `MurmurHash3`).
 const fn mix(number: u64) -> u64 {
@@ -20,6 +27,7 @@ const fn mix(number: u64) -> u64 {
 
 /// What a key is compared by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum KeyType {
     /// `int2`, `int4`, `int8`: a number.
     Integer,
@@ -49,6 +57,11 @@ impl KeyType {
             types::TEXT | types::VARCHAR => Some(Self::Text),
             _ => None,
         }
+    }
+
+    /// A key of this type in the column of that name.
+    pub fn named(self, column: &str) -> KeyId {
+        KeyId(of_bytes(column.as_bytes()).wrapping_add(self as u64))
     }
 
     /// The number of a value that is written as text: of a literal without its quotes, or of a parameter in text format.
@@ -171,6 +184,16 @@ mod tests {
         assert_eq!(of("a"), KeyType::Text.of_binary(b"a"));
         assert!(of("a") != of("A") && of("a") != of("a ") && of("").is_some());
         assert_eq!(of("ä"), None);
+    }
+
+    #[test]
+    fn a_key_is_another_one_where_its_column_or_its_type_is() {
+        let types = [KeyType::Integer, KeyType::Uuid, KeyType::Text];
+        let mut keys: Vec<_> = types.iter().flat_map(|key| ["id", "ID", "other"].map(|name| key.named(name))).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), 9);
+        assert_eq!(KeyType::Integer.named("id"), KeyId(2_300_230_549_592_789_046), "every process says the same");
     }
 
     #[test]

@@ -419,6 +419,7 @@ fn join(before: Boundary, after: Boundary) -> Boundary {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::KeyId;
 
     fn relations(oids: &[u32]) -> Written {
         let relations = oids.iter().copied().map(RelationOid).collect();
@@ -443,7 +444,7 @@ mod tests {
 
     #[test]
     fn rows_add_up_until_they_are_too_many() {
-        let row = |number: usize| Row { relation: RelationOid(1), number: number as u64 };
+        let row = |number: usize| Row { relation: RelationOid(1), key: KeyId(1), number: number as u64 };
         let rows = |rows: std::ops::Range<usize>| {
             Written::Known(Known { relations: Vec::new(), rows: rows.map(row).collect() })
         };

@@ -105,11 +105,12 @@ mod tests {
 
     fn number(number: i64) -> Option<Vec<Row>> {
         let number = KeyType::Integer.of_binary(&number.to_be_bytes())?;
-        Some(vec![Row { relation: RelationOid(20_001), number }])
+        Some(vec![Row { relation: RelationOid(20_001), key: KeyType::Integer.named("id"), number }])
     }
 
     fn text(text: &str) -> Option<Vec<Row>> {
-        Some(vec![Row { relation: RelationOid(20_003), number: KeyType::Text.of_text(text.as_bytes())? }])
+        let number = KeyType::Text.of_text(text.as_bytes())?;
+        Some(vec![Row { relation: RelationOid(20_003), key: KeyType::Text.named("id"), number }])
     }
 
     #[test]

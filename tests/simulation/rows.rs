@@ -11,7 +11,7 @@ use pgweir::{
         invalidation::{Deps, Origin},
         local::FillGuard,
     },
-    catalog::{RelationOid, Row},
+    catalog::{KeyId, RelationOid, Row},
     routing::MemberId,
 };
 
@@ -40,7 +40,7 @@ type Versions = [u64; ROWS];
 
 fn row(at: usize) -> Row {
     let number = if at < ROWS - 2 { at as u64 } else { (at - (ROWS - 2)) as u64 + CELLS };
-    Row { relation: TABLE, number }
+    Row { relation: TABLE, key: KeyId(1), number }
 }
 
 fn message(tag: u8, body: &[u8]) -> Vec<u8> {

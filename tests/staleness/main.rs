@@ -215,7 +215,9 @@ fn two_proxies(seed: u64, seconds: u64) {
     ];
     let reads_replicas = seed.is_multiple_of(2);
     let bound = plan::BOUND + if reads_replicas { REPLICA_LAG } else { Duration::ZERO };
-    let plan = Plan { listens: true, direct: 3, bound, writes_per_mille: 8, faults, ..everything_but(left_out) };
+    // What the stream tells of writes voids tables; without it, a write by key at one proxy spares other keys at both.
+    let direct = if seed % 4 == 1 { 0 } else { 3 };
+    let plan = Plan { listens: true, direct, bound, writes_per_mille: 8, faults, ..everything_but(left_out) };
     let is_forgetful = |number| number == 0 && seed.is_multiple_of(3);
     let topology = two(&plan, |builder, number, database| {
         let builder = if is_forgetful(number) { builder.section("cache", "size", 1) } else { builder };
@@ -226,7 +228,11 @@ fn two_proxies(seed: u64, seconds: u64) {
         let lag = REPLICA_LAG.as_secs();
         replicated(builder, database, "database").section("routing", "max_replica_lag", lag)
     });
-    tell(&Topology { is_linearizable: !reads_replicas, ..topology }, plan, seed, seconds);
+    let topology = Topology { is_linearizable: !reads_replicas, ..topology };
+    tell(&topology, plan, seed, seconds);
+    let by_key = topology.writes_by_key();
+    println!("seed {seed}: {by_key} writes by key, heard of or done");
+    assert!(by_key > 0, "no table has been told by rows");
 }
 
 #[test]

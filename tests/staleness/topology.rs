@@ -63,6 +63,16 @@ impl<'a> Topology<'a> {
         hits + self.past_hits.load(Ordering::Relaxed)
     }
 
+    /// Writes of known rows that proxies have heard of or done, and that left other keys alone.
+    pub fn writes_by_key(&self) -> u64 {
+        let of = |site: &Site| {
+            let tables = site.proxy().show("CACHE TABLES");
+            let at = tables.position("by_key");
+            tables.rows.iter().filter_map(|row| row[at].parse::<u64>().ok()).sum::<u64>()
+        };
+        self.sites.iter().map(of).sum()
+    }
+
     fn hits_of(&self, proxy: &Proxy) -> i64 {
         let figures = proxy.show("CACHE");
         ["hits", "shared_hits"].map(|column| figures.number("database", &self.database, column)).iter().sum()

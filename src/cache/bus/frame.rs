@@ -7,12 +7,12 @@
 use ring::hmac;
 
 use crate::{
-    cache::invalidation::{Totals, WriteId, WriteSet},
-    catalog::RelationOid,
+    cache::invalidation::{Places, ROW_CELLS, RowTotals, Totals, WriteId, WriteSet},
+    catalog::{KeyId, RelationOid},
 };
 
 /// Raised with every change of the encoding; proxies of different versions do not understand each other, and stay apart.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const TAG_BYTES: usize = 32;
 /// Relations in one list, writes in one list, things in one message: more than any database has is nonsense.
 const LONGEST_LIST: usize = 1 << 20;
@@ -201,6 +201,7 @@ fn put_note(out: &mut Vec<u8>, note: &Note) {
                 out.extend_from_slice(&relation.0.to_le_bytes());
                 put_u64(out, *stamp);
             });
+            put_list(out, &totals.rows, put_row_totals);
             put_list(out, unfinished, put_unfinished);
         }
     }
@@ -226,6 +227,21 @@ fn put_unfinished(out: &mut Vec<u8>, one: &Unfinished) {
 fn put_set(out: &mut Vec<u8>, set: &WriteSet) {
     out.push(u8::from(set.database) | u8::from(set.catalog) << 1);
     put_list(out, &set.relations, |out, relation| out.extend_from_slice(&relation.0.to_le_bytes()));
+    put_list(out, &set.rows, |out, Places { relation, key, places }| {
+        out.extend_from_slice(&relation.0.to_le_bytes());
+        put_u64(out, key.0);
+        put_list(out, places, |out, place| out.extend_from_slice(&place.to_le_bytes()));
+    });
+}
+
+fn put_row_totals(out: &mut Vec<u8>, rows: &RowTotals) {
+    out.extend_from_slice(&rows.relation.0.to_le_bytes());
+    put_u64(out, rows.key.0);
+    put_u64(out, rows.unknown);
+    put_list(out, &rows.places, |out, (place, stamp)| {
+        out.extend_from_slice(&place.to_le_bytes());
+        put_u64(out, *stamp);
+    });
 }
 
 /// Reads what [`Message::put`] has written; `None` where that cannot be.
@@ -277,6 +293,7 @@ impl Reader<'_> {
                 totals: Totals {
                     database: self.u64()?,
                     relations: self.list(|reader| Some((RelationOid(reader.u32()?), reader.u64()?)))?,
+                    rows: self.list(Self::row_totals)?,
                 },
                 unfinished: self.list(Self::unfinished)?,
             },
@@ -292,8 +309,25 @@ impl Reader<'_> {
     fn set(&mut self) -> Option<WriteSet> {
         let flags = self.u8()?;
         let relations = self.list(|reader| reader.u32().map(RelationOid))?;
-        let set = WriteSet { relations: relations.into(), database: flags & 1 != 0, catalog: flags & 2 != 0 };
+        let rows = self.list(Self::places)?.into();
+        let set = WriteSet { relations: relations.into(), rows, database: flags & 1 != 0, catalog: flags & 2 != 0 };
         (flags < 4).then_some(set)
+    }
+
+    fn places(&mut self) -> Option<Places> {
+        let (relation, key) = (RelationOid(self.u32()?), KeyId(self.u64()?));
+        Some(Places { relation, key, places: self.list(Self::place)?.into() })
+    }
+
+    fn row_totals(&mut self) -> Option<RowTotals> {
+        let (relation, key, unknown) = (RelationOid(self.u32()?), KeyId(self.u64()?), self.u64()?);
+        let places = self.list(|reader| Some((reader.place()?, reader.u64()?)))?;
+        Some(RowTotals { relation, key, unknown, places })
+    }
+
+    /// Of those that there are.
+    fn place(&mut self) -> Option<u16> {
+        self.bytes().map(u16::from_le_bytes).filter(|place| *place < ROW_CELLS)
     }
 
     /// Room is made for what is there, not for what is said to be there.
@@ -334,13 +368,17 @@ mod tests {
     use super::*;
 
     fn set(relations: &[u32], database: bool, catalog: bool) -> WriteSet {
-        WriteSet { relations: relations.iter().copied().map(RelationOid).collect(), database, catalog }
+        let places = |places: &[u16]| Places { relation: RelationOid(8), key: KeyId(u64::MAX), places: places.into() };
+        let rows = [places(&[]), places(&[0, 7, ROW_CELLS - 1])].into();
+        WriteSet { relations: relations.iter().copied().map(RelationOid).collect(), rows, database, catalog }
     }
 
     fn everything() -> Message {
         let to = NodeId(9);
         let unfinished = vec![Unfinished { write: WriteId(3), process_id: -1, set: set(&[1, 2], false, true) }];
-        let totals = Totals { database: 5, relations: vec![(RelationOid(16_384), 77), (RelationOid(u32::MAX), 1)] };
+        let rows = RowTotals { relation: RelationOid(16_384), key: KeyId(3), unknown: 9, places: vec![(2, 8), (1, 4)] };
+        let relations = vec![(RelationOid(16_384), 77), (RelationOid(u32::MAX), 1)];
+        let totals = Totals { database: 5, relations, rows: vec![rows] };
         Message {
             from: NodeId(u64::MAX),
             sequence: 12,
@@ -401,5 +439,12 @@ mod tests {
             }
         }
         assert_eq!(Reader(&[0xff; 64]).message(), None);
+    }
+
+    #[test]
+    fn a_place_that_no_table_has_is_none() {
+        for (place, is_one) in [(ROW_CELLS - 1, true), (ROW_CELLS, false), (u16::MAX, false)] {
+            assert_eq!(Reader(&place.to_le_bytes()).place().is_some(), is_one, "{place}");
+        }
     }
 }

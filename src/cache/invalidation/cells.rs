@@ -11,13 +11,13 @@ use super::{
     deps::Deps,
     direct::VoidCounts,
     gate::{Closure, Gate, Wide},
-    peers::{Peers, WriteSet},
+    peers::{Peers, Places, WriteSet},
     table::{Part, Table},
     write::{InDoubt, Marks, Suspect, Touched, WriteGuard},
 };
 use crate::{
     ablation::Ablation,
-    catalog::{RelationOid, Row},
+    catalog::{KeyId, RelationOid, Row},
     routing::{Fence, PrimarySamples, Watermark},
 };
 
@@ -122,20 +122,11 @@ pub struct CellReport {
     pub written_at: u64,
 }
 
-/// The sums of all stamps that other proxies may share.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Of the database as a whole.
-    pub database: u64,
-    /// Of its relations; one that is missing has none.
-    pub relations: Vec<(RelationOid, u64)>,
-}
-
 /// One per database: what was written, what is being written, and since when.
 #[derive(Debug)]
 pub struct Cells {
     pub(super) gate: Gate,
-    relations: DashMap<RelationOid, Arc<Table>>,
+    pub(super) relations: DashMap<RelationOid, Arc<Table>>,
     created: AtomicUsize,
     /// Relations whose rows have cells.
     with_rows: AtomicUsize,
@@ -279,7 +270,8 @@ impl Cells {
     /// Voids the answers that use one relation, or all of them, here and at the other proxies.
     pub fn flush(&self, relation: Option<RelationOid>, now: u64, mut draw: impl FnMut() -> u64) {
         self.voids.console();
-        let set = WriteSet { relations: relation.into_iter().collect(), database: relation.is_none(), catalog: false };
+        let relations = relation.into_iter().collect();
+        let set = WriteSet { relations, database: relation.is_none(), ..WriteSet::default() };
         self.void_everywhere(&set, now, draw().max(1));
     }
 
@@ -296,10 +288,7 @@ impl Cells {
     /// Marks a write of another proxy.
     pub fn mark_for_peer(self: &Arc<Self>, set: &WriteSet) -> WriteGuard {
         let mut guard = WriteGuard::new(Arc::clone(self), Marks::default());
-        guard.widen(Touched::Relations(&set.relations), set.catalog);
-        if set.database {
-            guard.widen(Touched::Database, false);
-        }
+        guard.mark_for_peer(set);
         guard
     }
 
@@ -309,6 +298,14 @@ impl Cells {
         self.note_write(now, set.database || set.catalog);
         for relation in &set.relations {
             self.table(*relation).bump(now, draw);
+        }
+        for rows in &set.rows {
+            let is_whole = set.relations.contains(&rows.relation);
+            match self.table_of_places(rows) {
+                Ok(table) => table.bump_rows(&rows.places, !is_whole, now, draw),
+                Err(table) if !is_whole => table.bump(now, draw),
+                Err(_) => {}
+            }
         }
         if set.database || set.catalog {
             // Whoever shares no catalog stamp with us is to notice by this one.
@@ -335,26 +332,6 @@ impl Cells {
     /// Is what other proxies write known at that time?
     pub fn is_trusted_at(&self, now: u64) -> bool {
         self.gate.is_trusted_at(now)
-    }
-
-    /// All stamps that others may share. Exact only while nothing is voided.
-    pub fn totals(&self) -> Totals {
-        let of =
-            |item: dashmap::mapref::multiple::RefMulti<'_, RelationOid, Arc<Table>>| (*item.key(), item.any().stamp());
-        let relations = self.relations.iter().map(of).filter(|(_, stamp)| *stamp != 0).collect();
-        Totals { database: self.gate.database_stamp(), relations }
-    }
-
-    /// Goes on with another proxy's stamps; to be called while the cache is closed, and `now` counts as the time of a write to
-    /// everything.
-    pub fn adopt(&self, totals: &Totals, now: u64) {
-        self.relations.iter().for_each(|item| item.any().set_stamp(0));
-        for (relation, stamp) in &totals.relations {
-            self.table(*relation).any().set_stamp(*stamp);
-        }
-        self.note_write(now, true);
-        self.gate.adopt(totals.database);
-        fence(Ordering::SeqCst);
     }
 
     /// Refuses every hit and every fill until [`Self::reopen`] is called with the same reason.
@@ -425,9 +402,16 @@ impl Cells {
         Arc::clone(&self.relations.entry(relation).or_default())
     }
 
-    /// The cell of the row that a read of `relation` asks for. Others are told of relations, and so is heard of theirs.
+    /// The table, if what is told of these rows is known of them here; otherwise it stands for all rows of the table.
+    pub(super) fn table_of_places(&self, rows: &Places) -> Result<Arc<Table>, Arc<Table>> {
+        let table = self.table(rows.relation);
+        self.divide(&table, rows.key);
+        if table.is_divided_by(rows.key) { Ok(table) } else { Err(table) }
+    }
+
+    /// The cell of the row that a read of `relation` asks for.
     fn place_of_reader(&self, table: &Table, relation: RelationOid, row: Row) -> Option<u16> {
-        if row.relation != relation || self.peers.get().is_some() {
+        if row.relation != relation {
             return None;
         }
         table.ask();
@@ -436,17 +420,15 @@ impl Cells {
 
     /// The cell of a row that is written. Where rows have none yet, they get some if that is worth the room.
     pub(super) fn place_of_writer(&self, table: &Table, row: Row) -> Option<u16> {
-        if self.peers.get().is_some() {
-            return None;
-        }
-        if !table.has_rows() && table.wants_rows() {
-            let has_room = |count: usize| (count < MOST_WITH_ROWS).then_some(count + 1);
-            let is_let_in = self.with_rows.fetch_update(Ordering::Relaxed, Ordering::Relaxed, has_room).is_ok();
-            if is_let_in && !table.divide() {
-                self.with_rows.fetch_sub(1, Ordering::Relaxed);
-            }
+        if table.wants_rows(self.peers.get().is_some()) {
+            self.divide(table, row.key);
         }
         table.place(row)
+    }
+
+    pub(super) fn divide(&self, table: &Table, key: KeyId) {
+        let has_room = |count: usize| (count < MOST_WITH_ROWS).then_some(count + 1);
+        table.divide(key, || self.with_rows.fetch_update(Ordering::Relaxed, Ordering::Relaxed, has_room).is_ok());
     }
 
     pub(super) fn note_write(&self, now: u64, is_wide: bool) {
@@ -518,7 +500,9 @@ impl Captured {
         let mut relations: Vec<_> = self.stamps.iter().map(|stamped| stamped.relation).collect();
         relations.dedup();
         let row = self.stamps.iter().find_map(|stamped| match stamped.part {
-            Part::Rows(place) => Some(Row { relation: stamped.relation, number: u64::from(place) }),
+            Part::Rows(place) => {
+                Some(Row { relation: stamped.relation, key: stamped.table.key()?, number: u64::from(place) })
+            }
             _ => None,
         });
         let late = self.cells.capture(Deps { relations: &relations, row }, self.cells.catalog_epoch());

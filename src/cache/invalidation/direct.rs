@@ -96,7 +96,7 @@ impl Cells {
         self.voids.wal.fetch_add(1, Ordering::Relaxed);
         let is_known = relations.is_some();
         let relations = relations.unwrap_or_default().into();
-        self.void_everywhere(&WriteSet { relations, database: !is_known, catalog: false }, now, draw().max(1));
+        self.void_everywhere(&WriteSet { relations, database: !is_known, ..WriteSet::default() }, now, draw().max(1));
     }
 
     /// How often answers were voided.

@@ -1,14 +1,19 @@
 //! What the cells of this process tell those of other proxies; who carries it is none of their business.
 
-use std::fmt::Debug;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+};
 
-use crate::catalog::RelationOid;
+use crate::catalog::{KeyId, RelationOid};
 
-/// What a write may change, as it is told to others.
+/// What a write may change, as it is told to others. It names what is marked, and what is marked is moved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteSet {
-    /// These relations.
+    /// All rows of these relations.
     pub relations: Box<[RelationOid]>,
+    /// Those in these places, and no others of their relations, unless these are named above. Each relation once.
+    pub rows: Box<[Places]>,
     /// Any relation.
     pub database: bool,
     /// Definitions.
@@ -20,14 +25,40 @@ impl WriteSet {
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         let mut relations = [self.relations, other.relations].concat();
+        let mut rows = BTreeMap::<_, (KeyId, BTreeSet<u16>)>::new();
+        for Places { relation, key, places } in self.rows.into_iter().chain(other.rows) {
+            let (known, all) = rows.entry(relation).or_insert_with(|| (key, BTreeSet::new()));
+            match *known == key {
+                true => all.extend(places),
+                // Whoever has cells for the rows of one key has none for those of another one.
+                false => relations.push(relation),
+            }
+        }
         relations.sort_unstable();
         relations.dedup();
+        let places = |(relation, (key, places)): (_, (_, BTreeSet<u16>))| Places {
+            relation,
+            key,
+            places: places.into_iter().collect(),
+        };
         Self {
             relations: relations.into(),
+            rows: rows.into_iter().map(places).collect(),
             database: self.database || other.database,
             catalog: self.catalog || other.catalog,
         }
     }
+}
+
+/// Rows of one relation, by the places that the numbers of their keys have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// The relation.
+    pub relation: RelationOid,
+    /// The key by which they are known.
+    pub key: KeyId,
+    /// Each once, below [`super::ROW_CELLS`].
+    pub places: Box<[u16]>,
 }
 
 /// One write among those of this process.
@@ -72,4 +103,32 @@ pub trait Peers: Debug + Send + Sync {
 
     /// The write is over, and its marks here are gone.
     fn end(&self, write: WriteId);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(relations: &[u32], rows: &[(u32, u64, &[u16])]) -> WriteSet {
+        let places = |(relation, key, places): &(u32, u64, &[u16])| Places {
+            relation: RelationOid(*relation),
+            key: KeyId(*key),
+            places: (*places).into(),
+        };
+        let relations = relations.iter().copied().map(RelationOid).collect();
+        WriteSet { relations, rows: rows.iter().map(places).collect(), ..WriteSet::default() }
+    }
+
+    #[test]
+    fn two_writes_change_the_rows_of_both_and_those_of_another_key_are_any() {
+        let cases = [
+            (set(&[], &[(1, 7, &[3, 1])]), set(&[], &[(1, 7, &[2, 3])]), set(&[], &[(1, 7, &[1, 2, 3])])),
+            (set(&[1], &[]), set(&[], &[(1, 7, &[2])]), set(&[1], &[(1, 7, &[2])])),
+            (set(&[], &[(1, 7, &[2])]), set(&[], &[(1, 8, &[4])]), set(&[1], &[(1, 7, &[2])])),
+            (set(&[3], &[(2, 7, &[2])]), set(&[1], &[(4, 8, &[4])]), set(&[1, 3], &[(2, 7, &[2]), (4, 8, &[4])])),
+        ];
+        for (one, other, both) in cases {
+            assert_eq!(one.and(other), both);
+        }
+    }
 }

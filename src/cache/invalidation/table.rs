@@ -6,10 +6,14 @@ use std::sync::{
 };
 
 use super::cell::Cell;
-use crate::{ablation::Ablation, catalog::Row};
+use crate::{
+    ablation::Ablation,
+    catalog::{KeyId, Row},
+};
 
-/// Cells for the rows of one relation that has them; rows that share one are written together, as far as answers go.
-const CELLS: u16 = 2048;
+/// Cells for the rows of one relation that has them; rows that share one are written together, as far as answers go. Other
+/// proxies are told of places: another number of them is another version of [`crate::cache::bus::frame`].
+pub const CELLS: u16 = 2048;
 /// What the cells of one relation's rows take.
 pub const ROWS_BYTES: usize = CELLS as usize * size_of::<Cell>();
 /// Writes by key of rows that are asked for by key, before these get cells.
@@ -25,11 +29,19 @@ struct Line(Cell);
 pub(super) struct Table {
     any: Line,
     unknown: Line,
-    rows: OnceLock<Box<[Cell]>>,
+    /// Whether its rows have cells is settled once: whoever is told of a write marks and moves the same ones.
+    rows: OnceLock<Option<Rows>>,
     /// Somebody reads it by key.
     is_asked: AtomicBool,
     /// Writes by key, until its rows have cells.
     keyed: AtomicU32,
+}
+
+/// Cells of rows, by one key of the relation: nothing is known of rows that are told by another one.
+#[derive(Debug)]
+struct Rows {
+    key: KeyId,
+    cells: Box<[Cell]>,
 }
 
 /// Which of them.
@@ -69,18 +81,49 @@ impl Table {
             Part::Any => self.any(),
             Part::Unknown => self.unknown(),
             Part::Rows(place) => {
-                self.rows.get().and_then(|rows| rows.get(usize::from(place))).unwrap_or_else(|| self.any())
+                self.rows().and_then(|rows| rows.cells.get(usize::from(place))).unwrap_or_else(|| self.any())
             }
         }
     }
 
-    /// The cell of a row, if rows have cells.
+    fn rows(&self) -> Option<&Rows> {
+        self.rows.get().and_then(Option::as_ref)
+    }
+
+    /// The cell of a row, if rows have cells by this key.
     pub(super) fn place(&self, row: Row) -> Option<u16> {
-        self.rows.get().map(|_| (row.number % u64::from(CELLS)) as u16)
+        self.is_divided_by(row.key).then_some((row.number % u64::from(CELLS)) as u16)
+    }
+
+    pub(super) fn is_divided_by(&self, key: KeyId) -> bool {
+        self.key() == Some(key)
+    }
+
+    /// By which key its rows have cells, if they do.
+    pub(super) fn key(&self) -> Option<KeyId> {
+        self.rows().map(|rows| rows.key)
     }
 
     pub(super) fn has_rows(&self) -> bool {
-        self.rows.get().is_some()
+        self.rows().is_some()
+    }
+
+    /// The sums of its cells of rows, where there is one.
+    pub(super) fn sums(&self) -> Vec<(u16, u64)> {
+        let cells = self.rows().map_or(&[][..], |rows| &rows.cells);
+        (0..).zip(cells.iter().map(Cell::stamp)).filter(|(_, stamp)| *stamp != 0).collect()
+    }
+
+    pub(super) fn set_row_stamp(&self, place: u16, stamp: u64) {
+        if let Some(cell) = self.rows().and_then(|rows| rows.cells.get(usize::from(place))) {
+            cell.set_stamp(stamp);
+        }
+    }
+
+    /// Goes on from another proxy's sums, which are one for all of its rows.
+    pub(super) fn set_stamps(&self, stamp: u64) {
+        [self.any(), self.unknown()].into_iter().for_each(|cell| cell.set_stamp(stamp));
+        self.rows().into_iter().flat_map(|rows| &rows.cells).for_each(|cell| cell.set_stamp(0));
     }
 
     /// A write of rows that nobody knows is about to commit.
@@ -101,6 +144,16 @@ impl Table {
         }
     }
 
+    /// A write of these rows and no others; `with_any` unless it moves the whole table as well.
+    pub(super) fn bump_rows(&self, places: &[u16], with_any: bool, now: u64, draw: u64) {
+        if with_any {
+            self.any().bump(now, draw);
+        }
+        if !Ablation::RowsByKey.is_left_out() {
+            places.iter().for_each(|place| self.cell(Part::Rows(*place)).bump(now, draw));
+        }
+    }
+
     /// Somebody reads it by key.
     pub(super) fn ask(&self) {
         if !self.is_asked.load(Ordering::Relaxed) {
@@ -108,19 +161,16 @@ impl Table {
         }
     }
 
-    /// Another write by key: should its rows have cells by now?
-    pub(super) fn wants_rows(&self) -> bool {
-        self.is_asked.load(Ordering::Relaxed) && self.keyed.fetch_add(1, Ordering::Relaxed) >= WRITES_BEFORE
+    /// Another write by key: should its rows have cells by now? `is_shared`: others may ask for them who do not ask here.
+    pub(super) fn wants_rows(&self, is_shared: bool) -> bool {
+        let is_open = self.rows.get().is_none() && (is_shared || self.is_asked.load(Ordering::Relaxed));
+        is_open && self.keyed.fetch_add(1, Ordering::Relaxed) >= WRITES_BEFORE
     }
 
-    /// Gives its rows cells; false if they have some.
-    pub(super) fn divide(&self) -> bool {
-        let mut is_first = false;
-        self.rows.get_or_init(|| {
-            is_first = true;
-            (0..CELLS).map(|_| Cell::default()).collect()
-        });
-        is_first
+    /// Gives its rows cells, if there is room and that has not been settled before.
+    pub(super) fn divide(&self, key: KeyId, is_let_in: impl FnOnce() -> bool) {
+        let cells = || (0..CELLS).map(|_| Cell::default()).collect();
+        self.rows.get_or_init(|| is_let_in().then(|| Rows { key, cells: cells() }));
     }
 }
 
@@ -131,8 +181,10 @@ mod tests {
     use super::*;
     use crate::catalog::RelationOid;
 
+    const ID: KeyId = KeyId(1);
+
     fn row(number: u64) -> Row {
-        Row { relation: RelationOid(16_400), number }
+        Row { relation: RelationOid(16_400), key: ID, number }
     }
 
     #[test]
@@ -146,7 +198,9 @@ mod tests {
         let table = Table::default();
         assert!(!table.has_rows() && table.place(row(5)).is_none());
         assert!(std::ptr::eq(table.cell(Part::Rows(5)), table.any()));
-        assert!(table.divide() && !table.divide());
+        table.divide(ID, || true);
+        table.divide(KeyId(2), || true);
+        assert_eq!(table.place(Row { key: KeyId(2), ..row(5) }), None, "cells are those of the first key");
         assert_eq!(table.place(row(5 + u64::from(CELLS))), Some(5));
         assert!(!std::ptr::eq(table.cell(Part::Rows(5)), table.any()));
     }
@@ -154,10 +208,20 @@ mod tests {
     #[test]
     fn cells_are_wanted_for_rows_that_are_asked_for_and_written_by_key() {
         let table = Table::default();
-        assert!((0..100).all(|_| !table.wants_rows()), "nobody asks");
+        assert!((0..100).all(|_| !table.wants_rows(false)), "nobody asks");
         table.ask();
-        let wanted = (0..10).map(|_| table.wants_rows()).collect::<Vec<_>>();
+        let wanted = (0..10).map(|_| table.wants_rows(false)).collect::<Vec<_>>();
         assert_eq!(wanted.iter().filter(|wanted| **wanted).count(), 2);
+        let shared = Table::default();
+        assert_eq!((0..10).filter(|_| shared.wants_rows(true)).count(), 2, "somebody elsewhere may ask");
+    }
+
+    #[test]
+    fn rows_that_found_no_room_once_find_none_later() {
+        let table = Table::default();
+        table.divide(ID, || false);
+        table.divide(ID, || true);
+        assert!(!table.has_rows() && !table.wants_rows(true));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::{
 use super::{
     cells::{CatalogEpoch, Cells},
     gate::Wide,
-    peers::{Ticket, WriteId, WriteSet},
+    peers::{Places, Ticket, WriteId, WriteSet},
     table::{Part, Table},
 };
 use crate::{
@@ -63,14 +63,10 @@ struct ByKey {
 }
 
 impl ByKey {
-    fn bump(&self, now: u64, draw: u64) {
-        self.table.any().bump(now, draw);
-        if Ablation::RowsByKey.is_left_out() {
-            return;
-        }
-        for place in &self.places {
-            self.table.cell(Part::Rows(*place)).bump(now, draw);
-        }
+    /// `None`: they have none, and never will be without those that they have.
+    fn told(&self) -> Option<Places> {
+        let key = self.table.key()?;
+        Some(Places { relation: self.relation, key, places: self.places.as_slice().into() })
     }
 
     fn unmark(&self) {
@@ -136,14 +132,19 @@ impl Marks {
             Some(known) => Arc::clone(&known.table),
             None => cells.table(row.relation),
         };
-        let Some(place) = cells.place_of_writer(&table, row) else {
-            return self.add_relation(cells, row.relation);
-        };
+        match cells.place_of_writer(&table, row) {
+            Some(place) => self.add_place(row.relation, table, place),
+            None => self.add_relation(cells, row.relation),
+        }
+    }
+
+    fn add_place(&mut self, relation: RelationOid, table: Arc<Table>, place: u16) {
+        let known = self.by_key.iter().position(|known| known.relation == relation);
         if known.is_none() {
             if is_marking() {
                 table.any().mark();
             }
-            self.by_key.push(ByKey { relation: row.relation, table, places: Vec::new() });
+            self.by_key.push(ByKey { relation, table, places: Vec::new() });
         }
         let at = known.unwrap_or(self.by_key.len().saturating_sub(1));
         let known = self.by_key.get_mut(at);
@@ -153,15 +154,29 @@ impl Marks {
             known.table.cell(Part::Rows(place)).mark();
         }
         if Ablation::BumpBehindCommit.is_left_out() {
-            known.bump(0, 1);
+            known.table.bump_rows(&known.places, true, 0, 1);
         }
     }
 
+    /// What another proxy has told of.
+    fn add_told(&mut self, cells: &Cells, set: &WriteSet) {
+        let touched = if set.database { Touched::Database } else { Touched::Relations(&[]) };
+        self.add(cells, touched, set.catalog);
+        for rows in &set.rows {
+            match cells.table_of_places(rows) {
+                Ok(table) => {
+                    rows.places.iter().for_each(|place| self.add_place(rows.relation, Arc::clone(&table), *place));
+                }
+                Err(_) => self.add_relation(cells, rows.relation),
+            }
+        }
+        self.add(cells, Touched::Relations(&set.relations), false);
+    }
+
     fn set(&self) -> WriteSet {
-        let whole = self.relations.iter().map(|(relation, _)| *relation);
-        let by_key = self.by_key.iter().map(|known| known.relation).filter(|relation| !self.has(*relation));
-        let relations = whole.chain(by_key).collect();
-        WriteSet { relations, database: self.wide.database, catalog: self.wide.catalog }
+        let relations = self.relations.iter().map(|(relation, _)| *relation).collect();
+        let rows = self.by_key.iter().filter_map(ByKey::told).collect();
+        WriteSet { relations, rows, database: self.wide.database, catalog: self.wide.catalog }
     }
 
     fn bump(&self, cells: &Cells, understood: Option<CatalogEpoch>, now: u64, draw: u64) -> Ticket {
@@ -176,8 +191,9 @@ impl Marks {
             cells.note_write(now, !wide.is_empty());
             self.relations.iter().for_each(|(_, table)| table.bump(now, draw));
             // What others are told of once is to move once here, too.
-            let by_key = self.by_key.iter().filter(|known| !self.has(known.relation));
-            by_key.for_each(|known| known.bump(now, draw));
+            self.by_key.iter().for_each(|ByKey { relation, table, places }| {
+                table.bump_rows(places, !self.has(*relation), now, draw);
+            });
             if !wide.is_empty() {
                 // Others share the stamp of the database, and not that of the catalog.
                 cells.gate.bump(Wide { database: true, ..wide }, draw);
@@ -268,6 +284,11 @@ impl WriteGuard {
     /// It may touch more than was thought.
     pub fn widen(&mut self, more: Touched<'_>, catalog_change: bool) {
         self.marks.add(&self.cells, more, catalog_change);
+    }
+
+    /// Another proxy has told of it.
+    pub(super) fn mark_for_peer(&mut self, set: &WriteSet) {
+        self.marks.add_told(&self.cells, set);
     }
 
     /// It turned out to touch exactly this: the lock set arrived. What is no longer named is released

@@ -145,17 +145,3 @@ impl Member {
         }
     }
 }
-
-impl Totals {
-    fn add(&mut self, set: &WriteSet, draw: u64) {
-        for relation in &set.relations {
-            match self.relations.iter_mut().find(|(known, _)| known == relation) {
-                Some((_, stamp)) => *stamp = stamp.wrapping_add(draw),
-                None => self.relations.push((*relation, draw)),
-            }
-        }
-        if set.database || set.catalog {
-            self.database = self.database.wrapping_add(draw);
-        }
-    }
-}

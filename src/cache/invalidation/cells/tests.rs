@@ -281,13 +281,16 @@ fn the_number_of_cells_stays_bounded_by_what_is_in_use() {
 
 mod rows {
     use super::*;
-    use crate::cache::invalidation::Deps;
+    use crate::{
+        cache::invalidation::{Deps, Totals},
+        catalog::KeyId,
+    };
 
     /// More than there are cells, so that two are in the same one.
     const CELLS: u64 = 2048;
 
     fn row(number: u64) -> Row {
-        Row { relation: A, number }
+        Row { relation: A, key: KeyId(1), number }
     }
 
     fn ask(cells: &Arc<Cells>, number: u64) -> Result<Captured, Uncaptured> {
@@ -382,7 +385,7 @@ mod rows {
         let cells = cells();
         (0..10).for_each(|_| write_row(&cells, 1).rolled_back());
         assert!(!is_divided(&cells), "nobody asks for a key");
-        let of = |table| Row { relation: RelationOid(table), number: 1 };
+        let of = |table| Row { relation: RelationOid(table), key: KeyId(1), number: 1 };
         for table in 0..200 {
             let relations = [RelationOid(table)];
             cells.capture(Deps { relations: &relations, row: Some(of(table)) }, cells.catalog_epoch()).unwrap();
@@ -407,7 +410,7 @@ mod rows {
         let cells = divided();
         let (one, two, three) = (ask(&cells, 1).unwrap(), ask(&cells, 2).unwrap(), ask(&cells, 3).unwrap());
         let mut guard = cells.begin_write(Touched::Rows(&[row(1), row(2), row(1), row(1 + CELLS)]), false);
-        assert_eq!(guard.set().relations, [A].into());
+        assert_eq!(guard.set(), told(&[], &[1, 2]));
         guard.widen(Touched::Relations(&[A]), false);
         guard.widen(Touched::Rows(&[row(3)]), false);
         assert!(!three.is_current(), "the table is marked by then");
@@ -454,6 +457,125 @@ mod rows {
         assert!(sum(1) != before.0 && sum(2) == before.1 && cells.sum(&[A]) != before.2);
         write(&cells, A).committed(2, draw);
         assert!(sum(2) != before.1);
+    }
+
+    fn told(relations: &[RelationOid], places: &[u16]) -> WriteSet {
+        let rows = [Places { relation: A, key: KeyId(1), places: places.into() }];
+        WriteSet { relations: relations.into(), rows: rows.into(), ..WriteSet::default() }
+    }
+
+    #[test]
+    fn what_another_proxy_tells_of_rows_divides_the_table_and_spares_other_keys() {
+        let cells = cells();
+        let before = ask(&cells, 2).unwrap();
+        let guard = cells.mark_for_peer(&told(&[], &[1]));
+        assert!(is_divided(&cells) && !before.is_current(), "who has asked before hangs on the table");
+        assert_eq!(guard.set(), told(&[], &[1]));
+        let two = ask(&cells, 2).unwrap();
+        assert!(ask(&cells, 1).is_err() && ask(&cells, 1 + CELLS).is_err() && capture(&cells, &[A]).is_err());
+        cells.move_stamps(&told(&[], &[1]), 2, 77);
+        guard.rolled_back();
+        assert!(two.is_current() && !before.is_current() && ask(&cells, 1).is_ok());
+        let one = ask(&cells, 1).unwrap();
+        cells.move_stamps(&told(&[], &[2]), 3, 77);
+        assert!(one.is_current() && !two.is_current());
+        cells.move_stamps(&told(&[A], &[2]), 3, 77);
+        assert!(!one.is_current(), "all rows");
+    }
+
+    #[test]
+    fn rows_that_are_told_by_another_key_are_any_rows() {
+        let cells = divided();
+        let two = ask(&cells, 2).unwrap();
+        let mut other = told(&[], &[1]);
+        other.rows[0].key = KeyId(2);
+        let guard = cells.mark_for_peer(&other);
+        assert!(ask(&cells, 2).is_err() && capture(&cells, &[A]).is_err());
+        cells.move_stamps(&other, 2, 77);
+        assert_eq!(guard.set().relations, [A].into());
+        guard.rolled_back();
+        assert!(!two.is_current());
+        let stranger = Row { key: KeyId(2), ..row(2) };
+        let deps = Deps { relations: &[A], row: Some(stranger) };
+        let by_other = cells.capture(deps, cells.catalog_epoch()).unwrap();
+        write_row(&cells, 7).committed(3, draw);
+        assert!(!by_other.is_current(), "whoever asks by it hangs on the table");
+        let three = ask(&cells, 3).unwrap();
+        cells.begin_write(Touched::Rows(&[stranger]), false).committed(4, draw);
+        assert!(!three.is_current());
+    }
+
+    #[test]
+    fn where_there_is_no_room_rows_that_are_told_are_the_table() {
+        let cells = cells();
+        for table in 100..100 + u32::try_from(MOST_WITH_ROWS).unwrap() {
+            let mut set = told(&[], &[1]);
+            set.rows[0].relation = RelationOid(table);
+            cells.move_stamps(&set, 2, 77);
+        }
+        let guard = cells.mark_for_peer(&told(&[], &[1]));
+        assert!(cells.with_rows().0 == MOST_WITH_ROWS && ask(&cells, 2).is_err());
+        assert_eq!(guard.set().relations, [A].into());
+        guard.rolled_back();
+        let two = ask(&cells, 2).unwrap();
+        cells.move_stamps(&told(&[], &[1]), 2, 77);
+        assert!(!two.is_current());
+    }
+
+    #[test]
+    fn sums_are_the_same_in_any_order_and_as_they_are_handed_on() {
+        let sets = [told(&[], &[1, 2]), told(&[A], &[]), told(&[A], &[2, 3]), told(&[], &[3]), told(&[B], &[9])];
+        let moves = || (1_u64..).zip(&sets);
+        let (one, other, third) = (divided(), cells(), cells());
+        let mut totals = Totals::default();
+        for (at, set) in moves() {
+            one.move_stamps(set, 2, at << 32);
+            totals.add(set, at << 32);
+        }
+        moves().collect::<Vec<_>>().into_iter().rev().for_each(|(at, set)| other.move_stamps(set, 2, at << 32));
+        third.adopt(&one.totals(), 2);
+        let of = |cells: &Arc<Cells>| {
+            let mut totals = cells.totals();
+            totals.relations.sort_unstable();
+            (totals.relations, totals.rows)
+        };
+        assert_eq!(of(&one), of(&other));
+        assert_eq!(of(&one), of(&third));
+        totals.rows.iter_mut().for_each(|rows| rows.places.sort_unstable());
+        totals.relations.sort_unstable();
+        assert_eq!(of(&one), (totals.relations, totals.rows));
+    }
+
+    fn named(cells: &Arc<Cells>, number: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        ask(cells, number).unwrap().encode_into(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn who_takes_stamps_without_sums_of_rows_counts_every_write_as_one_of_any_row() {
+        let (cells, other) = (divided(), divided());
+        write_row(&other, 1).committed(2, draw);
+        let mut totals = other.totals();
+        totals.rows.clear();
+        cells.adopt(&totals, 3);
+        assert_eq!(cells.totals().rows[0].unknown, totals.relations[0].1);
+        assert!(named(&cells, 2) != named(&other, 2) && named(&cells, 1) != named(&other, 1));
+        cells.adopt(&other.totals(), 3);
+        assert_eq!(named(&cells, 2), named(&other, 2));
+    }
+
+    #[test]
+    fn sums_of_rows_that_are_not_handed_on_name_an_answer_of_before() {
+        let (cells, other) = (divided(), divided());
+        let before = named(&other, 1);
+        write_row(&other, 1).committed(2, draw);
+        let mut totals = other.totals();
+        cells.adopt(&totals, 3);
+        assert_ne!(named(&cells, 1), before);
+        totals.rows[0].places.clear();
+        cells.adopt(&totals, 3);
+        assert_eq!(named(&cells, 1), before, "so they are");
     }
 
     #[test]
