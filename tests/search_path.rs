@@ -563,3 +563,30 @@ fn what_is_defined_without_the_proxy_is_not_read_where_it_is_missing_yet() {
     }
     replica.resume_replay();
 }
+
+#[test]
+fn what_is_defined_anew_without_the_proxy_is_not_read_where_it_is_the_old_one_yet() {
+    let database = cluster().database();
+    let schema = "create table old(v text); insert into old values ('old');
+        create table new(v text); insert into new values ('new'); create view shown as select v from old";
+    cluster().prepare(&database, schema);
+    let replica = &cluster().replicas[0];
+    let proxy = Proxy::of(cluster(), &database).cached().replicas(&database, &[(replica, 1)]).start();
+    proxy.wait_for_catalog(&database);
+    let mut reader = proxy.session(&database);
+    wait_until("the replica serves", || {
+        assert_eq!(reader.value("select v from shown /* pgweir: nocache */"), "old");
+        proxy.metrics().sum("pgweir_requests_total", &["route=\"replica\""]) > 0.0
+    });
+    cluster().catch_up();
+    replica.pause_replay();
+    directly(&database, "create or replace view shown as select v from new");
+    let is_known =
+        || proxy.show(&format!("ROUTE FOR {database} select v from shown")).rows.concat().concat().contains("new");
+    wait_until("it is known", is_known);
+    let questions = ["select v from shown", "select v from shown /* pgweir: nocache */"];
+    for _ in 0..20 {
+        assert_eq!(questions.map(|sql| reader.value(sql)), ["new", "new"]);
+    }
+    replica.resume_replay();
+}

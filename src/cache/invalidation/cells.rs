@@ -267,6 +267,12 @@ impl Cells {
         self.bump_gate(Wide { catalog: true, database: false }, draw);
     }
 
+    /// What definitions say was read from the primary by `now`: a replica that has not replayed so far may still know
+    /// others, by which the same statement reads other relations. To be called before anybody judges by them.
+    pub fn note_definitions(&self, now: u64) {
+        self.note_write(now, true);
+    }
+
     /// Voids the answers that use one relation, or all of them, here and at the other proxies.
     pub fn flush(&self, relation: Option<RelationOid>, now: u64, mut draw: impl FnMut() -> u64) {
         self.voids.console();

@@ -100,8 +100,9 @@ impl CatalogSource for Catalog {
         let database = &self.plane.database;
         let is_known = snapshot.is_some();
         tracing::debug!(db = %database.name, is_known, "catalog");
-        if !is_known {
-            database.cells.close(Closure::Catalog);
+        match &snapshot {
+            Some(loaded) => database.cells.note_definitions(loaded.loaded_at),
+            None => database.cells.close(Closure::Catalog),
         }
         database.real.set_catalog(snapshot);
         if is_known && database.cells.closure() == Some(Closure::Catalog) {
