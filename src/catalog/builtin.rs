@@ -141,6 +141,8 @@ pub(super) fn effects(name: &str) -> Effects {
             Effects::ADVISORY_LOCK
         }
         "setseed" => Effects::SET_PARAMETER,
+        // Of a call that a statement writes itself more is known.
+        "set_config" => Effects::OPAQUE,
         "pg_create_logical_replication_slot"
         | "pg_create_physical_replication_slot"
         | "pg_copy_logical_replication_slot"

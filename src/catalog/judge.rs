@@ -125,11 +125,16 @@ impl<'s> Judge<'s> {
     }
 
     fn call(&mut self, call: &CallUse) {
-        if &*call.name.name == "set_config" {
-            self.set_config(call);
-        }
         let functions = &self.snapshot.functions;
         let named = self.snapshot.names.functions(&call.name, self.path);
+        if &*call.name.name == "set_config" {
+            self.set_config(call);
+            if let [oid] = *named
+                && !Snapshot::is_user_function(oid)
+            {
+                return self.calls_set_config(oid);
+            }
+        }
         let fitting: Vec<u32> = named.iter().copied().filter(|oid| functions.accepts(*oid, call.arguments)).collect();
         let candidates = if fitting.is_empty() { named } else { fitting };
         if candidates.is_empty() {
@@ -173,6 +178,16 @@ impl<'s> Judge<'s> {
             false => Effects::SET_PARAMETER,
         };
         self.verdict.effects.insert(effects);
+    }
+
+    /// What it sets is known, or asked for by name; a view that calls it as well sets something else.
+    fn calls_set_config(&mut self, oid: u32) {
+        if let Some(needs) = &mut self.needs {
+            needs.function(oid);
+        }
+        let mut conduct = self.snapshot.functions.conduct(oid);
+        conduct.effects = Effects::default();
+        self.behaves(conduct);
     }
 
     pub(super) fn function(&mut self, oid: u32) {

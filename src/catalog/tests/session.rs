@@ -1,4 +1,4 @@
-use super::*;
+use super::{world::Builder, *};
 
 #[test]
 fn a_statement_leaves_these_effects_in_its_session() {
@@ -298,4 +298,26 @@ fn labels_are_fit_for_metrics() {
     assert!(fit(AccessReason::NotReplicated.label()) && fit(Bypass::UntrackedRelation.label()));
     assert!((Effects::LISTEN | Effects::TEMP).iter().all(|effect| fit(effect.label())));
     assert_eq!(format!("{:?}", Effects::LISTEN | Effects::TEMP), r#"{"listen", "temp"}"#);
+}
+
+#[test]
+fn a_call_of_set_config_that_the_statement_does_not_write_may_set_anything() {
+    let mut rows = Builder::new();
+    let table = rows.table("t");
+    let set_config = rows.builtin("set_config");
+    let call = format!("{{FUNCEXPR :funcid {set_config}}}");
+    rows.view("setting", &format!("{{RTE :relid {table}}} {call}"));
+    rows.function("atomic", 's', "sql", 0).body = Some(call);
+    rows.function("pretends", 's', "plpgsql", 0).source =
+        Some("BEGIN PERFORM set_config('a.b', 'c', false); RETURN 1; END".into());
+    let world = rows.build();
+    check(
+        &[
+            ("select * from setting", "opaque"),
+            ("select set_config('timezone', 'UTC', false), * from setting", "opaque"),
+            ("select atomic()", "opaque"),
+            ("select pretends()", "opaque"),
+        ],
+        |sql| world.effects(sql),
+    );
 }
