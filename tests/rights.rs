@@ -117,11 +117,15 @@ fn nobody_is_answered_what_he_may_not_read_any_more() {
     let (redis, database) = (Redis::start(), cluster().database());
     cluster().primary.session("postgres").rows("create role readers; grant readers to stranger, plainer");
     cluster().prepare(&database, SCHEMA);
-    let proxy = |share| {
+    let proxy = |(share, rls)| {
         let builder = Proxy::of(cluster(), &database).cached().section("cache", "redis_url", redis.url());
-        builder.section("cache", "secret", "known to all and nobody else").section("cache", "share", share).start()
+        builder
+            .section("cache", "secret", "known to all and nobody else")
+            .section("cache", "share", share)
+            .section("cache", "rls", rls)
+            .start()
     };
-    let proxies = ["role", "acl", "role", "acl"].map(proxy);
+    let proxies = [("role", "refuse"), ("acl", "scoped"), ("role", "scoped"), ("acl", "refuse")].map(proxy);
     let hits = || {
         let of = |proxy: &Proxy| {
             let figures = proxy.show("CACHE");

@@ -16,6 +16,10 @@ use crate::sql::{Action, CallUse, Facts, Flags, Name, Target};
 pub(super) struct Verdict {
     pub(super) primary: Option<AccessReason>,
     pub(super) bypass: Option<Bypass>,
+    /// Row security applies; was there no other reason before it?
+    pub(super) guarded: Option<bool>,
+    /// Settings that policies choose rows by.
+    pub(super) settings: BTreeSet<Box<str>>,
     /// Relations whose change voids the answer.
     pub(super) reads: BTreeSet<u32>,
     /// Relations written, where they are known.

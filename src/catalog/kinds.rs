@@ -1,7 +1,9 @@
 //! From the kind of each statement and the verdict about it to a [`Meaning`].
 
+use std::sync::Arc;
+
 use super::{
-    Access, AccessReason, Bypass, Effects, Meaning, RelationOid, Snapshot, TransactionControl, Writes, builtin,
+    Access, AccessReason, Bypass, Effects, Meaning, RelationOid, Scoped, Snapshot, TransactionControl, Writes, builtin,
     function::Reach,
     judge::{Judge, Verdict, flags, local_effects},
     keyed::keyed,
@@ -130,6 +132,7 @@ impl Judged {
     fn explain(&mut self, analyze: bool, inner: &K, part: &Facts, catalog: Catalog<'_>) {
         self.kind(inner, part, catalog);
         self.verdict.bypass = Some(Bypass::NotARead);
+        self.verdict.guarded = None;
         if !analyze {
             let Verdict { primary, bypass, touched, .. } = std::mem::take(&mut self.verdict);
             self.verdict = Verdict { primary, bypass, touched, ..Verdict::default() };
@@ -305,24 +308,36 @@ impl Judged {
     }
 
     fn into_meaning(self) -> Meaning {
-        let Verdict { primary, bypass, reads, keyed, touched, effects, catalog_change, deferred_constraints, .. } =
-            self.verdict;
+        let Verdict { primary, bypass, guarded, settings, reads, keyed, touched, effects, .. } = self.verdict;
         let reads = || reads.into_iter().map(RelationOid).collect();
-        Meaning {
+        let reason = match guarded {
+            Some(true) => Some(Bypass::RowSecurity),
+            Some(false) => bypass.or(Some(Bypass::RowSecurity)),
+            None => bypass,
+        };
+        let is_understood = guarded.is_some() && bypass.is_none() && self.is_query_only;
+        let mut meaning = Meaning {
             access: if primary.is_some() { Access::Primary } else { Access::Read },
             reason: primary.unwrap_or(AccessReason::Read),
-            cacheable: bypass.map_or_else(|| Ok(reads()), Err),
+            cacheable: reason.filter(|_| !is_understood).map_or_else(|| Ok(reads()), Err),
+            scoped: None,
             keyed,
             relations: touched.into_iter().map(RelationOid).collect(),
             writes: writes(self.verdict.reach, self.verdict.written, self.verdict.moves_fence),
-            catalog_change,
+            catalog_change: self.verdict.catalog_change,
             effects,
             transaction: self.transaction.into_iter().collect(),
             atomic: self.atomic,
             wrappable: self.wrappable,
-            deferred_constraints,
+            deferred_constraints: self.verdict.deferred_constraints,
             is_query_only: self.is_query_only,
+        };
+        if is_understood {
+            let known = Meaning { cacheable: Err(Bypass::RowSecurity), ..meaning.clone() };
+            let settings = settings.into_iter().collect();
+            meaning = Meaning { scoped: Some(Box::new(Scoped { settings, meaning: Arc::new(meaning) })), ..known };
         }
+        meaning
     }
 }
 

@@ -1,5 +1,7 @@
 //! The verdict about one query string.
 
+use std::sync::Arc;
+
 use super::{Effects, Keyed, TransactionControl};
 
 /// The object identifier of a relation in one database.
@@ -177,6 +179,15 @@ pub enum Writes {
     Database,
 }
 
+/// A statement whose rows policies choose by nothing but who asks, tables and settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scoped {
+    /// The settings, in lower case. Their values are known of a session that has set each of them itself.
+    pub settings: Box<[Box<str>]>,
+    /// The same statement, its answer kept for whoever asks as the same role with the same settings.
+    pub meaning: Arc<Meaning>,
+}
+
 /// What a query string means in one database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meaning {
@@ -186,6 +197,8 @@ pub struct Meaning {
     pub reason: AccessReason,
     /// The relations whose change voids its answer, or why the answer is not kept.
     pub cacheable: Result<Box<[RelationOid]>, Bypass>,
+    /// Policies choose its rows, and these are understood.
+    pub scoped: Option<Box<Scoped>>,
     /// It reads or writes these rows of its one table, and no others.
     pub keyed: Option<Keyed>,
     /// Every relation that it is known to touch: named or behind a view, read or written, of the server's own as well.

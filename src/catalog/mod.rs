@@ -35,7 +35,7 @@ pub use doubt::casts_doubt;
 pub use effects::Effects;
 pub use keyed::Keyed;
 pub use kinds::meaning_without_catalog;
-pub use meaning::{Access, AccessReason, Bypass, Meaning, RelationOid, Writes};
+pub use meaning::{Access, AccessReason, Bypass, Meaning, RelationOid, Scoped, Writes};
 pub use paths::PATH_BYTES;
 pub use row::{KeyId, KeyType, Row};
 pub use rows::{

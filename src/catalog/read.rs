@@ -4,7 +4,7 @@ use super::{
     AccessReason, Bypass,
     judge::Judge,
     relation::{Relation, RelationKind},
-    tree::TreeUses,
+    tree::{TreeUses, asks_setting},
 };
 
 impl Judge<'_> {
@@ -50,8 +50,9 @@ impl Judge<'_> {
     fn read_table(&mut self, relation: &Relation) {
         self.read_stored(relation);
         if relation.row_security {
-            self.verdict.bypass(Bypass::RowSecurity);
-            relation.policies.iter().for_each(|policy| self.uses(policy));
+            let is_first = self.verdict.bypass.is_none();
+            self.verdict.guarded.get_or_insert(is_first);
+            relation.policies.iter().for_each(|policy| self.applies(policy));
         }
         for child in &relation.children {
             self.read_child(*child);
@@ -89,9 +90,38 @@ impl Judge<'_> {
 
     /// What a view, a policy or a function body refers to.
     pub(super) fn uses(&mut self, uses: &TreeUses) {
+        uses.functions.iter().for_each(|oid| self.function(*oid));
+        if uses.identity {
+            self.verdict.bypass(Bypass::SessionState);
+        }
+        self.uses_besides(uses);
+    }
+
+    /// A policy may choose rows by who asks and by settings: both are in the key of an answer. Not so where a body that is
+    /// not stored resolved may ask for them.
+    fn applies(&mut self, policy: &TreeUses) {
+        for oid in &policy.functions {
+            let mut conduct = self.snapshot.functions.conduct(*oid);
+            if !conduct.labelled.is_empty() {
+                self.verdict.bypass(Bypass::UserFunction);
+            }
+            if asks_setting(*oid) && !policy.other_settings {
+                conduct.bypass = None;
+                self.behaves(conduct);
+            } else {
+                self.function(*oid);
+            }
+        }
+        self.verdict.settings.extend(policy.settings.iter().cloned());
+        if policy.place {
+            self.verdict.bypass(Bypass::SessionState);
+        }
+        self.uses_besides(policy);
+    }
+
+    fn uses_besides(&mut self, uses: &TreeUses) {
         self.verdict.reads_unnamed |= !uses.relations.is_empty();
         uses.relations.iter().for_each(|oid| self.read(*oid));
-        uses.functions.iter().for_each(|oid| self.function(*oid));
         uses.types.iter().for_each(|oid| self.uses_type(*oid));
         if uses.row_lock {
             self.verdict.refuse(AccessReason::RowLock, Bypass::RowLock);
@@ -101,9 +131,6 @@ impl Judge<'_> {
         }
         if uses.clock {
             self.verdict.bypass(Bypass::Clock);
-        }
-        if uses.identity {
-            self.verdict.bypass(Bypass::SessionState);
         }
         if uses.sample {
             self.verdict.bypass(Bypass::Sample);

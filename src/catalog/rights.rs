@@ -30,6 +30,9 @@ pub(super) struct Rights {
     users: HashMap<u32, HashSet<u32>>,
     use_everything: Vec<u32>,
     read_everything: Option<u32>,
+    /// Roles that no policy holds back, and those that policies are for.
+    bypassing: HashSet<u32>,
+    policy_roles: HashSet<u32>,
     /// Grantees of SELECT of each relation.
     readers: HashMap<u32, Box<[u32]>>,
     /// Grantees of EXECUTE of functions that not everybody may call.
@@ -60,6 +63,8 @@ impl Rights {
             read_everything: roles.get(READ_EVERYTHING).map(|role| role.oid),
             readers: rows.readers.iter().map(|(oid, grantees)| (*oid, grantees.as_slice().into())).collect(),
             callers: callers.collect(),
+            bypassing: rows.bypassing_roles.iter().copied().collect(),
+            policy_roles: rows.policy_roles.iter().copied().collect(),
             roles,
             heirs,
             users,
@@ -100,7 +105,12 @@ impl Rights {
         };
         let roles = self.roles.iter().map(|(name, role)| (role.oid, (name.clone(), role.is_superuser, held(role))));
         let grantees = self.users.values().flatten().chain(&self.use_everything).copied();
-        Standing { roles: roles.collect(), grantees: grantees.collect() }
+        Standing {
+            roles: roles.collect(),
+            grantees: grantees.collect(),
+            bypassing: self.bypassing.clone(),
+            policy_roles: self.policy_roles.clone(),
+        }
     }
 }
 
@@ -112,6 +122,8 @@ pub(super) struct Standing {
     roles: HashMap<u32, (Box<str>, bool, Vec<u32>)>,
     /// Roles that it matters to have the rights of.
     grantees: HashSet<u32>,
+    bypassing: HashSet<u32>,
+    policy_roles: HashSet<u32>,
 }
 
 impl Standing {
@@ -124,6 +136,23 @@ impl Standing {
                     || (held != old && !held.iter().filter(matters).eq(old.iter().filter(matters)))
             })
         })
+    }
+}
+
+impl Standing {
+    /// May a session see other rows than one that begins now, by a statement that it has prepared? PostgreSQL plans such a
+    /// statement anew when policies change, but not when roles do.
+    pub(super) fn shows_other_rows(&self, earlier: &Self) -> bool {
+        let matters = |role: &&u32| self.policy_roles.contains(*role);
+        // What a role that is new was in between is not known.
+        let differs = |(oid, (_, is_superuser, held)): (&u32, &(Box<str>, bool, Vec<u32>))| {
+            earlier.roles.get(oid).is_none_or(|(_, was_superuser, old)| {
+                is_superuser != was_superuser
+                    || self.bypassing.contains(oid) != earlier.bypassing.contains(oid)
+                    || !held.iter().filter(matters).eq(old.iter().filter(matters))
+            })
+        };
+        !self.policy_roles.is_empty() && self.roles.iter().any(differs)
     }
 }
 

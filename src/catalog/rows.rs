@@ -27,6 +27,10 @@ pub struct SnapshotRows {
     pub disguised_roles: Vec<Option<String>>,
     /// `pg_roles`
     pub roles: Vec<RoleRow>,
+    /// Roles that no policy holds back (`rolbypassrls`).
+    pub bypassing_roles: Vec<u32>,
+    /// Roles that policies are for; 0 is everybody.
+    pub policy_roles: Vec<u32>,
     /// Whose rights a role has without asking for them, as (member, role).
     pub memberships: Vec<(u32, u32)>,
     /// `pg_namespace`, temporary and toast schemas left out.

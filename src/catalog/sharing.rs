@@ -127,10 +127,9 @@ pub(super) fn apart(snapshot: &Snapshot, statement: &Statement, path: &Path, rol
     let mut judge = Judge::new(snapshot, path);
     judge.needs = Some(Box::default());
     judge.facts(&part.facts);
+    let is_kept = statement.parsed && judge.verdict.bypass.is_none() && judge.verdict.guarded.is_none();
     match judge.needs {
-        Some(needs) if statement.parsed && judge.verdict.bypass.is_none() => {
-            lacking(snapshot, &rights, &part.facts, &needs)
-        }
+        Some(needs) if is_kept => lacking(snapshot, &rights, &part.facts, &needs),
         _ => Some(Apart::NotKept),
     }
 }

@@ -83,6 +83,12 @@ impl SessionDefaults {
     pub fn differ_from(&self, earlier: &Self) -> bool {
         self.settings != earlier.settings || self.standing.differs_from(&earlier.standing)
     }
+
+    /// May a session that began by `earlier` see other rows than one that begins by these, where policies choose them?
+    #[must_use]
+    pub fn show_other_rows(&self, earlier: &Self) -> bool {
+        self.standing.shows_other_rows(&earlier.standing)
+    }
 }
 
 impl Snapshot {
@@ -91,6 +97,10 @@ impl Snapshot {
         let names = Names::new(&rows);
         let functions = Functions::new(&rows, &names);
         let paths = Paths::new(&rows, &names);
+        let relations = relations(&rows);
+        let of_policies =
+            relations.values().flat_map(|relation| &relation.policies).flat_map(|policy| &policy.settings);
+        rows.custom_settings.extend(of_policies.map(|name| String::from(&**name)));
         let mut settings = DefaultHasher::new();
         (&rows.search_path, &rows.isolation, &rows.settings).hash(&mut settings);
         let session_defaults = SessionDefaults { settings: settings.finish(), standing: paths.rights().standing() };
@@ -104,7 +114,7 @@ impl Snapshot {
             database_oid: rows.database_oid,
             server_version_num: rows.server_version_num,
             paths,
-            relations: relations(&rows),
+            relations,
             sharing: Sharing::new(&rows, &names, &functions),
             types: rows.types.iter().map(|row| (row.oid, row.clone())).collect(),
             plumbing: rows.plumbing.iter().copied().collect(),
@@ -293,7 +303,7 @@ impl Snapshot {
         !self.peculiar_roles.contains(user)
     }
 
-    /// Settings with a dot in their names that functions of the database may set, in lower case.
+    /// Settings with a dot in their names that functions of the database may set, or policies ask for, in lower case.
     #[must_use]
     pub fn custom_settings(&self) -> &[String] {
         &self.custom_settings

@@ -7,6 +7,7 @@ mod keyed;
 mod labels;
 mod paths;
 mod reading;
+mod scoped;
 mod session;
 mod sharing;
 mod world;

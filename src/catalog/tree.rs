@@ -12,6 +12,12 @@ pub(super) struct TreeUses {
     pub(super) types: Vec<u32>,
     pub(super) clock: bool,
     pub(super) identity: bool,
+    /// Of the session, it asks for more than who it is: for its schema, its database.
+    pub(super) place: bool,
+    /// Settings with a dot in their names that it asks for, in lower case.
+    pub(super) settings: Vec<Box<str>>,
+    /// It may ask for others.
+    pub(super) other_settings: bool,
     pub(super) nextval: bool,
     pub(super) sample: bool,
     pub(super) row_lock: bool,
@@ -20,6 +26,14 @@ pub(super) struct TreeUses {
 
 /// `SVFOP_CURRENT_ROLE` of `nodes/primnodes.h`: the clock before it, identity from it on.
 const FIRST_IDENTITY_OP: u32 = 9;
+/// `SVFOP_CURRENT_CATALOG`: the current role, current user, user and session user stand before it.
+const FIRST_PLACE_OP: u32 = 13;
+/// `current_setting(text)` and `current_setting(text, bool)`
+const CURRENT_SETTING: [u32; 2] = [2077, 3294];
+/// What a text constant that is an argument looks like, up to its bytes.
+const TEXT_ARGUMENT: &str = ":args ({CONST :consttype 25 ";
+/// Bytes of a setting's name.
+const LONGEST_SETTING: usize = 127;
 
 impl TreeUses {
     pub(super) fn scan(tree: &str) -> Self {
@@ -36,6 +50,7 @@ impl TreeUses {
                 uses.field(node, field, value.trim_end_matches('}'));
             }
         }
+        uses.find_settings(tree);
         for list in [&mut uses.relations, &mut uses.functions, &mut uses.types] {
             list.sort_unstable();
             list.dedup();
@@ -63,7 +78,10 @@ impl TreeUses {
                 self.types.push(oid)
             }
             ("op", Ok(op)) if node == "SQLVALUEFUNCTION" => match op >= FIRST_IDENTITY_OP {
-                true => self.identity = true,
+                true => {
+                    self.identity = true;
+                    self.place |= op >= FIRST_PLACE_OP;
+                }
                 false => self.clock = true,
             },
             ("varattno", Err(_)) => {
@@ -72,5 +90,123 @@ impl TreeUses {
             }
             _ => {}
         }
+    }
+
+    fn find_settings(&mut self, tree: &str) {
+        if !self.functions.iter().any(|oid| asks_setting(*oid)) {
+            return;
+        }
+        let calls = CURRENT_SETTING.iter().flat_map(|oid| {
+            let call = format!(":funcid {oid} ");
+            tree.match_indices(&call).map(|(at, _)| tree.get(at..).unwrap_or_default()).collect::<Vec<_>>()
+        });
+        for call in calls {
+            match setting_of(call) {
+                Some(name) => self.settings.push(name),
+                None => self.other_settings = true,
+            }
+        }
+        // A call that is written in another way than it is looked for here.
+        let named = self.functions.iter().filter(|oid| asks_setting(**oid)).count();
+        self.other_settings |= self.settings.len() < named;
+        self.settings.sort_unstable();
+        self.settings.dedup();
+    }
+}
+
+/// Is it `current_setting`?
+pub(super) fn asks_setting(function: u32) -> bool {
+    CURRENT_SETTING.contains(&function)
+}
+
+/// The name that a call of `current_setting` asks for, if that is a constant with a dot in it.
+fn setting_of(call: &str) -> Option<Box<str>> {
+    // Up to its own arguments there is nothing but its own fields.
+    let (fields, argument) = call.split_once(TEXT_ARGUMENT)?;
+    if fields.contains(['{', '(']) {
+        return None;
+    }
+    let (fields, value) = argument.split_once(":constvalue ")?;
+    if fields.contains('{') || !fields.contains(":constisnull false ") {
+        return None;
+    }
+    let (count, rest) = value.split_once(" [ ")?;
+    let (bytes, _) = rest.split_once(" ]")?;
+    let bytes: Vec<u8> =
+        bytes.split(' ').map(|byte| Some(byte.parse::<i16>().ok()?.to_le_bytes()[0])).collect::<Option<_>>()?;
+    // Its length stands before the text: the lower two bits of four bytes say which form that has.
+    let (header, text) = bytes.split_first_chunk::<4>()?;
+    let is_plain = u32::from_le_bytes(*header) as usize == bytes.len() * 4;
+    let name = std::str::from_utf8(text).ok().filter(|_| is_plain && count.parse() == Ok(bytes.len()))?;
+    is_custom(name).then(|| name.to_ascii_lowercase().into())
+}
+
+/// Parts of letters, digits, `_` and `$`, with dots between them.
+fn is_custom(name: &str) -> bool {
+    let is_part = |part: &str| {
+        let mut bytes = part.bytes();
+        bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+            && bytes.all(|other| other.is_ascii_alphanumeric() || matches!(other, b'_' | b'$'))
+    };
+    name.len() <= LONGEST_SETTING && name.contains('.') && name.split('.').all(is_part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As PostgreSQL 15 stores `tenant = current_setting('App.t')::int`, shortened in front.
+    fn call(function: u32, argument: &str) -> String {
+        format!(
+            "{{OPEXPR :opno 96 :opfuncid 65 :args ({{VAR :varno 1 :varattno 1}} {{COERCEVIAIO :arg {{FUNCEXPR :funcid {function} \
+             :funcresulttype 25 :funcretset false :funcvariadic false :funcformat 0 :funccollid 100 :inputcollid 100 \
+             :args ({argument}) :location 70}} :resulttype 23 :resultcollid 0}}) :location 60}}"
+        )
+    }
+
+    fn text(value: &str) -> String {
+        let length = value.len() + 4;
+        let bytes: Vec<String> = value.bytes().map(|byte| (byte as i8).to_string()).collect();
+        format!(
+            "{{CONST :consttype 25 :consttypmod -1 :constcollid 100 :constlen -1 :constbyval false :constisnull false \
+             :location 86 :constvalue {length} [ {} 0 0 0 {} ]}}",
+            length * 4,
+            bytes.join(" ")
+        )
+    }
+
+    #[track_caller]
+    fn check(tree: &str, settings: &[&str], others: bool) {
+        let uses = TreeUses::scan(tree);
+        let found: Vec<&str> = uses.settings.iter().map(|name| &**name).collect();
+        assert_eq!((&*found, uses.other_settings), (settings, others), "{tree}");
+    }
+
+    #[test]
+    fn settings_are_found_by_their_constant_names() {
+        let missing = "{CONST :consttype 16 :constlen 1 :constisnull false :constvalue 1 [ 1 0 0 0 0 0 0 0 ]}";
+        check(&call(2077, &text("App.t")), &["app.t"], false);
+        check(&call(3294, &format!("{} {missing}", text("a.b"))), &["a.b"], false);
+        check(&format!("{} {}", call(2077, &text("a.b")), call(3294, &text("c.d"))), &["a.b", "c.d"], false);
+        check("{SQLVALUEFUNCTION :op 10 :type 19}", &[], false);
+    }
+
+    #[test]
+    fn any_other_name_is_not_known() {
+        let null = text("a.b").replace(":constisnull false", ":constisnull true");
+        for argument in [
+            &text("timezone"),
+            &text("a.b c"),
+            &text("a."),
+            &text("ä.b"),
+            &null,
+            "{VAR :varno 1 :varattno 2 :vartype 25}",
+            &format!("{{RELABELTYPE :arg {} :resulttype 25}}", text("a.b")),
+            &format!("{{FUNCEXPR :funcid 870 :args ({})}}", text("a.b")),
+            &text("a.b").replace(":constvalue 7", ":constvalue 8"),
+        ] {
+            check(&call(2077, argument), &[], true);
+        }
+        check(&format!("{} {}", call(2077, &text("a.b")), call(2077, "{PARAM :paramid 1}")), &["a.b"], true);
     }
 }

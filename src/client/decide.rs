@@ -260,6 +260,7 @@ mod tests {
             cache: CacheMode::Off,
             lifetimes: Lifetimes::new(0, "shop", &[]),
             shares_answers: false,
+            scopes_row_security: false,
             caches_in_transactions: false,
             direct: None,
             has_own_names: false,

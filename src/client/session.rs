@@ -366,12 +366,30 @@ impl Session {
             // Definitions have changed and nobody has read them yet.
             Some(catalog) if !cells.is_in_force(catalog.epoch) => Arc::new(catalog::meaning_without_catalog(statement)),
             Some(catalog) => match names {
-                Names::Along => catalog.snapshot.meaning_along(statement, self.path),
+                Names::Along => self.within_its_rows(catalog.snapshot.meaning_along(statement, self.path)),
                 Names::Anywhere => catalog.snapshot.meaning_anywhere(statement),
                 Names::Shadowed => catalog.snapshot.meaning_shadowed(statement),
             },
             None => Arc::new(catalog::meaning_without_catalog(statement)),
         }
+    }
+
+    /// Where policies choose rows by what is known of the session, and that is in the key of its answers, these are kept.
+    /// A setting that it has not set itself may be the role's, and nothing or empty from one server to the next.
+    fn within_its_rows(&self, meaning: Arc<Meaning>) -> Arc<Meaning> {
+        match &meaning.scoped {
+            Some(scoped) if self.database.settings.scopes_row_security && self.knows(&scoped.settings) => {
+                Arc::clone(&scoped.meaning)
+            }
+            _ => meaning,
+        }
+    }
+
+    fn knows(&self, settings: &[Box<str>]) -> bool {
+        self.is_transparent
+            && self.pins.is_empty()
+            && self.suspects.is_empty()
+            && settings.iter().all(|name| self.settings.get(name).is_some_and(|value| !value.is_empty()))
     }
 
     /// Does it run a statement that looks like a read and is known to write?

@@ -158,6 +158,9 @@ async fn read(client: &Client, publication: Option<&str>) -> Loaded<SnapshotRows
 async fn rights(client: &Client, rows: &mut SnapshotRows) -> Loaded<()> {
     rows.roles_with_settings =
         list(client, "pg_db_role_setting", queries::ROLES_WITH_SETTINGS, |row, what| column(row, 0, what)).await?;
+    let oid = |row: &Row, what| column(row, 0, what);
+    rows.bypassing_roles = list(client, "pg_roles", queries::BYPASSING_ROLES, oid).await?;
+    rows.policy_roles = list(client, "pg_policy", queries::POLICY_ROLES, oid).await?;
     rows.readers = list(client, "rights to read", queries::READERS, |row, what| {
         Ok((column(row, 0, what)?, column(row, 1, what)?))
     })

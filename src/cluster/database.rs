@@ -39,6 +39,8 @@ pub struct DatabaseSettings {
     pub lifetimes: Lifetimes,
     /// Roles with the same rights share answers.
     pub shares_answers: bool,
+    /// Answers that policies choose the rows of are kept.
+    pub scopes_row_security: bool,
     /// Reads inside of transactions are answered as well.
     pub caches_in_transactions: bool,
     /// Writes that bypass the proxy are heard of.
@@ -144,6 +146,9 @@ impl Database {
         if observed.is_some() {
             real.begin_observing();
         }
+        if settings.scopes_row_security && cache.is_some() {
+            real.begin_keeping_rows();
+        }
         if settings.direct.is_some() {
             real.direct.need();
         }
@@ -199,7 +204,14 @@ impl Database {
     #[must_use]
     pub fn meaning(&self, statement: &Arc<Statement>, user: &str) -> Arc<Meaning> {
         match self.catalog().filter(|catalog| self.cells.is_in_force(catalog.epoch)) {
-            Some(catalog) => catalog.snapshot.meaning(statement, user),
+            Some(catalog) => {
+                let meaning = catalog.snapshot.meaning(statement, user);
+                let scoped = meaning.scoped.as_ref().filter(|scoped| scoped.settings.is_empty());
+                match scoped.filter(|_| self.settings.scopes_row_security) {
+                    Some(scoped) => Arc::clone(&scoped.meaning),
+                    None => meaning,
+                }
+            }
             None => Arc::new(catalog::meaning_without_catalog(statement)),
         }
     }

@@ -44,6 +44,7 @@ pub struct RealDatabase {
     defaults_since: AtomicU64,
     is_cached: AtomicBool,
     is_observed: AtomicBool,
+    keeps_rows: AtomicBool,
     bus: OnceLock<Arc<Bus>>,
     /// Entries that would carry its messages, and the turn of the one that does.
     pub(super) carriers: AtomicUsize,
@@ -88,6 +89,7 @@ impl RealDatabase {
             defaults_since: AtomicU64::new(0),
             is_cached: AtomicBool::new(false),
             is_observed: AtomicBool::new(false),
+            keeps_rows: AtomicBool::new(false),
             bus: OnceLock::new(),
             carriers: AtomicUsize::new(0),
             carrying: tokio::sync::Mutex::default(),
@@ -116,6 +118,17 @@ impl RealDatabase {
     /// when nothing was cached.
     pub fn begin_caching(&self) {
         self.is_cached.store(true, Ordering::SeqCst);
+    }
+
+    /// Answers whose rows policies choose are kept from now on: nobody may go on with what his role was before.
+    pub fn begin_keeping_rows(&self) {
+        if !self.keeps_rows.swap(true, Ordering::SeqCst) {
+            let mut known = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
+            // Whoever has connected before counts as one with other settings, once the catalog is read again.
+            *known = Known::default();
+            self.catalog_version.fetch_add(1, Ordering::Release);
+            self.catalog_wanted.notify_one();
+        }
     }
 
     /// It is observed from now on what a cache would do: every write marks what it touches, as far as that is known without
@@ -187,7 +200,11 @@ impl RealDatabase {
         if let Some(catalog) = &catalog {
             self.custom_settings.learn(catalog.snapshot.custom_settings().iter().map(String::as_str));
             let defaults = catalog.snapshot.session_defaults();
-            if known.session_defaults.as_ref().is_none_or(|earlier| defaults.differ_from(earlier)) {
+            let keeps_rows = self.keeps_rows.load(Ordering::SeqCst);
+            let differ = |earlier: &Arc<SessionDefaults>| {
+                defaults.differ_from(earlier) || keeps_rows && defaults.show_other_rows(earlier)
+            };
+            if known.session_defaults.as_ref().is_none_or(differ) {
                 self.defaults_since.fetch_max(catalog.loaded_at, Ordering::AcqRel);
             }
             known.session_defaults = Some(Arc::clone(defaults));

@@ -70,7 +70,9 @@ settings! {
         /// reads, while nothing else tells roles apart: no row security, no settings of the role's own, no SET ROLE, no
         /// functions of users but IMMUTABLE ones in C. Whoever may not is refused by the server, as ever.
         share: Share = Share::Role, OnReload;
-        /// Reads of tables with row-level security.
+        /// Reads of tables with row-level security. scoped: an answer is kept for whoever asks as the same role with the same
+        /// settings, where policies choose rows by nothing but tables, who asks, and settings with a dot in their names that
+        /// the session has set itself.
         rls: RowSecurity = RowSecurity::Refuse, OnReload;
         /// Also hear writes that bypass the proxy, from a temporary replication slot of the primary. `pgweir check` says
         /// what the server lacks for that; reads of tables that are not published are not kept then.

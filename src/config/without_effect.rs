@@ -12,7 +12,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "resolv_conf",
     "sbuf_loopcnt",
     "tcp_defer_accept",
-    "cache.rls",
     "insight.explain_slow_queries",
 ];
 
@@ -41,7 +40,7 @@ mod tests {
     fn a_setting_that_does_nothing_is_named_when_it_is_not_the_default() {
         check("pkt_buf = 4096\n", &[]);
         check("pkt_buf = 8192\nserver_lifetime = 60\n", &["pkt_buf"]);
-        check("[cache]\nenabled = 1\nin_transactions = 1\nrls = scoped\n", &["cache.rls"]);
+        check("[insight]\nexplain_slow_queries = 1\nslow_query_threshold = 1\n", &["insight.explain_slow_queries"]);
         check("[cache]\nenabled = observe\n", &[]);
     }
 

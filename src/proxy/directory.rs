@@ -26,7 +26,7 @@ use crate::{
     client::{Clients, Settings, Unserved},
     clock::{Clock, nanos},
     cluster::{Database, DatabaseSettings, DirectSettings, RealDatabase, may_change_isolation, may_change_names},
-    config::{CacheMode, Config, DatabaseConfig, Host, ReadWriteSplit, RoleDetection, Share, UserConfig},
+    config::{CacheMode, Config, DatabaseConfig, Host, ReadWriteSplit, RoleDetection, RowSecurity, Share, UserConfig},
     net::{Address, SocketOptions},
     pool::{LoginSource, Pool, PoolKey, PoolLimits, Pools, Tallies, Turns},
     routing::{Limits, MemberId, PrimarySamples, Topology},
@@ -563,6 +563,7 @@ fn configured_settings(config: &Config, section: &DatabaseConfig) -> DatabaseSet
         follows_primary: config.routing.role_detection == RoleDetection::Auto,
         cache: config.cache.enabled,
         shares_answers: config.cache.share == Share::Acl,
+        scopes_row_security: config.cache.rls == RowSecurity::Scoped,
         caches_in_transactions: config.cache.in_transactions,
         lifetimes: Lifetimes::new(nanos(config.cache.ttl), &section.name, &config.cache_ttl),
         direct: (config.cache.enabled != CacheMode::Off && config.cache.wal_invalidation).then(|| DirectSettings {

@@ -62,6 +62,10 @@ pub(super) const SCHEMAS: &str = "
 
 pub(super) const ROLES: &str = "SELECT oid, rolname::text, rolsuper FROM pg_roles";
 
+pub(super) const BYPASSING_ROLES: &str = "SELECT oid FROM pg_roles WHERE rolbypassrls";
+
+pub(super) const POLICY_ROLES: &str = "SELECT DISTINCT unnest(polroles) FROM pg_policy";
+
 /// Memberships that give rights without SET ROLE: since PostgreSQL 16 each says so, before that the member does. Whoever
 /// owns the database is a member of `pg_database_owner`, which came with PostgreSQL 14.
 pub(super) const MEMBERSHIPS: &str = "
