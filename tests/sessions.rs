@@ -472,6 +472,42 @@ fn what_is_discarded_behind_an_opaque_statement_stays_discarded() {
 }
 
 #[test]
+fn a_session_that_begins_as_another_role_may_leave_it_and_nobody_else_does() {
+    let database = cluster().database();
+    let admin = |sql: &str| _ = cluster().primary.session("postgres").rows(sql);
+    admin("grant stranger to app");
+    admin(&format!("alter role app in database {database} set role = stranger"));
+    let proxy = Proxy::of(cluster(), &database).set("default_pool_size", 1).cached().start();
+    let (mut client, mut neighbour) = (proxy.session(&database), proxy.session(&database));
+    let mut direct = RawClient::session(&cluster().primary.address(), USER, &database);
+    for statement in [
+        "set role none",
+        "reset role",
+        "set role none",
+        "reset all",
+        "set session authorization default",
+        "set role app",
+        "discard all",
+        "set role none",
+        "set work_mem = '5MB'",
+        "select set_config('role', 'stranger', false)",
+        "begin; set role none",
+        "rollback",
+        "begin; set local role none; commit",
+    ] {
+        assert!(direct.query(statement).error().is_none(), "{statement}");
+        assert!(client.query(statement).error().is_none(), "{statement}");
+        let role = direct.value("select current_user");
+        for _ in 0..2 {
+            assert_eq!(client.value("select current_user"), role, "{statement}");
+            if !statement.starts_with("begin; set role") {
+                assert_eq!(neighbour.value("select current_user"), "stranger", "the neighbour, behind {statement}");
+            }
+        }
+    }
+}
+
+#[test]
 fn settings_are_read_in_the_encoding_of_their_own_session() {
     let (proxy, database) = narrow();
     let (mut client, mut neighbour) = (proxy.session(&database), proxy.session(&database));

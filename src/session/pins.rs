@@ -128,6 +128,8 @@ pub fn settings_question(user: &str, custom: &[Box<str>]) -> String {
     text
 }
 
+/// `role` is no row of `pg_settings`. That it is `none` means nothing where every session begins so, and something where
+/// one may begin as somebody else (`ALTER ROLE … SET role`).
 fn push_settings(text: &mut String, user: &str, custom: &[Box<str>]) {
     text.push_str(
         "(WITH known AS MATERIALIZED (SELECT name, setting, source FROM pg_catalog.pg_settings) \
@@ -140,6 +142,8 @@ fn push_settings(text: &mut String, user: &str, custom: &[Box<str>]) {
         "}'::pg_catalog.text[]) \
          UNION ALL SELECT 'role', pg_catalog.current_setting('role') \
          WHERE pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) 'none'::pg_catalog.text \
+         OR EXISTS (SELECT FROM pg_catalog.pg_db_role_setting AS begun, pg_catalog.unnest(begun.setconfig) AS one \
+         WHERE pg_catalog.starts_with(one, 'role=')) \
          UNION ALL SELECT 'session_authorization', session_user \
          WHERE session_user OPERATOR(pg_catalog.<>) ",
     );
