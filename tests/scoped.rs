@@ -26,7 +26,7 @@ const TENANTS: &str = "
     create table switched(off text); insert into switched values ('timezone');
     alter table doc enable row level security; grant select on doc, member to public;
     create view seen as select id from doc;
-    create view asked with (security_invoker = true) as select id from doc;
+    create view asked with (security_invoker = yes, security_barrier, check_option = local) as select id from doc;
     grant select on seen, asked to public;";
 
 const READ: &str = "select id from doc order by id";
@@ -293,14 +293,21 @@ const CHANGED: &[&str] = &[
     "create or replace view seen as select id from doc",
 ];
 
-#[test]
-fn nobody_is_ever_told_the_rows_of_somebody_else() {
+/// While transactions are open, what changes locks no tables.
+const ROWS_ONLY: usize = 5;
+const INSIDE: &[&str] =
+    &["begin", "commit", "rollback", "set local app.tenant = '2'", "select set_config('app.tenant', '1', true)"];
+
+/// Everybody's answers are what the server says to a session of the same history.
+fn check_rows_are_ones_own(in_transactions: bool) {
     let cluster = support::Cluster::start();
     let database = cluster.database();
     cluster.primary.session("postgres").rows("grant plainer to stranger");
     cluster.prepare(&database, TENANTS);
     cluster.prepare(&database, BY_SETTING);
-    let proxy = Proxy::of(&cluster, &database).cached().section("cache", "rls", "scoped").start();
+    let builder = Proxy::of(&cluster, &database).cached().section("cache", "rls", "scoped");
+    let builder = builder.section("cache", "share", "acl");
+    let proxy = builder.section("cache", "in_transactions", u8::from(in_transactions)).start();
     proxy.wait_for_catalog(&database);
     let mut random = Random::new(7);
     let mut visitors: Vec<_> = ["stranger", "stranger", "plainer", USER]
@@ -313,17 +320,19 @@ fn nobody_is_ever_told_the_rows_of_somebody_else() {
     let mut superuser = session(&proxy, SUPERUSER, &database);
     let told = |reply: &Reply| (reply.sqlstate(), reply.rows());
     let hits = || proxy.show("CACHE").number("database", &database, "hits");
+    let changed = if in_transactions { &CHANGED[..ROWS_ONLY] } else { CHANGED };
+    let said: Vec<&str> = if in_transactions { [SAID, INSIDE, INSIDE].concat() } else { SAID.to_vec() };
     for step in 0..150 {
         let change = match random.one_in(3) {
             true => {
-                let change = CHANGED[random.below(CHANGED.len())];
+                let change = changed[random.below(changed.len())];
                 succeed(&superuser.query(change));
                 change
             }
             false => {
                 let at = random.below(visitors.len());
                 let (_, here, direct) = &mut visitors[at];
-                let said = SAID[random.below(SAID.len())];
+                let said = said[random.below(said.len())];
                 assert_eq!(told(&here.query(said)), told(&direct.query(said)), "{said}");
                 said
             }
@@ -339,4 +348,29 @@ fn nobody_is_ever_told_the_rows_of_somebody_else() {
     }
     println!("{} answers from memory", hits());
     assert!(hits() > 300, "{}", hits());
+}
+
+#[test]
+fn nobody_is_ever_told_the_rows_of_somebody_else() {
+    check_rows_are_ones_own(false);
+}
+
+#[test]
+fn nobody_is_told_them_inside_of_a_transaction() {
+    check_rows_are_ones_own(true);
+}
+
+#[test]
+fn a_reload_begins_and_ends_it() {
+    let (proxy, database) = place("refuse", BY_USER);
+    let (mut client, mark) = (session(&proxy, "stranger", &database), mark());
+    assert!((0..5).all(|_| !is_hit(&mut client, READ, &mark)));
+    proxy.rewrite(|text| text.replace("rls = refuse", "rls = scoped"));
+    succeed(&proxy.tell("RELOAD"));
+    warm_up(&mut client, READ, &mark);
+    assert_eq!(ids(&mut client, &format!("{READ} {mark}")), "1");
+    proxy.rewrite(|text| text.replace("rls = scoped", "rls = refuse"));
+    succeed(&proxy.tell("RELOAD"));
+    wait_until("the server is asked", || !is_hit(&mut client, READ, &mark));
+    assert!((0..5).all(|_| !is_hit(&mut client, READ, &mark)));
 }

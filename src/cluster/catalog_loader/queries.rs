@@ -146,7 +146,7 @@ pub(super) const RELATIONS: &str = "
            COALESCE(columns.generated, false), COALESCE(columns.unstable, false), c.reltype,
            c.relkind = 'v' AND EXISTS (
                SELECT FROM pg_options_to_table(c.reloptions)
-               WHERE option_name = 'security_invoker' AND option_value::bool)
+               WHERE CASE WHEN option_name = 'security_invoker' THEN option_value::bool ELSE false END)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN columns ON columns.attrelid = c.oid
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_(toast|temp_)'";
