@@ -105,6 +105,26 @@ fn a_tenant_that_is_set_has_its_own_answers() {
 }
 
 #[test]
+fn a_policy_may_ask_by_functions_whose_bodies_are_resolved() {
+    let (proxy, database) = place(
+        "scoped",
+        "create function of_mine() returns setof int stable language sql begin atomic
+             select m.tenant from member m where m.who = current_user; end;
+         create function tenant() returns int stable language sql begin atomic
+             select current_setting('app.tenant')::int where current_setting('app.tenant')::int in (select of_mine()); end;
+         create policy p on doc using (tenant = tenant())",
+    );
+    let (mut client, mut owner, mark) = (session(&proxy, "stranger", &database), proxy.session(&database), mark());
+    for (set, rows) in [("set app.tenant = '1'", "1"), ("set app.tenant = '2'", ""), ("set app.tenant = '1'", "1")] {
+        succeed(&client.query(set));
+        warm_up(&mut client, READ, &mark);
+        assert_eq!(ids(&mut client, &format!("{READ} {mark}")), rows, "{set}");
+    }
+    succeed(&owner.query("delete from member"));
+    assert_eq!(ids(&mut client, &format!("{READ} {mark}")), "");
+}
+
+#[test]
 fn without_a_setting_of_the_session_s_own_nothing_is_kept() {
     let (proxy, database) = place("scoped", BY_SETTING);
     for before in ["select 1", "set app.tenant = ''", "set app.other = '1'", "set app.tenant = '1'; reset app.tenant"] {
@@ -226,8 +246,8 @@ fn what_a_policy_asks_beyond_that_is_not_kept() {
          create policy p on doc using (tenant = f())",
         "create function f() returns int immutable language sql as 'select current_setting(''app.tenant'')::int';
          create policy p on doc using (tenant = f())",
-        "create function f() returns int stable language sql begin atomic select current_setting('app.tenant')::int; end;
-         create policy p on doc using (tenant = f())",
+        "create function f(text) returns int stable language sql begin atomic select current_setting($1)::int; end;
+         create policy p on doc using (tenant = f('app.tenant'))",
     ] {
         let (proxy, database) = place("scoped", policy);
         check_never_kept(&proxy, "stranger", &database, "set app.tenant = '1'");

@@ -192,9 +192,14 @@ impl Functions {
         }
     }
 
+    /// The body of a function that promises to change nothing, where PostgreSQL stores it resolved.
+    pub(super) fn resolved_body(&self, oid: u32) -> Option<&str> {
+        self.get(oid).filter(|row| row.volatility != 'v').and_then(resolved_body)
+    }
+
     /// A function that promises to change nothing.
     fn labelled(&self, row: &FunctionRow, seen: &mut HashSet<u32>) -> Conduct {
-        if let Some(body) = row.body.as_ref().filter(|_| row.oid >= FIRST_USER_OID) {
+        if let Some(body) = resolved_body(row) {
             return self.sql_body(body, seen);
         }
         let mut conduct = match (row.volatility, row.language.as_str()) {
@@ -233,6 +238,10 @@ impl Functions {
         worst.body.push(uses);
         worst
     }
+}
+
+fn resolved_body(row: &FunctionRow) -> Option<&str> {
+    row.body.as_deref().filter(|_| row.oid >= FIRST_USER_OID && row.kind != 'a')
 }
 
 fn default_values(row: &FunctionRow) -> Option<(u32, TreeUses)> {

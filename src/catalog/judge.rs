@@ -198,17 +198,23 @@ impl<'s> Judge<'s> {
         if let Some(needs) = &mut self.needs {
             needs.function(oid);
         }
-        if self.seen_functions.insert(oid) {
-            let functions = &self.snapshot.functions;
-            for oid in functions.get(oid).into_iter().flat_map(|row| &row.types) {
-                self.holds(*oid);
-                // What becomes a value of a domain is checked.
-                if self.snapshot.type_row(*oid).is_some_and(|row| row.kind == 'd') {
-                    self.uses_type(*oid);
-                }
-            }
-            self.behaves(functions.conduct(oid));
+        if self.passes(oid) {
+            self.behaves(self.snapshot.functions.conduct(oid));
         }
+    }
+
+    /// Values go into a function and come out of it; false if it was looked at before.
+    pub(super) fn passes(&mut self, oid: u32) -> bool {
+        let is_new = self.seen_functions.insert(oid);
+        let row = self.snapshot.functions.get(oid).filter(|_| is_new);
+        for oid in row.into_iter().flat_map(|row| &row.types) {
+            self.holds(*oid);
+            // What becomes a value of a domain is checked.
+            if self.snapshot.type_row(*oid).is_some_and(|row| row.kind == 'd') {
+                self.uses_type(*oid);
+            }
+        }
+        is_new
     }
 
     pub(super) fn behaves(&mut self, conduct: Conduct) {

@@ -101,6 +101,12 @@ impl Judge<'_> {
     /// not stored resolved may ask for them.
     fn applies(&mut self, policy: &TreeUses) {
         for oid in &policy.functions {
+            if let Some(body) = self.snapshot.functions.resolved_body(*oid) {
+                if self.passes(*oid) {
+                    self.applies(&TreeUses::scan(body));
+                }
+                continue;
+            }
             let mut conduct = self.snapshot.functions.conduct(*oid);
             if !conduct.labelled.is_empty() {
                 self.verdict.bypass(Bypass::UserFunction);
