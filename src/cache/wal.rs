@@ -1,7 +1,7 @@
 //! Writes that bypass the proxy, as the primary's logical replication stream tells of them; pure.
 //!
 //! ```text
-//! bytes ─ message ─ pgoutput ─ Decoder: which relations each committed transaction has written
+//! bytes ─ message ─ pgoutput ─ Decoder: which relations each committed transaction has written, or which rows of them
 //!                                 │ Transaction
 //! answers of the primary ──────► Backlog: which of them everybody can see by now
 //!                                 └ Settled: what to void, and up to when everything is known
@@ -25,6 +25,7 @@ mod decoder;
 mod message;
 #[cfg(test)]
 mod simulation;
+mod tuple;
 mod visibility;
 
 pub use backlog::{Answer, Backlog, Overflow, Settled};

@@ -30,7 +30,7 @@ use crate::{
         Answer, Backlog, Changes, DecodeError, Decoder, HEAD_BYTES, Message, Overflow, Settled, SnapshotError, Told,
         put_status,
     },
-    catalog::RelationOid,
+    catalog::{RelationOid, Row},
     clock::Clock,
     control::{ControlError, Target},
     routing::MemberId,
@@ -372,24 +372,35 @@ impl WalStream {
     fn void(&self, changes: &Changes) {
         let real = &self.database.real;
         let now = self.clock.now();
-        let relations = self.relations(changes);
-        let names_some = !changes.rows.is_empty() || !changes.named.is_empty();
+        let touched = self.touched(changes);
+        let names_some = changes.names_any();
         if changes.definitions {
             real.cells.void(None, now, draw);
             real.catalog_changed(draw);
         } else if names_some || changes.everything {
-            real.cells.void(relations.as_deref(), now, draw);
+            match &touched {
+                Some((relations, rows)) => real.cells.void_rows(relations, rows, now, draw),
+                None => real.cells.void(None, now, draw),
+            }
         }
-        if changes.doubt || names_some && relations.is_none() {
+        if changes.doubt || names_some && touched.is_none() {
             real.catalog_doubted.notify_one();
         }
     }
 
-    /// What hangs on them; `None`: anything may.
-    fn relations(&self, changes: &Changes) -> Option<Vec<RelationOid>> {
+    /// What hangs on them: relations, and rows of others on which nothing else hangs. `None`: anything may.
+    fn touched(&self, changes: &Changes) -> Option<(Vec<RelationOid>, Vec<Row>)> {
         let catalog = self.database.catalog().filter(|catalog| self.database.cells.is_in_force(catalog.epoch))?;
-        let known = catalog.snapshot.expand_heard(&changes.rows, &changes.named);
-        known.filter(|_| !changes.everything)
+        let (mut whole, mut rows) = (changes.rows.clone(), Vec::new());
+        for of_one in changes.keys.chunk_by(|one, other| one.relation == other.relation) {
+            let Some(Row { relation, .. }) = of_one.first() else { continue };
+            match *catalog.snapshot.expand_heard(&[relation.0], &[])? == [*relation] {
+                true => rows.extend_from_slice(of_one),
+                false => whole.push(relation.0),
+            }
+        }
+        let known = catalog.snapshot.expand_heard(&whole, &changes.named)?;
+        (!changes.everything).then_some((known, rows))
     }
 }
 

@@ -142,6 +142,59 @@ fn partitions_and_their_parents_void_each_other() {
     check(&proxy, &database, "select count(*) from p1", "truncate p");
 }
 
+/// Writes of rows known by key that were told or done so far.
+fn by_key(proxy: &Proxy) -> Option<u64> {
+    proxy.show("CACHE TABLES").select("relation", "public.t", "by_key").first()?.parse().ok()
+}
+
+#[test]
+fn a_direct_write_by_key_voids_that_key_and_spares_the_others() {
+    const READS: [&str; 3] =
+        ["select v from t where id = 1", "select v from t where id = 2", "select count(*), sum(v) from t"];
+    let (proxy, database) =
+        proxied("create table t(id int primary key, v int); insert into t select i, 0 from generate_series(1, 9) i");
+    let (mut reader, mut through) = (proxy.session(&database), proxy.session(&database));
+    let (mut writer, mark) = (superuser(cluster(), &database), mark());
+    // What can be seen has been heard when such a read is answered.
+    let reads = READS.map(|read| format!("{read} /* pgweir: cache strict */ {mark}"));
+    wait_until("rows to have cells", || {
+        is_hit(cluster(), &mut reader, &reads[0]);
+        succeed(&writer.query("update t set v = v + 1 where id = 9"));
+        by_key(&proxy).is_some()
+    });
+    let mut check = |is_direct: bool, write: &str, spared: [bool; 3]| {
+        reads.iter().for_each(|read| warm_up(cluster(), &mut reader, read));
+        let writer = if is_direct { &mut writer } else { &mut through };
+        for statement in write.split("; ") {
+            succeed(&writer.query(statement));
+        }
+        let hits: Vec<_> = reads.iter().map(|read| is_hit(cluster(), &mut reader, read)).collect();
+        assert_eq!(hits, spared, "{write}");
+        for (read, marked) in READS.iter().zip(&reads) {
+            assert_eq!(reader.query(marked).rows(), direct(cluster(), &database).query(read).rows(), "{write}: {read}");
+        }
+    };
+    for (write, spared) in [
+        ("update t set v = v + 1 where id = 1", [false, true, false]),
+        ("update t set v = v + 1 where v = (select v from t where id = 2) and id = 2", [true, false, false]),
+        ("update t set v = v + 1 where id > 4", [true, true, false]),
+        ("delete from t where id = 2", [true, false, false]),
+        ("insert into t values (2, 7)", [true, false, false]),
+        ("begin; update t set id = 20 where id = 2; update t set id = 2 where id = 1; commit", [false, false, false]),
+        ("update t set id = 1 where id = 20", [false, true, false]),
+        ("begin; update t set v = 3 where id = 1; rollback", [true, true, true]),
+        ("insert into t select i, 0 from generate_series(1000, 2000) i", [false, false, false]),
+        ("truncate t; insert into t values (1, 1), (2, 2)", [false, false, false]),
+    ] {
+        check(true, write, spared);
+    }
+    // What was written here is told once more, of the same row.
+    check(false, "update t set v = v + 1 where id = 1", [false, true, false]);
+    check(true, "alter table t replica identity full; update t set v = v + 1 where id = 1", [false, false, false]);
+    check(true, "update t set v = v + 1 where id = 1", [false, false, false]);
+    assert!(by_key(&proxy).unwrap() >= 10);
+}
+
 #[test]
 fn what_is_rolled_back_voids_nothing() {
     let (proxy, database) =

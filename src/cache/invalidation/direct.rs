@@ -1,9 +1,16 @@
 //! Writes that bypass the proxy: their stamps, and how long it may be believed that all of them are known.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicU64, Ordering, fence},
+};
 
-use super::{cells::Cells, gate::Closure, peers::WriteSet};
-use crate::catalog::RelationOid;
+use super::{
+    cells::Cells,
+    gate::Closure,
+    peers::{Places, WriteSet},
+};
+use crate::catalog::{RelationOid, Row};
 
 /// Nobody has to hear of writes that bypass the proxy.
 const NOT_NEEDED: u64 = u64::MAX;
@@ -97,6 +104,30 @@ impl Cells {
         let is_known = relations.is_some();
         let relations = relations.unwrap_or_default().into();
         self.void_everywhere(&WriteSet { relations, database: !is_known, ..WriteSet::default() }, now, draw().max(1));
+    }
+
+    /// The same, of these relations, and of these rows of others.
+    pub fn void_rows(&self, relations: &[RelationOid], rows: &[Row], now: u64, mut draw: impl FnMut() -> u64) {
+        self.voids.wal.fetch_add(1, Ordering::Relaxed);
+        let (mut relations, mut rows_of) = (relations.to_vec(), BTreeMap::<_, BTreeSet<u16>>::new());
+        for row in rows {
+            match self.place_of_writer(&self.table(row.relation), *row) {
+                Some(place) => _ = rows_of.entry((row.relation, row.key)).or_default().insert(place),
+                None if !relations.contains(&row.relation) => relations.push(row.relation),
+                None => {}
+            }
+        }
+        let places = |((relation, key), places): (_, BTreeSet<u16>)| Places {
+            relation,
+            key,
+            places: places.into_iter().collect(),
+        };
+        let rows = rows_of.into_iter().map(places).collect();
+        self.void_everywhere(
+            &WriteSet { relations: relations.into(), rows, ..WriteSet::default() },
+            now,
+            draw().max(1),
+        );
     }
 
     /// How often answers were voided.

@@ -107,7 +107,7 @@ impl Backlog {
             if self.shows(xid) {
                 self.settled.changes.merge(&changes);
             } else {
-                self.relations += changes.len();
+                self.relations += changes.count();
                 self.waiting.push(Waiting { xid, changes });
                 if self.waiting.len() > MOST_WAITING || self.relations > MOST_RELATIONS {
                     return Err(Overflow);
@@ -140,7 +140,7 @@ impl Backlog {
             }
             !is_visible
         });
-        self.relations = self.waiting.iter().map(|waiting| waiting.changes.len()).sum();
+        self.relations = self.waiting.iter().map(|waiting| waiting.changes.count()).sum();
         let mark = Mark { asked_at: answer.asked_at, ticket: answer.ticket, inserted: answer.inserted };
         if self.marks.len() >= MOST_MARKS {
             // The newer one stands for both.

@@ -1,4 +1,5 @@
-//! What pgoutput says, protocol version 1: only which relations are named, never what their rows hold.
+//! What pgoutput says, protocol version 1: which relations are named, and of rows the primary key, where that is one value
+//! that is understood.
 //!
 //! <https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html>
 
@@ -7,10 +8,13 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
-use crate::{lsn::Lsn, protocol::frame::Fields};
+use super::tuple::IdentityKey;
+use crate::{catalog::Row, lsn::Lsn, protocol::frame::Fields};
 
 /// Relations told apart in one transaction; one that writes to more has written to everything.
 const MOST_RELATIONS: usize = 256;
+/// Rows told apart in one transaction; one that writes more of them has written to all of their relations.
+const MOST_KEYS: usize = 256;
 /// Shapes remembered; they are forgotten all at once, and a shape that is not known is the first.
 const MOST_SHAPES: usize = 65_536;
 
@@ -42,6 +46,8 @@ pub enum DecodeError {
 pub struct Changes {
     /// Relations whose own rows have changed, sorted.
     pub rows: Vec<u32>,
+    /// Of other relations these rows and no others, sorted.
+    pub keys: Vec<Row>,
     /// Relations named by a statement, whose children may have changed with them, sorted.
     pub named: Vec<u32>,
     /// Nobody knows what else.
@@ -87,10 +93,16 @@ impl Changes {
         *self == Self::default()
     }
 
-    /// Relations that are named.
+    /// Is any relation named, by its rows or by itself?
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.rows.len() + self.named.len()
+    pub fn names_any(&self) -> bool {
+        self.count() > 0
+    }
+
+    /// Relations and rows that are named.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.rows.len() + self.keys.len() + self.named.len()
     }
 
     /// Both.
@@ -101,16 +113,33 @@ impl Changes {
             self.all();
         }
         more.rows.iter().for_each(|oid| self.row(*oid));
+        more.keys.iter().for_each(|row| self.key(*row));
         more.named.iter().for_each(|oid| self.name(*oid));
     }
 
     fn all(&mut self) {
         self.everything = true;
         self.rows = Vec::new();
+        self.keys = Vec::new();
         self.named = Vec::new();
     }
 
+    /// A row that is known. Of too many nothing is known but their relations.
+    fn key(&mut self, row: Row) {
+        if self.everything || self.rows.binary_search(&row.relation.0).is_ok() {
+            return;
+        }
+        if let Err(at) = self.keys.binary_search(&row) {
+            self.keys.insert(at, row);
+        }
+        if self.keys.len() > MOST_KEYS {
+            std::mem::take(&mut self.keys).iter().for_each(|row| self.row(row.relation.0));
+        }
+    }
+
+    /// Any row.
     fn row(&mut self, oid: u32) {
+        self.keys.retain(|row| row.relation.0 != oid);
         if !self.everything && add(&mut self.rows, oid) > MOST_RELATIONS {
             self.all();
         }
@@ -153,7 +182,15 @@ fn number(text: &[u8]) -> Option<u32> {
 #[derive(Debug, Default)]
 pub struct Decoder {
     open: Option<(u32, Changes)>,
-    shapes: HashMap<u32, u64>,
+    shapes: HashMap<u32, Shape>,
+}
+
+/// What was last said of a relation.
+#[derive(Debug)]
+struct Shape {
+    hash: u64,
+    /// How its rows are known, if they are.
+    key: Option<IdentityKey>,
 }
 
 /// A message ends before what it must have.
@@ -183,7 +220,7 @@ impl Decoder {
             b'C' => return self.commit(&mut fields),
             b'I' | b'U' | b'D' => {
                 let oid = fields.i32()?.cast_unsigned();
-                self.changes(*tag)?.row(oid);
+                self.changed(*tag, oid, fields)?;
             }
             b'T' => self.truncate(&mut fields)?,
             b'R' => self.relation(body, &mut fields)?,
@@ -198,6 +235,18 @@ impl Decoder {
 
     fn changes(&mut self, tag: u8) -> Result<&mut Changes, DecodeError> {
         self.open.as_mut().map(|(_, changes)| changes).ok_or(DecodeError::OutOfPlace(tag))
+    }
+
+    /// A row of a relation: its tuples follow.
+    fn changed(&mut self, tag: u8, oid: u32, tuples: Fields<'_>) -> Result<(), DecodeError> {
+        let key = self.shapes.get(&oid).and_then(|shape| shape.key.as_ref());
+        let rows = key.and_then(|key| key.rows(tag, tuples));
+        let changes = self.changes(tag)?;
+        match rows {
+            Some((one, other)) => [Some(one), other].into_iter().flatten().for_each(|row| changes.key(row)),
+            None => changes.row(oid),
+        }
+        Ok(())
     }
 
     fn commit(&mut self, fields: &mut Fields<'_>) -> Result<Told, DecodeError> {
@@ -231,10 +280,11 @@ impl Decoder {
         let mut shape = DefaultHasher::new();
         body.hash(&mut shape);
         let shape = shape.finish();
+        let key = IdentityKey::read(oid, *fields);
         if self.shapes.len() >= MOST_SHAPES {
             self.shapes.clear();
         }
-        let before = self.shapes.insert(oid, shape);
+        let before = self.shapes.insert(oid, Shape { hash: shape, key }).map(|before| before.hash);
         let changes = self.changes(b'R')?;
         match before {
             None => {}

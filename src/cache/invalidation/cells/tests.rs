@@ -459,6 +459,22 @@ mod rows {
         assert!(sum(2) != before.1);
     }
 
+    #[test]
+    fn a_direct_write_of_rows_voids_these_where_rows_have_cells_and_else_their_tables() {
+        let cells = divided();
+        let (one, two, b) = (ask(&cells, 1).unwrap(), ask(&cells, 2).unwrap(), capture(&cells, &[B]).unwrap());
+        cells.void_rows(&[], &[row(1), row(7)], 2, draw);
+        assert!(!one.is_current() && two.is_current() && b.is_current());
+        cells.void_rows(&[], &[Row { key: KeyId(2), ..row(1) }], 3, draw);
+        assert!(!two.is_current(), "by another key");
+        cells.void_rows(&[], &[Row { relation: B, ..row(1) }], 4, draw);
+        assert!(!b.is_current() && !cells.report().iter().any(|line| line.relation == B && line.by_key.is_some()));
+        let two = ask(&cells, 2).unwrap();
+        cells.void_rows(&[A], &[row(1)], 5, draw);
+        assert!(!two.is_current());
+        assert_eq!(ask(&cells, 2).unwrap().fence(), Fence::after(5));
+    }
+
     fn told(relations: &[RelationOid], places: &[u16]) -> WriteSet {
         let rows = [Places { relation: A, key: KeyId(1), places: places.into() }];
         WriteSet { relations: relations.into(), rows: rows.into(), ..WriteSet::default() }
