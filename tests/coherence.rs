@@ -11,6 +11,8 @@
 mod support;
 
 use std::{
+    fs,
+    process::Stdio,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -18,8 +20,15 @@ use std::{
 
 use nix::sys::signal::Signal;
 use support::{
-    Proxy, RawClient, cluster, cluster::USER, forwarder::Forwarder, hits::mark, proxy::Builder, redis::Redis,
-    scratch::scratch, wait_until,
+    Proxy, RawClient, cluster,
+    cluster::USER,
+    forwarder::Forwarder,
+    hits::mark,
+    programs,
+    proxy::{Builder, binary},
+    redis::Redis,
+    scratch::scratch,
+    wait_until,
 };
 
 const SCHEMA: &str = "create table t(id int primary key, v int); insert into t values (1, 0); \
@@ -621,4 +630,45 @@ fn a_proxy_that_comes_holds_its_first_writes_back_until_the_others_know_of_it() 
         // What it serves until then, and not any longer, would prove nothing.
         wait_until("nobody is waited for", || left.metrics().sum("pgweir_bus_peers", &[&database]) == 0.0);
     }
+}
+
+#[test]
+fn the_check_of_a_configuration_says_who_else_shares_the_database_and_why_one_would_not_be_understood() {
+    let (redis, other_redis, database) = (Redis::start(), Redis::start(), database());
+    let (left, right) = two(&database, &redis);
+    let file = left.home().join("pgweir.ini");
+    let plain = fs::read_to_string(&file).unwrap();
+    let check = |change: &dyn Fn(&str) -> String| {
+        let changed = left.home().join("changed.ini");
+        scratch().write(&changed, &change(&plain));
+        let mut command = programs::command(&scratch().reachable(&binary()));
+        let output = command.arg("check").arg(&changed).stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(!said.contains("known to both"), "{said}");
+        (output.status.code().unwrap(), said)
+    };
+    wait_until("both know of each other", || {
+        [&left, &right].iter().all(|proxy| proxy.metrics().sum("pgweir_bus_peers", &[&database]) == 1.0)
+    });
+    let (code, said) = check(&str::to_owned);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("Redis carries a message in ") && said.contains("; 2 other processes share"), "{said}");
+    let (code, said) = check(&|text| text.replace("known to both and nobody else", "known to nobody else"));
+    assert!(code == 1 && said.contains("secret: another process uses another secret"), "{said}");
+    assert!(said.contains("changed.ini:"), "{said}");
+    let (here, elsewhere) = (format!(":{}/0", redis.port), format!(":{}/0", other_redis.port));
+    let (code, said) = check(&|text| text.replace(&here, &elsewhere));
+    assert!(code == 1 && said.contains("2 of 2 other processes share the database and are not heard"), "{said}");
+    // Whoever may not say anything on the channel keeps answers of nobody else.
+    redis.command("ACL SETUSER reader on >word ~pgweir:* +@all -publish allchannels");
+    redis.command("ACL SETUSER deaf on >word ~pgweir:* +@all resetchannels");
+    for (user, refused) in [("reader", "PUBLISH: "), ("deaf", "SUBSCRIBE: ")] {
+        let (code, said) = check(&|text| text.replace("redis://", &format!("redis://{user}:word@")));
+        let expected = format!("no messages to other processes: {refused}");
+        assert!(code == 1 && said.contains(&expected), "{said}");
+    }
+    let (code, said) = check(&|text| format!("{text}\n[cache]\ncoherence = off\n"));
+    assert!(code == 0 && !said.contains("Redis carries"), "{said}");
+    drop(right);
+    wait_until("it has gone", || check(&str::to_owned).1.contains("; 1 other process shares"));
 }

@@ -14,7 +14,7 @@ use crate::{
     net::tls::ConnectTls,
 };
 
-const LONGEST_STATEMENT: Duration = Duration::from_secs(5);
+pub(super) const LONGEST_STATEMENT: Duration = Duration::from_secs(5);
 
 /// `pg_control_system()` may be closed to the user; nothing hangs on it.
 const QUESTION: &str = "SELECT current_setting('server_version'), pg_is_in_recovery()";
@@ -57,6 +57,18 @@ pub(super) async fn attempt(entry: &Entry, tls: &Arc<ConnectTls>, longest: Durat
     outcome.unwrap_or_else(Login::Failed)
 }
 
+/// Where that is, and as whom.
+pub(super) fn target(entry: &Entry, user: &str, password: Option<String>, tls: &Arc<ConnectTls>) -> Target {
+    Target {
+        host: entry.host.clone(),
+        port: entry.port,
+        database: entry.dbname.clone(),
+        user: user.to_owned(),
+        password,
+        tls: Arc::clone(tls),
+    }
+}
+
 async fn look(
     entry: &Entry,
     user: &str,
@@ -64,14 +76,7 @@ async fn look(
     tls: &Arc<ConnectTls>,
     longest: Duration,
 ) -> Result<Member, String> {
-    let target = Target {
-        host: entry.host.clone(),
-        port: entry.port,
-        database: entry.dbname.clone(),
-        user: user.to_owned(),
-        password,
-        tls: Arc::clone(tls),
-    };
+    let target = target(entry, user, password, tls);
     let deadlines = Deadlines { connect: longest, statement: LONGEST_STATEMENT };
     let asked = ask(&target, deadlines, entry.publication.as_deref());
     match timeout(longest + LONGEST_STATEMENT, asked).await {

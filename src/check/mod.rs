@@ -3,6 +3,7 @@
 //! Loads the configuration, logs in to every server it names and says what is wrong, with the line to change.
 
 mod authentication;
+mod bus;
 mod entries;
 mod login;
 
@@ -88,9 +89,15 @@ fn check(file: &Path, config: &Config) -> Vec<Problem> {
     match runtime {
         Ok(runtime) => {
             let deadline = longest_login(config);
+            let primaries: Vec<_> = entries.iter().filter(|entry| !entry.is_replica).cloned().collect();
             problems.extend(runtime.block_on(log_in_everywhere(deadline, entries, Arc::clone(&tls.connect))));
             problems.extend(runtime.block_on(authentication::ask(config, &users, &lines, deadline, &tls.connect)));
-            problems.extend(runtime.block_on(redis(config, &lines)));
+            match runtime.block_on(redis(config, &lines)) {
+                Some(problem) => problems.push(problem),
+                None => {
+                    problems.extend(runtime.block_on(bus::problems(config, &lines, &primaries, &tls.connect, deadline)))
+                }
+            }
         }
         Err(error) => problems.push(Problem { place: None, what: format!("cannot start a runtime: {error}") }),
     }

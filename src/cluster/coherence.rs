@@ -314,23 +314,38 @@ impl Membership {
     /// The name of the channel of this database.
     async fn lock(&self, session: &Session) -> Result<String, MembershipError> {
         let client = session.client();
-        let identity = client.query_one(IDENTITY, &[]).await?;
-        let (server, database): (i64, i64) = (identity.try_get(0)?, identity.try_get(1)?);
-        if identity.try_get(2)? {
-            return Err(MembershipError::Moved);
-        }
+        let channel = channel(session).await?.ok_or(MembershipError::Moved)?;
         let number = (LOCK_MARK << NODE_BITS) | self.bus.node().0 as i64;
         match client.query_one(LOCK, &[&number]).await?.try_get(0)? {
-            true => Ok(format!("pgweir:{}:{database}:bus", server.cast_unsigned())),
+            true => Ok(channel),
             false => Err(MembershipError::Taken),
         }
     }
 }
 
-async fn list(session: &Session) -> Result<BTreeSet<NodeId>, MembershipError> {
+/// The name of the channel of this database; `None` on a replica.
+async fn channel(session: &Session) -> Result<Option<String>, tokio_postgres::Error> {
+    let identity = session.client().query_one(IDENTITY, &[]).await?;
+    let (server, database): (i64, i64) = (identity.try_get(0)?, identity.try_get(1)?);
+    let is_replica: bool = identity.try_get(2)?;
+    Ok((!is_replica).then(|| format!("pgweir:{}:{database}:bus", server.cast_unsigned())))
+}
+
+/// Who shares this database, and on which channel; `None` on a replica.
+///
+/// # Errors
+/// The server does not say.
+pub async fn sharers(session: &Session) -> Result<Option<(String, BTreeSet<NodeId>)>, ControlError> {
+    match channel(session).await? {
+        Some(channel) => Ok(Some((channel, list(session).await?))),
+        None => Ok(None),
+    }
+}
+
+async fn list(session: &Session) -> Result<BTreeSet<NodeId>, tokio_postgres::Error> {
     let rows = session.client().query(LIST, &[&LOCK_MARK]).await?;
     let node = |row: &tokio_postgres::Row| {
         row.try_get::<_, i64>(0).map(|number| NodeId(number as u64 & ((1 << NODE_BITS) - 1)))
     };
-    Ok(rows.iter().map(node).collect::<Result<_, _>>()?)
+    rows.iter().map(node).collect()
 }

@@ -121,7 +121,17 @@ impl Seal {
 
     /// A message, sealed.
     pub fn put(&self, message: &Message) -> Vec<u8> {
-        let mut out = vec![VERSION];
+        self.put_as(VERSION, message)
+    }
+
+    /// As one of the version before says it.
+    #[cfg(test)]
+    pub fn put_as_before(&self, message: &Message) -> Vec<u8> {
+        self.put_as(VERSION - 1, message)
+    }
+
+    fn put_as(&self, version: u8, message: &Message) -> Vec<u8> {
+        let mut out = vec![version];
         message.put(&mut out);
         let tag = hmac::sign(&self.0, &out);
         out.extend_from_slice(tag.as_ref());
@@ -417,6 +427,12 @@ mod tests {
             assert_eq!(seal.take(&changed), Err(FrameError::Seal), "byte {at}");
             assert!(seal.take(&sealed[..at]).is_err(), "cut at {at}");
         }
+    }
+
+    #[test]
+    fn a_message_of_another_version_is_known_as_such() {
+        let seal = Seal::new("secret", "shop");
+        assert_eq!(seal.take(&seal.put_as_before(&everything())), Err(FrameError::Version));
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! Who carries messages between proxies: Redis, by publish and subscribe.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::aio::{MultiplexedConnection, PubSub};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant as Deadline, sleep, timeout, timeout_at};
 
 use crate::cache::shared::{AddressError, Way};
 
 /// For a message to be taken, or a connection to be made.
 const DEADLINE: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(100);
+/// Messages that are heard while it is tried out.
+const MOST_HEARD: usize = 1_000;
 
 /// The way out. What cannot be said in time is lost; the others notice by its number.
 pub trait Speak: Send {
@@ -128,4 +130,40 @@ impl Listen for RedisListener {
             }
         }
     }
+}
+
+/// What has come of an attempt.
+#[derive(Debug)]
+pub struct Carried {
+    /// Until what was said was heard.
+    pub round_trip: Duration,
+    /// What others have said meanwhile.
+    pub heard: Vec<Vec<u8>>,
+}
+
+/// Says `message` on that channel, and listens there for so long.
+///
+/// # Errors
+/// Messages are not carried; why, without a word of the secret.
+pub async fn try_out(way: Way, channel: &str, message: &[u8], for_long: Duration) -> Result<Carried, String> {
+    use futures_util::StreamExt;
+    const LATE: &str = "no answer in time";
+    let listener = RedisListener::new(way.clone());
+    let subscribed = timeout(DEADLINE, listener.subscribe(channel)).await.map_err(|_| LATE.to_owned())?;
+    let mut subscription = subscribed.map_err(|error| format!("SUBSCRIBE: {error}"))?;
+    let mut speaker = RedisSpeaker::new(way);
+    let (said_at, until) = (Instant::now(), Deadline::now() + for_long);
+    let said = timeout(DEADLINE, speaker.publish(channel, message)).await.map_err(|_| LATE.to_owned())?;
+    said.map_err(|error| format!("PUBLISH: {error}"))?;
+    let (mut round_trip, mut heard) = (None, Vec::new());
+    let mut messages = subscription.on_message();
+    while let Ok(Some(one)) = timeout_at(until, messages.next()).await {
+        match one.get_payload_bytes() {
+            own if own == message => round_trip = round_trip.or_else(|| Some(said_at.elapsed())),
+            other if heard.len() < MOST_HEARD => heard.push(other.to_vec()),
+            _ => break,
+        }
+    }
+    let round_trip = round_trip.ok_or_else(|| "what is said is not heard".to_owned())?;
+    Ok(Carried { round_trip, heard })
 }
