@@ -454,6 +454,31 @@ fn a_setting_of_ones_own_making_follows_its_session_however_it_was_made() {
 }
 
 #[test]
+fn what_a_view_or_a_function_sets_that_promises_to_change_nothing_follows_its_session() {
+    let (proxy, database) = narrow();
+    cluster().prepare(
+        &database,
+        "create view as_one as select set_config('app.one', 'here', false);
+         create function as_two() returns text stable language sql
+             begin atomic select set_config('app.two', 'here', false); end;
+         create function as_three() returns text immutable language plpgsql as
+             $$ begin return set_config('app.three', 'here', false); end $$",
+    );
+    let (mut client, mut neighbour) = (proxy.session(&database), proxy.session(&database));
+    // The names are learnt with the catalog.
+    wait_until("it is read again", || {
+        let told = proxy.show(&format!("ROUTE FOR {database} table as_one"));
+        told.rows[0][told.position("relations")].contains("as_one")
+    });
+    for (set, name) in [("table as_one", "one"), ("select as_two()", "two"), ("select as_three()", "three")] {
+        succeed(&mut client, set);
+        let value = format!("select coalesce(current_setting('app.{name}', true), '')");
+        assert_eq!(neighbour.value(&value), "", "{set}");
+        assert_eq!(client.value(&value), "here", "{set}");
+    }
+}
+
+#[test]
 fn what_is_discarded_behind_an_opaque_statement_stays_discarded() {
     let (proxy, database) = narrow();
     cluster().prepare(

@@ -23,6 +23,7 @@ use super::{
     rights::{RightsOf, Standing},
     rows::{SnapshotRows, TypeRow},
     sharing::{self, Sharing},
+    tree::settings_set_in,
     unseen::Unseen,
 };
 use crate::sql::{Name, Statement};
@@ -100,7 +101,11 @@ impl Snapshot {
         let relations = relations(&rows);
         let of_policies =
             relations.values().flat_map(|relation| &relation.policies).flat_map(|policy| &policy.settings);
-        rows.custom_settings.extend(of_policies.map(|name| String::from(&**name)));
+        let trees = rows.rules.iter().map(|rule| &rule.action).chain(rows.expressions.iter().map(|row| &row.tree));
+        let bodies = rows.functions.iter().filter_map(|function| function.body.as_ref());
+        let set = trees.chain(bodies).flat_map(|tree| settings_set_in(tree));
+        let more: Vec<String> = of_policies.cloned().chain(set).map(String::from).collect();
+        rows.custom_settings.extend(more);
         let mut settings = DefaultHasher::new();
         (&rows.search_path, &rows.isolation, &rows.settings).hash(&mut settings);
         let session_defaults = SessionDefaults { settings: settings.finish(), standing: paths.rights().standing() };
@@ -303,7 +308,8 @@ impl Snapshot {
         !self.peculiar_roles.contains(user)
     }
 
-    /// Settings with a dot in their names that functions of the database may set, or policies ask for, in lower case.
+    /// Settings with a dot in their names that functions and views of the database may set, or policies ask for, in lower
+    /// case.
     #[must_use]
     pub fn custom_settings(&self) -> &[String] {
         &self.custom_settings

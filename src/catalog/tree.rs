@@ -30,6 +30,8 @@ const FIRST_IDENTITY_OP: u32 = 9;
 const FIRST_PLACE_OP: u32 = 13;
 /// `current_setting(text)` and `current_setting(text, bool)`
 const CURRENT_SETTING: [u32; 2] = [2077, 3294];
+/// `set_config(text, text, bool)`
+const SET_CONFIG: [u32; 1] = [2078];
 /// What a text constant that is an argument looks like, up to its bytes.
 const TEXT_ARGUMENT: &str = ":args ({CONST :consttype 25 ";
 /// Bytes of a setting's name.
@@ -96,11 +98,7 @@ impl TreeUses {
         if !self.functions.iter().any(|oid| asks_setting(*oid)) {
             return;
         }
-        let calls = CURRENT_SETTING.iter().flat_map(|oid| {
-            let call = format!(":funcid {oid} ");
-            tree.match_indices(&call).map(|(at, _)| tree.get(at..).unwrap_or_default()).collect::<Vec<_>>()
-        });
-        for call in calls {
+        for call in calls(tree, &CURRENT_SETTING) {
             match setting_of(call) {
                 Some(name) => self.settings.push(name),
                 None => self.other_settings = true,
@@ -112,6 +110,20 @@ impl TreeUses {
         self.settings.sort_unstable();
         self.settings.dedup();
     }
+}
+
+/// Names with a dot in them that calls of `set_config` in a tree set.
+pub(super) fn settings_set_in(tree: &str) -> Vec<Box<str>> {
+    calls(tree, &SET_CONFIG).into_iter().filter_map(setting_of).collect()
+}
+
+/// The tree from each call of these functions on.
+fn calls<'t>(tree: &'t str, functions: &[u32]) -> Vec<&'t str> {
+    let of = |oid: &u32| {
+        let call = format!(":funcid {oid} ");
+        tree.match_indices(&call).filter_map(|(at, _)| tree.get(at..)).collect::<Vec<_>>()
+    };
+    functions.iter().flat_map(of).collect()
 }
 
 /// Is it `current_setting`?
@@ -189,6 +201,14 @@ mod tests {
         check(&call(3294, &format!("{} {missing}", text("a.b"))), &["a.b"], false);
         check(&format!("{} {}", call(2077, &text("a.b")), call(3294, &text("c.d"))), &["a.b", "c.d"], false);
         check("{SQLVALUEFUNCTION :op 10 :type 19}", &[], false);
+    }
+
+    #[test]
+    fn names_that_are_set_are_found_as_well() {
+        let value = text("7");
+        let tree = format!("{} {}", call(2078, &format!("{} {value}", text("App.t"))), call(2077, &text("a.b")));
+        assert_eq!(settings_set_in(&tree), [Box::<str>::from("app.t")]);
+        assert!(settings_set_in(&call(2078, &format!("{{PARAM :paramid 1}} {value}"))).is_empty());
     }
 
     #[test]
