@@ -30,6 +30,8 @@ pub enum Ablation {
     LockSet,
     /// A foreign key's action is a write.
     Cascades,
+    /// Who reads a view reads what it is made of.
+    Views,
     /// A write to a partition is one to its parents.
     Ancestors,
     /// A write to a parent is one to its partitions.
@@ -60,7 +62,7 @@ pub enum Ablation {
 
 impl Ablation {
     /// Every rule, with its name.
-    pub const ALL: [(Self, &str); 24] = [
+    pub const ALL: [(Self, &str); 25] = [
         (Self::Invalidation, "invalidation"),
         (Self::Fence, "fence"),
         (Self::Mark, "mark"),
@@ -72,6 +74,7 @@ impl Ablation {
         (Self::Watermark, "watermark"),
         (Self::LockSet, "lock_set"),
         (Self::Cascades, "cascades"),
+        (Self::Views, "views"),
         (Self::Ancestors, "ancestors"),
         (Self::Descendants, "descendants"),
         (Self::DeferredTriggers, "deferred_triggers"),

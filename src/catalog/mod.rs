@@ -7,6 +7,7 @@
 
 mod builtin;
 mod closure;
+mod cross_check;
 mod doubt;
 mod effects;
 mod function;
@@ -31,6 +32,7 @@ mod tests;
 mod tree;
 mod unseen;
 
+pub use cross_check::Missed;
 pub use doubt::casts_doubt;
 pub use effects::Effects;
 pub use keyed::Keyed;

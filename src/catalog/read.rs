@@ -6,6 +6,7 @@ use super::{
     relation::{Relation, RelationKind},
     tree::{TreeUses, asks_setting},
 };
+use crate::ablation::Ablation;
 
 impl Judge<'_> {
     /// The statement reads a relation, by itself or through a view.
@@ -40,6 +41,9 @@ impl Judge<'_> {
 
     /// By the rights of the view's owner, or of whoever runs the statement, whoever asks the view.
     fn read_view(&mut self, definition: &TreeUses, by_caller: bool) {
+        if Ablation::Views.is_left_out() {
+            return;
+        }
         let outer = self.needs.as_mut().map(|needs| std::mem::replace(&mut needs.as_owner, !by_caller));
         self.uses(definition);
         if let (Some(needs), Some(outer)) = (&mut self.needs, outer) {

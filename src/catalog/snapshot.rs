@@ -63,7 +63,7 @@ pub struct Snapshot {
 }
 
 /// A search path of one snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PathNumber(u32);
 
 impl PathNumber {

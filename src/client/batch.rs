@@ -131,6 +131,7 @@ impl Client {
                         }
                     };
                     absence = Some(guard.absence());
+                    self.cross_check_prepared(&read.prepared, &read.meaning);
                     guard.is_of(statement.fingerprint, &self.session.database.name);
                     Some(Fill { guard: Box::new(guard), ttl })
                 }
@@ -186,6 +187,9 @@ impl Client {
             let meaning = self.session.meaning_once(&laid.prepared.statement, Effects::default());
             if let Err(bypass) = &meaning.cacheable {
                 return Err(bypass.label());
+            }
+            if self.is_doubtful(&laid.prepared.statement) {
+                return Err("doubted");
             }
             let ttl = self.usual_ttl(laid.prepared.statement.hints.cache)?;
             let (ends, prepared, bind) = (laid.is_last(), Arc::clone(laid.prepared), laid.bind.clone());

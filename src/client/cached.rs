@@ -339,7 +339,11 @@ impl Client {
     /// What level one has; rows are looked for in the request only if it has no answer.
     pub(super) fn find(&self, request: Request, facts: &Facts, asking: &Asking, now: u64) -> Lookup {
         let (key, cells) = (self.session.key.as_bytes(), &self.session.database.cells);
-        asking.cache.lookup_with(key, cells, || self.depends_on(request, facts), asking.epoch, now)
+        let found = asking.cache.lookup_with(key, cells, || self.depends_on(request, facts), asking.epoch, now);
+        if matches!(found, Lookup::Miss(_)) {
+            self.cross_check(request, facts);
+        }
+        found
     }
 
     /// Answers the request from level one if it can be.
@@ -416,6 +420,9 @@ impl Client {
     fn cacheable_shape(&self, request: Request, facts: &Facts) -> Result<(Shape, Option<u64>), &'static str> {
         let ttl = self.usual_ttl(facts.cache_hint())?;
         self.session_may_ask(facts)?;
+        if facts.statement.as_ref().is_some_and(|statement| self.is_doubtful(statement)) {
+            return Err("doubted");
+        }
         let Some(meaning) = &facts.meaning else {
             return Err("not_one_statement");
         };

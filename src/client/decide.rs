@@ -261,6 +261,7 @@ mod tests {
             lifetimes: Lifetimes::new(0, "shop", &[]),
             shares_answers: false,
             scopes_row_security: false,
+            cross_checks: false,
             caches_in_transactions: false,
             direct: None,
             has_own_names: false,

@@ -11,6 +11,7 @@ mod cancel;
 mod cancel_key;
 mod console;
 mod context;
+mod cross_check;
 mod deadlines;
 mod decide;
 mod encryption;

@@ -142,10 +142,10 @@ pub(super) struct Session {
     /// That of answers which it shares with other roles.
     shared_prefix: Option<KeyPrefix>,
     last_meaning: Option<(Arc<Statement>, Names, Arc<Meaning>)>,
-    catalog: Option<Arc<LoadedCatalog>>,
+    pub(super) catalog: Option<Arc<LoadedCatalog>>,
     catalog_version: u64,
     /// Where its names are looked up by that catalog, as far as it has not set anything that the server has not told.
-    path: PathNumber,
+    pub(super) path: PathNumber,
 }
 
 /// What is known of the names in a statement.
@@ -420,9 +420,19 @@ impl Session {
         meaning
     }
 
+    /// Are its literals read as every server reads them that has not been told otherwise?
+    pub(super) fn has_standard_strings(&self) -> bool {
+        !self.strings_change && self.parameters.get("standard_conforming_strings") != Some("off")
+    }
+
+    /// `client_encoding`
+    pub(super) fn speaks_utf8(&self) -> bool {
+        self.parameters.get("client_encoding") == Some("UTF8")
+    }
+
     fn analyze(&mut self, text: &[u8]) -> Option<Arc<Statement>> {
         let text = std::str::from_utf8(text).ok()?;
-        if self.strings_change || self.parameters.get("standard_conforming_strings") == Some("off") {
+        if !self.has_standard_strings() {
             return Some(self.context.analyzer.describe_nonstandard(text));
         }
         let statement = self.context.analyzer.analyze(text);

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{DirectSettings, RealDatabase};
+use super::{CrossChecks, DirectSettings, RealDatabase};
 use crate::{
     cache::{CatalogEpoch, Cells, Lifetimes, ResultCache, invalidation::Closure},
     catalog::{self, Meaning, RelationOid},
@@ -41,6 +41,8 @@ pub struct DatabaseSettings {
     pub shares_answers: bool,
     /// Answers that policies choose the rows of are kept.
     pub scopes_row_security: bool,
+    /// What the analysis finds is compared with what the primary makes of it.
+    pub cross_checks: bool,
     /// Reads inside of transactions are answered as well.
     pub caches_in_transactions: bool,
     /// Writes that bypass the proxy are heard of.
@@ -114,6 +116,8 @@ pub struct Database {
     pub entry: u64,
     /// Stamps of its relations.
     pub cells: Arc<Cells>,
+    /// Statements are put before the primary, too.
+    pub cross_checks: Option<CrossChecks>,
     is_retired: AtomicBool,
     primary_changed: Notify,
     member_sampled: Notify,
@@ -152,6 +156,7 @@ impl Database {
         if settings.direct.is_some() {
             real.direct.need();
         }
+        let cross_checks = (cache.is_some() && settings.cross_checks).then(CrossChecks::default);
         Self {
             name,
             settings,
@@ -161,6 +166,7 @@ impl Database {
             observed,
             entry: real.enter(),
             cells: Arc::clone(&real.cells),
+            cross_checks,
             real,
             is_retired: AtomicBool::new(false),
             primary_changed: Notify::new(),

@@ -3,13 +3,14 @@
 //! [`monitor`] asks every member and reports samples; [`health`] and [`roles`] are the pure rules that turn them
 //! into verdicts, and [`members`] keeps both for a whole cluster. [`in_doubt`] settles commits whose connection was
 //! lost; [`listener`] listens for clients; [`catalog_watch`] keeps the snapshot of the catalog current; [`auth_query`] asks
-//! for users; [`under_way`] asks what an earlier process has left running; [`wal_stream`] hears of writes that bypass the proxy, as far as the server is made for it ([`wal_preflight`]).
+//! for users; [`cross_check`] asks what the primary makes of statements; [`under_way`] asks what an earlier process has left running; [`wal_stream`] hears of writes that bypass the proxy, as far as the server is made for it ([`wal_preflight`]).
 
 pub mod auth_query;
 pub mod backoff;
 pub mod catalog_loader;
 pub mod catalog_watch;
 pub mod coherence;
+pub mod cross_check;
 mod database;
 mod direct_writes;
 mod equals;
@@ -26,6 +27,7 @@ pub mod under_way;
 pub mod wal_preflight;
 pub mod wal_stream;
 
+pub use cross_check::CrossChecks;
 pub use database::{Database, DatabaseSettings, LoadedCatalog, may_change_isolation, may_change_names};
 pub use direct_writes::{DirectFigures, DirectSettings, DirectWrites};
 pub use learned_writes::LearnedWrites;

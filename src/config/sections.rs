@@ -66,6 +66,11 @@ settings! {
         /// Also answer reads inside of transactions, under READ COMMITTED, as long as those have written, locked and set
         /// nothing. Such a read takes no lock on its tables, and the server sees the session idle meanwhile.
         in_transactions: bool = false, OnReload;
+        /// Also ask the primary what each cached statement reads, once per shape and catalog: one of which the proxy has missed
+        /// something is not cached any more, and an error is logged. The control user needs the right to set
+        /// log_min_messages (a superuser, or GRANT SET ON PARAMETER log_min_messages of PostgreSQL 15), so that no
+        /// statement gets into the server's log, and to use the schemas that names are looked up in.
+        cross_check: bool = false, OnReload;
         /// Who may get an answer that was fetched for somebody else. acl: whoever may read as a whole all that the statement
         /// reads, while nothing else tells roles apart: no row security, no settings of the role's own, no SET ROLE, no
         /// functions of users but IMMUTABLE ones in C. Whoever may not is refused by the server, as ever.

@@ -19,7 +19,7 @@ use self::tls::Connector;
 pub use self::{
     error::{Act, ControlError, FailureKind},
     lease::Lease,
-    session::{Session, within},
+    session::{ServerMessage, Session, within},
     target::{Deadlines, Target},
 };
 

@@ -13,6 +13,15 @@ pub struct Session {
     driver: AbortHandle,
 }
 
+/// A notice, or something of the kind.
+#[derive(Clone, Debug)]
+pub struct ServerMessage {
+    /// Its primary message.
+    pub text: String,
+    /// Its detail.
+    pub detail: Option<String>,
+}
+
 impl Session {
     /// Logs in to `target` on the caller's runtime.
     pub async fn open(target: &Target, deadlines: Deadlines) -> Result<Self, ControlError> {
@@ -32,15 +41,42 @@ impl Session {
         deadlines: Deadlines,
         sink: mpsc::Sender<Notification>,
     ) -> Result<Self, ControlError> {
+        let hear = move |message| match message {
+            AsyncMessage::Notification(notification) => sink.try_send(notification).is_ok(),
+            _ => true,
+        };
+        Self::open_with(target, deadlines, hear).await
+    }
+
+    /// The same with what the server says beside its answers, which comes to `sink` before the answer.
+    pub async fn open_hearing(
+        target: &Target,
+        deadlines: Deadlines,
+        sink: mpsc::Sender<ServerMessage>,
+    ) -> Result<Self, ControlError> {
+        let hear = move |message| match message {
+            AsyncMessage::Notice(notice) => {
+                let detail = notice.detail().map(str::to_owned);
+                sink.try_send(ServerMessage { text: notice.message().to_owned(), detail }).is_ok()
+            }
+            _ => true,
+        };
+        Self::open_with(target, deadlines, hear).await
+    }
+
+    /// `hear` says false where a message finds no room.
+    async fn open_with(
+        target: &Target,
+        deadlines: Deadlines,
+        mut hear: impl FnMut(AsyncMessage) -> bool + Send + 'static,
+    ) -> Result<Self, ControlError> {
         let config = target.client_config(deadlines);
         let login = within(Act::Connect, deadlines.connect, Box::pin(config.connect(Connector::new(&target.tls))));
         let (client, mut connection) = login.await??;
         let driver = tokio::spawn(async move {
             while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
-                if let AsyncMessage::Notification(notification) = message
-                    && sink.try_send(notification).is_err()
-                {
-                    tracing::warn!("more notifications than can be handed out");
+                if !hear(message) {
+                    tracing::warn!("more messages of the server than can be handed out");
                     return;
                 }
             }

@@ -35,6 +35,7 @@ use crate::{
         Database, Listener,
         catalog_watch::{self, Asked, Pace},
         coherence::{Membership, new_node},
+        cross_check::Checker,
         health::Thresholds,
         in_doubt::{Backend, InDoubt},
         members::{Members, RoleDetection},
@@ -308,10 +309,24 @@ impl ControlPlane {
             let plane = Arc::clone(self);
             shared.tracker.spawn(async move { plane.follow_stream().await });
         }
+        if self.database.cross_checks.is_some() {
+            let (checker, plane) = (self.checker(), Arc::clone(self));
+            shared.tracker.spawn(async move { checker.run(&plane.stop).await });
+        }
         let plane = Arc::clone(self);
         shared.tracker.spawn(async move { plane.in_doubt.run(&plane.control, &plane.stop).await });
         let plane = Arc::clone(self);
         shared.tracker.spawn(async move { plane.collect().await });
+    }
+
+    fn checker(&self) -> Checker {
+        Checker {
+            database: Arc::clone(&self.database),
+            targets: self.targets.iter().map(|watched| watched.target.clone()).collect(),
+            clock: self.clock,
+            metrics: SharedMetrics::clone(&self.metrics),
+            draw: crate::client::random,
+        }
     }
 
     fn first_look(&self) -> FirstLook {

@@ -565,6 +565,7 @@ fn configured_settings(config: &Config, section: &DatabaseConfig) -> DatabaseSet
         shares_answers: config.cache.share == Share::Acl,
         scopes_row_security: config.cache.rls == RowSecurity::Scoped,
         caches_in_transactions: config.cache.in_transactions,
+        cross_checks: config.cache.cross_check,
         lifetimes: Lifetimes::new(nanos(config.cache.ttl), &section.name, &config.cache_ttl),
         direct: (config.cache.enabled != CacheMode::Off && config.cache.wal_invalidation).then(|| DirectSettings {
             publication: config.cache.wal_publication.as_str().into(),

@@ -50,6 +50,11 @@ pub(super) fn tables(proxy: &Proxy) -> Vec<Table> {
     let paths = paths.fold((0, 0), |(held, limit), (more, most)| (held + more as u64, limit + most as u64));
     let sharings = catalogs.iter().map(|catalog| catalog.snapshot.sharings());
     let sharings = sharings.fold((0, 0), |(held, limit), (more, most)| (held + more as u64, limit + most as u64));
+    let all = proxy.installation.all();
+    let checks = all.iter().filter_map(|served| served.database.cross_checks.as_ref());
+    let sum = |sum: (u64, u64), (held, limit): (usize, usize)| (sum.0 + held as u64, sum.1 + limit as u64);
+    let (checked, doubted) = (checks.clone().map(|it| it.checked()), checks.map(|it| it.doubted()));
+    let (checked, doubted) = (checked.fold((0, 0), sum), doubted.fold((0, 0), sum));
     let (waiting_writes, waiting_writes_limit) = (level_two.waiting, level_two.waiting_limit);
     vec![
         table("user_cache", size_of::<crate::auth::Secret>(), settings.users.names().count(), None),
@@ -74,6 +79,8 @@ pub(super) fn tables(proxy: &Proxy) -> Vec<Table> {
             (context.analyzer.len() as u64, context.analyzer.limit() as u64),
         ),
         bounded("search_paths", crate::catalog::PATH_BYTES, paths),
+        bounded("cache_cross_checks", size_of::<u64>(), checked),
+        bounded("cache_doubted_shapes", size_of::<crate::sql::Fingerprint>(), doubted),
         bounded("cache_shared_rights", crate::catalog::SHARING_BYTES, sharings),
         bounded(
             "query_shapes",

@@ -3,6 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::{World, for_each_seed, pick};
+use pgweir::catalog::Meaning;
+
 use crate::support::{frames::query, random::Random};
 
 const QUERIES: usize = 300;
@@ -172,14 +174,18 @@ impl Schema {
     }
 }
 
-/// Relations and functions in the tree that PostgreSQL has rewritten the query to; `None` if it refuses it.
-fn oracle(world: &mut World, sql: &str) -> Option<(BTreeSet<u32>, BTreeSet<u32>)> {
+/// What PostgreSQL has rewritten the query to; `None` if it refuses it.
+fn oracle(world: &mut World, sql: &str) -> Option<Vec<String>> {
     let reply = world.session.exchange(&query(&format!("prepare fuzzed as {sql}")));
     world.session.query("deallocate all");
     if reply.error().is_some() {
         return None;
     }
-    let trees = reply.frames.iter().filter(|frame| frame.tag == b'N').filter_map(|frame| frame.field(b'D'));
+    Some(reply.frames.iter().filter(|frame| frame.tag == b'N').filter_map(|frame| frame.field(b'D')).collect())
+}
+
+/// Relations and functions in these trees.
+fn uses(trees: &[String]) -> (BTreeSet<u32>, BTreeSet<u32>) {
     let (mut relations, mut functions) = (BTreeSet::new(), BTreeSet::new());
     for tree in trees {
         let mut words = tree.split([' ', '}', ')']).peekable();
@@ -192,7 +198,7 @@ fn oracle(world: &mut World, sql: &str) -> Option<(BTreeSet<u32>, BTreeSet<u32>)
             }
         }
     }
-    Some((relations, functions))
+    (relations, functions)
 }
 
 /// What the functions read that are called, by oid.
@@ -220,7 +226,8 @@ fn a_write_to_whatever_a_query_reads_voids_its_answer() {
             world.session.rows("set client_min_messages = log");
             let found = oracle(&mut world, &sql);
             world.session.rows("set client_min_messages = warning");
-            let Some((mut relations, functions)) = found else { continue };
+            let Some(trees) = found else { continue };
+            let (mut relations, functions) = uses(&trees);
             all += 1;
             let meaning = world.meaning(&sql);
             let Ok(deps) = &meaning.cacheable else { continue };
@@ -230,6 +237,14 @@ fn a_write_to_whatever_a_query_reads_voids_its_answer() {
             if let Some(oid) = lacking.first() {
                 let name = world.name(*oid);
                 missed.push(format!("SEED={seed}: {name} is not among what this hangs on: {sql}"));
+            }
+            let trees = || trees.iter().map(String::as_str);
+            if let Some(doubt) = world.snapshot.missed(trees(), &meaning) {
+                missed.push(format!("SEED={seed}: {doubt:?} is found in the tree of {sql}"));
+            }
+            let nothing = Meaning { cacheable: Ok(Box::default()), ..Meaning::clone(&meaning) };
+            if world.snapshot.missed(trees(), &nothing).is_none() {
+                missed.push(format!("SEED={seed}: that all is left out goes unseen: {sql}"));
             }
         }
     });

@@ -56,6 +56,7 @@ fn cases() -> Vec<Case> {
         Case { has_redis: true, ..case("stamps_in_names", busy(&["plain"], &[Form::Simple, Form::Extended])) },
         Case { has_replicas: true, ..case("watermark", busy(&["plain", "source"], &[Form::Simple, Form::Named])) },
         case("lock_set", busy(&["ordinary", "source"], &[Form::Function, Form::SqlFunction, Form::Simple])),
+        case("views", busy(&["viewed"], &[Form::Simple, Form::Named])),
         case("cascades", busy(&["ancestor"], &[Form::Simple, Form::Extended])),
         case("ancestors", busy(&["parted"], &[Form::Simple, Form::Extended])),
         case("descendants", busy(&["parted"], &[Form::Simple, Form::Extended])),

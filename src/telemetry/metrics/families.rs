@@ -108,6 +108,7 @@ families! {
     CACHE_SHARED_REFUSED: Counter "pgweir_cache_shared_refused_total", "Values in Redis that were no answers, by what was wrong with them.";
     CACHE_SHARED_OPENINGS: Counter "pgweir_cache_shared_breaker_opened_total", "Times Redis was left alone, by reason.";
     CACHE_SHARED_UP: Gauge "pgweir_cache_shared_up", "1 if Redis is asked, 0 while it is left alone.";
+    CACHE_CROSS_CHECKS: Counter "pgweir_cache_cross_checks_total", "Statements whose meaning was compared with what the primary makes of them, by outcome.";
     CATALOG_RELOADS: Counter "pgweir_catalog_reloads_total", "Catalog snapshots loaded, by outcome.";
 
     TABLE_ENTRIES: Gauge "pgweir_table_entries", "Entries of each table that is kept in memory, by table.";
