@@ -15,6 +15,7 @@ use support::{
     Proxy, RawClient, Reply, cluster,
     cluster::SUPERUSER,
     connect,
+    frames::{bind, execute, sync},
     hits::{is_hit, mark, warm_up},
     random::Random,
     wait_until,
@@ -103,6 +104,39 @@ fn roles_that_may_read_the_same_share_one_answer() {
     check("grant select on t to $one; alter role $two superuser", READ, true);
     check("grant select on seen to public", "select id from seen", true);
     check("grant select on t, asked to public", "select id from asked", true);
+}
+
+/// `Parse` with the type of its only parameter.
+fn parse_typed(sql: &str, oid: u32) -> Vec<u8> {
+    let body = [&b"\0"[..], sql.as_bytes(), &[0], &1_u16.to_be_bytes(), &oid.to_be_bytes()].concat();
+    [&b"P"[..], &u32::try_from(body.len() + 4).unwrap().to_be_bytes(), &body].concat()
+}
+
+#[test]
+fn a_parameter_that_not_everybody_may_pass_finds_no_answer() {
+    let setup = "grant select on t to public; create domain ones as int check (current_user = '$one');
+        create type mood as enum ('fine')";
+    let place = Place::new("acl", setup);
+    let mut direct = RawClient::session(&cluster().primary.address(), SUPERUSER, &place.database);
+    let oid =
+        |direct: &mut RawClient, name: &str| direct.value(&format!("select '{name}'::regtype::oid")).parse().unwrap();
+    let (ones, mood) = (oid(&mut direct, "ones"), oid(&mut direct, "mood"));
+    let (mut one, mut two) = (place.session(0), place.session(1));
+    let ask = |session: &mut RawClient, sql: &str, oid, value| {
+        session.send(&[parse_typed(sql, oid), bind("", &[value]), execute("", 0), sync()].concat());
+        session.reply()
+    };
+    let read = "select id from t where id = $1";
+    for _ in 0..5 {
+        assert_eq!(ask(&mut one, read, ones, "1").rows(), [["1"]]);
+        assert_eq!(ask(&mut two, read, ones, "1").sqlstate(), "23514");
+    }
+    let read = format!("select id from t where $1 = 'fine' {}", mark());
+    wait_until("an enumeration is a plain value", || {
+        let before = cluster().primary.executions(&read);
+        assert_eq!(ask(&mut one, &read, mood, "fine").rows(), [["1"]]);
+        cluster().primary.executions(&read) == before
+    });
 }
 
 #[test]

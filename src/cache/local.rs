@@ -191,7 +191,7 @@ impl ResultCache {
         let Some(entry) = self.store.get(&*name) else {
             return self.miss(key, &name, Absence::New, (cells, deps(), epoch, now));
         };
-        if entry.captured.is_of(cells) && entry.is_current() && !entry.is_expired(now) {
+        if is_answer(&entry, cells, epoch, now) {
             self.note_hit(&entry);
             return Lookup::Hit(entry);
         }
@@ -223,8 +223,8 @@ impl ResultCache {
     }
 
     /// Would [`Self::lookup`] answer? Counts nothing.
-    pub fn holds(&self, key: &[u8], cells: &Arc<Cells>, now: u64) -> bool {
-        self.peek(key, cells, now).is_some()
+    pub fn holds(&self, key: &[u8], cells: &Arc<Cells>, epoch: CatalogEpoch, now: u64) -> bool {
+        self.peek(key, cells, epoch, now).is_some()
     }
 
     /// The longest answer that is kept (`max_result_size`).
@@ -233,12 +233,11 @@ impl ResultCache {
     }
 
     /// What [`Self::lookup`] would answer. It is not counted: [`Self::note_hit`] does that if the client gets it.
-    pub fn peek(&self, key: &[u8], cells: &Arc<Cells>, now: u64) -> Option<Arc<Entry>> {
+    pub fn peek(&self, key: &[u8], cells: &Arc<Cells>, epoch: CatalogEpoch, now: u64) -> Option<Arc<Entry>> {
         if !(cells.is_trusted_at(now) && cells.is_heard(now)) {
             return None;
         }
-        let is_valid = |entry: &Arc<Entry>| entry.captured.is_of(cells) && entry.is_current() && !entry.is_expired(now);
-        self.store.get(&*self.name(key)).filter(is_valid)
+        self.store.get(&*self.name(key)).filter(|entry| is_answer(entry, cells, epoch, now))
     }
 
     /// A client is answered with it.
@@ -380,6 +379,13 @@ pub struct FillGuard {
     absence: Absence,
     /// Bytes of the question that are not kept.
     left_out: u32,
+}
+
+/// Is it the answer now to a question that was understood, and whose rights were looked at, by that catalog? An answer is
+/// void with the catalog under which it was brought; but who has waited may come with a question of an older one, and find
+/// what somebody has brought since who may see more. So the catalog is looked at last.
+fn is_answer(entry: &Entry, cells: &Arc<Cells>, epoch: CatalogEpoch, now: u64) -> bool {
+    entry.captured.is_of(cells) && entry.is_current() && !entry.is_expired(now) && cells.is_in_force(epoch)
 }
 
 impl FillGuard {

@@ -339,6 +339,11 @@ impl Snapshot {
         self.relations.get(&oid)
     }
 
+    /// Does the server read values of that type without any code of users?
+    pub fn is_plain_type(&self, oid: u32) -> bool {
+        oid < FIRST_USER_OID || self.types.get(&oid).is_some_and(|row| row.kind == 'e')
+    }
+
     pub(super) fn type_row(&self, oid: u32) -> Option<&TypeRow> {
         self.types.get(&oid)
     }

@@ -68,7 +68,8 @@ impl Client {
             if !self.build_key_of(&read.prepared, read.bind.clone(), &read.shape) {
                 return Err(FillPlan::none("parameters"));
             }
-            let found = cache.peek(self.session.key.as_bytes(), &self.session.database.cells, self.request_started);
+            let found =
+                cache.peek(self.session.key.as_bytes(), &self.session.database.cells, epoch, self.request_started);
             if found.as_ref().is_some_and(|entry| !read.shape.takes_all(entry.row_count)) {
                 return Err(FillPlan::too_long());
             }

@@ -293,7 +293,12 @@ impl Client {
 
     /// Has level one the answer? Counts nothing.
     pub(super) fn is_held(&self, asking: &Asking) -> bool {
-        asking.cache.holds(self.session.key.as_bytes(), &self.session.database.cells, self.request_started)
+        asking.cache.holds(
+            self.session.key.as_bytes(),
+            &self.session.database.cells,
+            asking.epoch,
+            self.request_started,
+        )
     }
 
     /// Nobody here has the answer: who brings it?
@@ -506,6 +511,9 @@ impl Client {
 
     /// The key of one statement of a batch, by its `Bind`.
     pub(super) fn build_key_of(&mut self, prepared: &Prepared, bind: Range<usize>, shape: &Shape) -> bool {
+        if !self.session.reads_parameters_of(&prepared.types) {
+            return false;
+        }
         let Some(prefix) = self.session.key_prefix(&prepared.statement).cloned() else { return false };
         let bind = self.io.inbox.unread().get(bind).unwrap_or_default();
         put_key(&mut self.session.key, &prefix, prepared, bind, shape)

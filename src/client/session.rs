@@ -617,6 +617,14 @@ impl Session {
         Some(own)
     }
 
+    /// Is a value of each of these types, as `Parse` declares them, read the same way for everybody? A domain's checks may
+    /// ask who reads it.
+    pub(super) fn reads_parameters_of(&self, types: &[u8]) -> bool {
+        let (types, _) = types.get(2..).unwrap_or_default().as_chunks::<4>();
+        let is_plain = |oid| self.catalog.as_ref().is_some_and(|catalog| catalog.snapshot.is_plain_type(oid));
+        types.iter().map(|oid| u32::from_be_bytes(*oid)).all(is_plain)
+    }
+
     /// The prefix of the cache key of `statement`, which the session is about to run.
     pub(super) fn key_prefix(&mut self, statement: &Statement) -> Option<&KeyPrefix> {
         match self.database.settings.shares_answers && self.shares(statement) {

@@ -21,6 +21,10 @@ impl Bench {
         self.cache.lookup(KEY, &self.cells, &[TABLE], self.cells.catalog_epoch(), now)
     }
 
+    fn holds(&self, now: u64) -> bool {
+        self.cache.holds(KEY, &self.cells, self.cells.catalog_epoch(), now)
+    }
+
     #[track_caller]
     fn miss(&self, now: u64) -> FillGuard {
         match self.lookup(now) {
@@ -49,6 +53,18 @@ fn answer() -> Vec<u8> {
 fn commit(mut fill: FillGuard, ttl: Option<u64>, now: u64) -> FillOutcome {
     assert!(fill.feed(&answer()));
     fill.commit(b'I', ttl, now)
+}
+
+#[test]
+fn a_question_of_an_older_catalog_finds_nothing_that_was_brought_since() {
+    let bench = Bench::new();
+    let before = bench.cells.catalog_epoch();
+    bench.cells.bump_catalog(|| 5);
+    assert_eq!(commit(bench.miss(1), None, 2), FillOutcome::Stored);
+    assert!(bench.holds(3) && !bench.cache.holds(KEY, &bench.cells, before, 3));
+    let late = bench.cache.lookup(KEY, &bench.cells, &[TABLE], before, 3);
+    assert!(matches!(late, Lookup::Refused(_)), "{late:?}");
+    bench.hit(4);
 }
 
 #[test]
@@ -238,12 +254,12 @@ fn nothing_is_served_later_than_writes_that_bypass_the_proxy_are_known() {
     bench.cells.hear_until(100);
     commit(bench.miss(10), None, 20);
     bench.hit(99);
-    assert!(bench.cache.holds(KEY, &bench.cells, 99) && !bench.cache.holds(KEY, &bench.cells, 100));
+    assert!(bench.holds(99) && !bench.holds(100));
     assert!(refused(100), "nobody has to be there to close it");
     bench.cells.hear_until(200);
     bench.hit(100);
     bench.cells.void(Some(&[TABLE]), 101, || 7);
-    assert!(!bench.cache.holds(KEY, &bench.cells, 102));
+    assert!(!bench.holds(102));
     assert!(matches!(bench.lookup(102), Lookup::Miss(_)));
 }
 
