@@ -127,6 +127,7 @@ fn a_parameter_that_not_everybody_may_pass_finds_no_answer() {
         session.reply()
     };
     let read = "select id from t where id = $1";
+    warm_up(&mut one, "select id from t where id = 1", &mark());
     for _ in 0..5 {
         assert_eq!(ask(&mut one, read, ones, "1").rows(), [["1"]]);
         assert_eq!(ask(&mut two, read, ones, "1").sqlstate(), "23514");
