@@ -196,6 +196,9 @@ impl Client {
         let now = self.context.clock.now();
         self.gives_up_end |= is_given_up(self.info.holds_since(), now);
         let moment = match &self.link {
+            None if self.is_unplaced() => {
+                Moment::InTransaction { since: self.answered, transaction: self.transaction_started }
+            }
             None => Moment::Idle { since: self.answered.max(self.info.connected_at) },
             Some(link) => {
                 let waits = self.waits_for == WaitsFor::Settings;

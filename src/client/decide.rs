@@ -263,6 +263,7 @@ mod tests {
             scopes_row_security: false,
             cross_checks: false,
             caches_in_transactions: false,
+            lazy_begin: false,
             direct: None,
             has_own_names: false,
             has_own_isolation: false,

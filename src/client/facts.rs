@@ -6,7 +6,9 @@ use super::read_only::{Wish, ends_first};
 use crate::{
     ablation::Ablation,
     cache::CatalogEpoch,
-    catalog::{Access, AccessReason, Effects, Isolation, Meaning, RelationOid, Row, TransactionControl, Writes},
+    catalog::{
+        Access, AccessReason, Bypass, Effects, Isolation, Meaning, RelationOid, Row, TransactionControl, Writes,
+    },
     sql::{CacheHint, DiscardTarget, Hints, RouteHint, Statement, StatementKind},
 };
 
@@ -184,6 +186,8 @@ pub(super) struct Facts {
     pub only_queries: bool,
     /// It executes queries that anybody may ask as well, and BEGIN.
     pub only_asks: bool,
+    /// What it names tells neither the time nor the session or transaction that asks.
+    pub is_timeless: bool,
     /// The isolation that its BEGIN names, if there is one.
     pub isolation: Option<Option<Isolation>>,
     /// Its first statement ends the transaction.
@@ -197,7 +201,7 @@ pub(super) struct Facts {
 impl Facts {
     /// Nothing known yet.
     pub(super) fn new() -> Self {
-        Self { atomic: true, only_queries: true, only_asks: true, ..Self::default() }
+        Self { atomic: true, only_queries: true, only_asks: true, is_timeless: true, ..Self::default() }
     }
 
     /// A request that nobody understands: primary, uncached, may have done anything.
@@ -216,6 +220,7 @@ impl Facts {
     /// The request names this statement without running it.
     pub(super) fn mention(&mut self, statement: &Arc<Statement>, meaning: &Meaning) {
         self.place(meaning);
+        self.is_timeless &= is_timeless(meaning);
         if self.executed == 0 {
             self.hints = Placing::from(&statement.hints);
         }
@@ -243,6 +248,7 @@ impl Facts {
     /// The same of one that writes these rows and no others, if that is known.
     pub(super) fn execute_on(&mut self, statement: &Arc<Statement>, meaning: Arc<Meaning>, rows: Option<Vec<Row>>) {
         self.place(&meaning);
+        self.is_timeless &= is_timeless(&meaning);
         self.wish = self.wish.max(Wish::of(statement, &meaning));
         if is_read_only_begin(&meaning) {
             self.begin = meaning.transaction.first().cloned();
@@ -380,6 +386,11 @@ fn reset(kind: &StatementKind) -> Option<Option<Box<str>>> {
         StatementKind::Discard(DiscardTarget::All) => Some(None),
         _ => None,
     }
+}
+
+/// Does its answer hang on nothing but what tables hold, and on settings? That is what the cache asks as well.
+fn is_timeless(meaning: &Meaning) -> bool {
+    matches!(meaning.cacheable, Ok(_) | Err(Bypass::NoRelation)) || meaning.scoped.is_some()
 }
 
 /// Nothing but the beginning of a transaction that a hot standby can run.

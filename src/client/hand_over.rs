@@ -139,6 +139,7 @@ impl Client {
     pub(super) fn may_change_process(&self) -> bool {
         self.context.hand_over.is_on()
             && self.link.is_none()
+            && !self.is_unplaced()
             && self.listening.is_none()
             && self.io.inbox.is_empty()
             && !self.io.inbox.is_inside_message()

@@ -73,7 +73,7 @@ impl Client {
     }
 
     /// Portals with names live until the transaction ends: what becomes of them the server must know.
-    fn names_no_portal(&self) -> bool {
+    pub(super) fn names_no_portal(&self) -> bool {
         self.session.steps.iter().all(|located| match located.step {
             Step::Bind { portal_is_unnamed, .. } => portal_is_unnamed,
             Step::Execute { is_bound_last, .. } | Step::DescribePortal { is_bound_last } => is_bound_last,

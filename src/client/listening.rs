@@ -214,6 +214,7 @@ impl Client {
         outcome: Result<(&str, &str), ErrorResponse>,
     ) {
         self.hand_over_from_server();
+        let is_unplaced = self.is_unplaced();
         let out = self.io.outbox.buffer();
         let put_description = |out: &mut Vec<u8>| match column {
             Some(column) => backend::put_text_description(out, column),
@@ -256,7 +257,11 @@ impl Client {
             put_outcome(out);
         }
         if request.kind != RequestKind::Flush {
-            let status = self.link.as_ref().map_or(TransactionStatus::Idle, |link| link.status);
+            let unlinked = match is_unplaced {
+                true => TransactionStatus::InTransaction,
+                false => TransactionStatus::Idle,
+            };
+            let status = self.link.as_ref().map_or(unlinked, |link| link.status);
             let status = match (status, &outcome) {
                 (TransactionStatus::InTransaction, Err(_)) => TransactionStatus::Failed,
                 (status, _) => status,

@@ -23,6 +23,7 @@ pub mod hand_over;
 mod holding;
 mod info;
 mod inside;
+mod lazy_begin;
 mod lifetime;
 mod link;
 mod listening;
@@ -417,7 +418,7 @@ impl Client {
         match pumped {
             Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-            Poll::Pending if signal == Signal::Drain && self.link.is_none() && self.io.is_flushed() => {
+            Poll::Pending if signal == Signal::Drain && self.holds_nothing() && self.io.is_flushed() => {
                 Poll::Ready(Err(ClientError::ShuttingDown))
             }
             Poll::Pending if self.may_change_process() => Poll::Ready(Err(ClientError::HandedOver)),
@@ -427,6 +428,11 @@ impl Client {
                 Poll::Pending
             }
         }
+    }
+
+    /// Neither a server nor a transaction that none knows of.
+    fn holds_nothing(&self) -> bool {
+        self.link.is_none() && !self.is_unplaced()
     }
 
     /// Remembers since when an extended request lacks its end.

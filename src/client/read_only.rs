@@ -204,7 +204,7 @@ impl ReadOnly {
 }
 
 /// Do these messages leave a portal open, or go on with one of before?
-fn has_portal<'a>(steps: impl Iterator<Item = &'a Step>) -> bool {
+pub(super) fn has_portal<'a>(steps: impl Iterator<Item = &'a Step>) -> bool {
     let mut is_bound = false;
     for step in steps {
         match step {
@@ -284,7 +284,7 @@ impl Client {
     }
 
     /// Nobody waits for the end of the transaction there: nothing of it is wanted.
-    fn leave_replica(&mut self) {
+    pub(super) fn leave_replica(&mut self) {
         let Some(mut link) = self.link.take() else { return };
         link.server.core_mut().endpoint.inbox.hand_over(&mut self.io.outbox);
         self.session.server_opened = u64::MAX;

@@ -189,6 +189,12 @@ impl Client {
     }
 
     pub(super) async fn dispatch(&mut self, request: Request, facts: Facts) -> Result<Taken, ClientError> {
+        if self.session.transaction.lazy.is_some()
+            && let Some(taken) = Box::pin(self.follow_lazy(request, &facts)).await?
+        {
+            self.blocked = (taken == Taken::NotYet).then_some(facts);
+            return Ok(taken);
+        }
         if facts.needs_primary
             && let Some(statement) = self.own_statement(request, &facts)
             && let Some(taken) = Box::pin(self.answer_own(request, &statement)).await?
@@ -261,7 +267,7 @@ impl Client {
             self.forward(request, facts, placement, fill);
             return Ok(Taken::Yes);
         }
-        if self.answer(request, &facts) {
+        if self.begin_lazily(request, &facts) || self.answer(request, &facts) {
             return Ok(Taken::Yes);
         }
         let mut asked = self.ask_cache(request, &facts);
@@ -401,6 +407,12 @@ impl Client {
             }
             tag::QUERY | tag::PARSE | tag::BIND | tag::FUNCTION_CALL => {}
             _ => return Err(FrameError::LengthTooLarge(header.frame_bytes as u32).into()),
+        }
+        if self.session.transaction.lazy.is_some() {
+            let giant = Request { kind: RequestKind::Open, bytes: 0 };
+            if Box::pin(self.follow_lazy(giant, &Facts::opaque("oversized"))).await?.is_some() {
+                return Ok(Taken::NotYet);
+            }
         }
         let must_wait = |link: &Link| !link.is_primary && !link.is_in_transaction();
         self.runs_once();

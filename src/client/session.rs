@@ -8,6 +8,7 @@ use std::{
 use super::{
     context::Context,
     facts::{Facts, Written},
+    lazy_begin::Lazy,
     read_only::ReadOnly,
     rows::{self, Bound},
 };
@@ -97,6 +98,8 @@ pub(super) struct TransactionWrites {
     pub has_no_portal: bool,
     /// It runs on a replica.
     pub read_only: Option<Box<ReadOnly>>,
+    /// A plain BEGIN has opened it, and nothing has needed the primary so far.
+    pub lazy: Option<Box<Lazy>>,
 }
 
 /// One client's session.

@@ -45,6 +45,8 @@ pub struct DatabaseSettings {
     pub cross_checks: bool,
     /// Reads inside of transactions are answered as well.
     pub caches_in_transactions: bool,
+    /// A plain BEGIN is held until its first statement says where it belongs.
+    pub lazy_begin: bool,
     /// Writes that bypass the proxy are heard of.
     pub direct: Option<DirectSettings>,
     /// `connect_query` may have changed what names mean: nobody can say.

@@ -20,6 +20,10 @@ settings! {
         /// Reads on the primary. fallback: those that no replica can serve; always: also its share by weight; never: they
         /// wait for a replica, up to query_wait_timeout, unless they must see what replicas do not have yet.
         primary_reads: PrimaryReads = PrimaryReads::Fallback, OnReload;
+        /// 1: a plain BEGIN under READ COMMITTED is answered by the proxy. Plain reads behind it run on a replica; the first
+        /// statement of any other kind takes the transaction to the primary, where it stays. now() is the time when BEGIN got
+        /// there, and tables that were read on a replica are not locked on the primary. For pool_mode = transaction.
+        lazy_begin: bool = false, OnReload;
         /// Replicas of PostgreSQL 19 and later: how long a read outside of a transaction waits (WAIT FOR LSN) on the one that
         /// is nearest to what it must see, before it goes to the primary. It keeps a connection meanwhile; a
         /// shorter statement_timeout of the server's would close that. 0: it does not wait.

@@ -566,6 +566,7 @@ fn configured_settings(config: &Config, section: &DatabaseConfig) -> DatabaseSet
         scopes_row_security: config.cache.rls == RowSecurity::Scoped,
         caches_in_transactions: config.cache.in_transactions,
         cross_checks: config.cache.cross_check,
+        lazy_begin: config.routing.lazy_begin,
         lifetimes: Lifetimes::new(nanos(config.cache.ttl), &section.name, &config.cache_ttl),
         direct: (config.cache.enabled != CacheMode::Off && config.cache.wal_invalidation).then(|| DirectSettings {
             publication: config.cache.wal_publication.as_str().into(),

@@ -138,8 +138,9 @@ fn push_settings(text: &mut String, user: &str, custom: &[Box<str>]) {
          AND name OPERATOR(pg_catalog.<>) ALL ('{",
     );
     text.push_str(&TRACKED.join(","));
+    // What a transaction has said of itself may be left there as a setting of the session's: a standby would refuse it.
     text.push_str(
-        "}'::pg_catalog.text[]) \
+        ",transaction_deferrable,transaction_isolation,transaction_read_only}'::pg_catalog.text[]) \
          UNION ALL SELECT 'role', pg_catalog.current_setting('role') \
          WHERE pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) 'none'::pg_catalog.text \
          OR EXISTS (SELECT FROM pg_catalog.pg_db_role_setting AS begun, pg_catalog.unnest(begun.setconfig) AS one \

@@ -76,7 +76,7 @@ families! {
     PINS: Counter "pgweir_pins_total", "Server connections pinned to a client, by reason.";
     PINNED: Gauge "pgweir_pinned_servers", "Server connections pinned to a client.";
     SELF_HEALS: Counter "pgweir_self_heals_total", "Statements run again on another member, by SQLSTATE or reason.";
-    READ_ONLY_ESCAPES: Counter "pgweir_read_only_escapes_total", "READ ONLY transactions that met a statement needing the primary, by what happened.";
+    READ_ONLY_ESCAPES: Counter "pgweir_read_only_escapes_total", "Transactions on a replica that met a statement needing the primary, by what happened.";
 
     REPLICA_UP: Gauge "pgweir_member_up", "1 if the member may serve statements.";
     REPLICA_LAG: Gauge "pgweir_replica_lag_seconds", "How far a replica is behind; NaN while unknown.";
