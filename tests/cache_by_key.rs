@@ -206,6 +206,14 @@ fn bind_binary(statement: &str, value: &[u8]) -> Vec<u8> {
     message(b'B', &body)
 }
 
+/// Bind of one value as text.
+fn bind_to(statement: &str, value: &str) -> Vec<u8> {
+    let mut body = [b"\0", statement.as_bytes(), b"\0\0\0\0\x01"].concat();
+    body.extend(u32::try_from(value.len()).unwrap().to_be_bytes());
+    body.extend([value.as_bytes(), b"\0\0"].concat());
+    message(b'B', &body)
+}
+
 #[test]
 fn a_parameter_is_the_same_key_in_every_form() {
     let mut bench = Bench::new(TABLE);
@@ -249,6 +257,41 @@ fn a_statement_that_is_bound_again_and_again_writes_another_row_each_time() {
     let found = bench.behind(|writer| succeed(&writer.exchange(&several)));
     assert_eq!(found, NOT_ONE_AND_TWO);
     assert!(bench.proxy.show("CACHE").number("database", &bench.database, "hits") > 60);
+}
+
+/// Trailing blanks mean nothing in the old type, and PostgreSQL leaves the parameter what it was.
+#[test]
+fn a_parameter_that_was_typed_before_the_key_became_another_is_no_known_key() {
+    let database = cluster().database();
+    cluster().prepare(&database, "create table t(id char(8) primary key, v int); insert into t values ('abc', 0)");
+    let proxy = Proxy::of(cluster(), &database).cached().set("default_pool_size", 1).start();
+    let (mut reader, mut writer) = (proxy.session(&database), proxy.session(&database));
+    reader.send(&[parse("s", "select v from t where id = $1"), sync()].concat());
+    succeed(&reader.reply());
+    let mut padded = || {
+        reader.send(&[bind_to("s", "abc     "), execute("", 0), sync()].concat());
+        let reply = reader.reply();
+        succeed(&reply);
+        reply.rows().concat().concat()
+    };
+    assert_eq!(padded(), "0");
+    succeed(
+        &RawClient::session(&cluster().primary.address(), USER, &database).query("alter table t alter id type text"),
+    );
+    wait_until("rows to have cells", || {
+        writer.query("select v from t where id = 'abc'");
+        succeed(&writer.query("update t set v = v + 1 where id = 'abc'"));
+        proxy
+            .show("CACHE TABLES")
+            .select("relation", "public.t", "by_key")
+            .iter()
+            .any(|count| count.parse::<u64>().is_ok())
+    });
+    for _ in 0..20 {
+        (0..3).for_each(|_| _ = padded());
+        let now = writer.value("update t set v = v + 1 where id = 'abc' returning v");
+        assert_eq!(padded(), now);
+    }
 }
 
 #[test]

@@ -489,7 +489,7 @@ impl Client {
     /// The same of one statement of a batch, by its `Bind`.
     pub(super) fn row_bound(&self, meaning: &Meaning, prepared: &Prepared, bind: Range<usize>) -> Option<Row> {
         let (_, _, values) = frontend::bind(self.io.inbox.unread().get(bind)?).ok()?;
-        let is_current = prepared.epoch == self.session.database.real.ddl_epoch();
+        let is_current = self.session.knows_types_of(prepared);
         rows::read(meaning, &prepared.text, Some(Bound::new(values, &prepared.types, is_current)))
     }
 

@@ -482,7 +482,7 @@ impl Session {
                     if let Some(prepared) = &prepared {
                         let meaning = self.meaning_once(&prepared.statement, facts.effects);
                         bound_commits = !meaning.transaction.is_empty();
-                        let is_current = prepared.epoch == self.database.real.ddl_epoch();
+                        let is_current = self.knows_types_of(prepared);
                         let bound = Bound::new(values, &prepared.types, is_current);
                         let rows = self.rows_written(&meaning, &prepared.text, Some(bound));
                         facts.execute_on(&prepared.statement, meaning, rows);
@@ -559,11 +559,11 @@ impl Session {
         let statement = self.analyze(text);
         let is_text = statement.is_some();
         let statement = statement.unwrap_or_else(|| self.context.analyzer.analyze("\u{0}"));
-        let prepared = if name.is_empty() || self.has_own_meanings(&statement) {
-            self.context.statements.fresh(text, types, epoch, Arc::clone(&statement))
-        } else {
-            let scope = self.scope();
-            self.context.statements.intern(text, types, epoch, &scope, || Arc::clone(&statement))
+        let scope = (!self.has_own_meanings(&statement)).then(|| self.scope());
+        let registry = &self.context.statements;
+        let prepared = match scope {
+            Some(scope) if !name.is_empty() => registry.intern(text, types, epoch, &scope, || Arc::clone(&statement)),
+            parsed_in => registry.fresh(text, types, epoch, parsed_in, Arc::clone(&statement)),
         };
         if is_text {
             let meaning = self.meaning_once(&statement, facts.effects);
@@ -599,7 +599,7 @@ impl Session {
         let Prepared { text, types, epoch, statement, .. } = &*prepared;
         let registry = &self.context.statements;
         let other = match is_own {
-            true => registry.fresh(text, types, *epoch, Arc::clone(statement)),
+            true => registry.fresh(text, types, *epoch, None, Arc::clone(statement)),
             false => registry.intern(text, types, *epoch, &here, || Arc::clone(statement)),
         };
         self.names.substitute(name, Arc::clone(&other));
@@ -618,6 +618,16 @@ impl Session {
         let length = u32::try_from(own.len() - 1).ok()?;
         own.get_mut(1..5)?.copy_from_slice(&length.to_be_bytes());
         Some(own)
+    }
+
+    /// Has the server given its parameters the types that they would get now? Not where the catalog was another one when it
+    /// was parsed, or names may have meant something else.
+    pub(super) fn knows_types_of(&self, prepared: &Prepared) -> bool {
+        let is_here = match (&prepared.parsed_in, &self.scope) {
+            (Some(there), Some(here)) => Arc::ptr_eq(there, here) || there == here,
+            _ => false,
+        };
+        is_here && prepared.epoch == self.database.real.ddl_epoch()
     }
 
     /// Is a value of each of these types, as `Parse` declares them, read the same way for everybody? A domain's checks may

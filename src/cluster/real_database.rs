@@ -171,9 +171,14 @@ impl RealDatabase {
     /// The catalog has changed: statements are parsed anew, a new snapshot is wanted, and the one there is judges no
     /// more. A draw is a random number.
     pub fn catalog_changed(&self, draw: impl FnMut() -> u64) {
+        self.catalog_differs(draw);
+        self.catalog_wanted.notify_one();
+    }
+
+    /// The same where the new snapshot is about to be read already.
+    pub fn catalog_differs(&self, draw: impl FnMut() -> u64) {
         self.cells.bump_catalog(draw);
         self.ddl_epoch.fetch_add(1, Ordering::AcqRel);
-        self.catalog_wanted.notify_one();
     }
 
     /// Changes when the catalog does.

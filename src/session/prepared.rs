@@ -51,6 +51,8 @@ pub struct Prepared {
     pub epoch: u64,
     /// Within which its text means the same to everybody; `None`: it is one session's own.
     pub scope: Option<Arc<str>>,
+    /// Within which it was parsed; `None`: its names may have meant something else then.
+    pub parsed_in: Option<Arc<str>>,
     /// A server has taken it: every other one of the database will.
     pub is_proven: AtomicBool,
 }
@@ -84,14 +86,23 @@ impl StatementRegistry {
             return found;
         }
         self.sweep();
-        let fresh = self.number(text, types, epoch, Some(Arc::clone(scope)), analyze());
+        let scopes = (Some(Arc::clone(scope)), Some(Arc::clone(scope)));
+        let fresh = self.number(text, types, epoch, scopes, analyze());
         self.statements.insert(identity, Arc::downgrade(&fresh));
         fresh
     }
 
-    /// A statement that nobody else shares: the unnamed one, and those that mean something else to each session.
-    pub fn fresh(&self, text: &[u8], types: &[u8], epoch: u64, statement: Arc<Statement>) -> Arc<Prepared> {
-        self.number(text, types, epoch, None, statement)
+    /// A statement that nobody else shares: the unnamed one, and those that mean something else to each session
+    /// (`parsed_in` is `None`).
+    pub fn fresh(
+        &self,
+        text: &[u8],
+        types: &[u8],
+        epoch: u64,
+        parsed_in: Option<Arc<str>>,
+        statement: Arc<Statement>,
+    ) -> Arc<Prepared> {
+        self.number(text, types, epoch, (None, parsed_in), statement)
     }
 
     fn number(
@@ -99,7 +110,7 @@ impl StatementRegistry {
         text: &[u8],
         types: &[u8],
         epoch: u64,
-        scope: Option<Arc<str>>,
+        (scope, parsed_in): (Option<Arc<str>>, Option<Arc<str>>),
         statement: Arc<Statement>,
     ) -> Arc<Prepared> {
         let id = StatementId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
@@ -111,6 +122,7 @@ impl StatementRegistry {
             statement,
             epoch,
             scope,
+            parsed_in,
             is_proven: AtomicBool::new(false),
         })
     }
@@ -335,6 +347,7 @@ mod tests {
             statement,
             epoch: 0,
             scope: None,
+            parsed_in: None,
             is_proven: AtomicBool::new(false),
         })
     }

@@ -1,8 +1,11 @@
 //! The cells of one database.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-    atomic::{AtomicU64, AtomicUsize, Ordering, fence},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering, fence},
+    },
 };
 
 use dashmap::DashMap;
@@ -468,18 +471,22 @@ impl Cells {
     fn sweep(&self) {
         let wide = Wide { catalog: false, database: true };
         self.gate.mark(wide);
-        let mut dropped = 0_u64;
-        self.relations.retain(|_, table| {
-            let is_held = Arc::strong_count(table) > 1 || table.has_rows();
-            if !is_held {
-                self.floor.fetch_max(table.any().written_at(), Ordering::SeqCst);
-                dropped = dropped.wrapping_add(table.any().stamp());
-            }
-            is_held
-        });
+        let is_held = |table: &Arc<Table>| Arc::strong_count(table) > 1 || table.has_rows();
+        let idle = self.relations.iter().filter(|entry| !is_held(entry.value()) && entry.any().stamp() != 0);
+        let stamps: HashMap<_, _> = idle.map(|entry| (*entry.key(), entry.any().stamp())).collect();
+        let dropped = stamps.values().fold(0_u64, |sum, stamp| sum.wrapping_add(*stamp));
         if dropped != 0 {
+            // Before they go: whoever takes these stamps over meanwhile has the cells or what stands for them.
             self.void_everywhere(&EVERYTHING, 0, dropped);
         }
+        self.relations.retain(|relation, table| {
+            let stamp = table.any().stamp();
+            let is_kept = is_held(table) || stamp != 0 && stamps.get(relation) != Some(&stamp);
+            if !is_kept {
+                self.floor.fetch_max(table.any().written_at(), Ordering::SeqCst);
+            }
+            is_kept
+        });
         self.gate.unmark(wide);
     }
 

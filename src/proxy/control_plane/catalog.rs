@@ -73,7 +73,7 @@ impl CatalogSource for Catalog {
             // Another entry has loaded it.
             return Ok(known);
         }
-        database.cells.bump_catalog(crate::client::random);
+        database.real.catalog_differs(crate::client::random);
         let epoch = database.cells.catalog_epoch().with_fingerprint(fingerprint);
         let (lease, mut snapshot) = self.read().await?;
         if !snapshot.knows_session_defaults() && !self.is_blind.load(Ordering::Relaxed) {

@@ -78,6 +78,7 @@ fn the_names_that_a_request_has_given_can_be_taken_back_as_a_whole() {
         b"select 1",
         &[0, 0],
         0,
+        None,
         crate::sql::Analyzer::default().analyze("select 1"),
     );
     let id = StatementId::LOCK_SET;

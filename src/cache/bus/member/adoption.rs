@@ -21,6 +21,9 @@ const MOST_MOVED: usize = 16_384;
 /// Taking the stamps of another one.
 #[derive(Debug, Default)]
 pub(super) struct Adoption {
+    /// When it first asked: whatever is answered from then on will do.
+    asked_since: Option<u64>,
+    /// When it asked last.
     asked_at: Option<u64>,
     /// What has moved since it began, by whom and with which number.
     pub(super) moved: Vec<(NodeId, u64, WriteSet, u64)>,
@@ -66,7 +69,9 @@ impl Member {
         now: u64,
         draw: u64,
     ) {
-        let Some(adoption) = self.adoption.as_ref().filter(|adoption| adoption.asked_at == Some(sent_at)) else {
+        let Some(adoption) =
+            self.adoption.as_ref().filter(|adoption| adoption.asked_since.is_some_and(|since| sent_at >= since))
+        else {
             return;
         };
         // Whatever moved since we began to note it, or the other one has heard it.
@@ -132,6 +137,7 @@ impl Member {
         let Some(adoption) = &mut self.adoption else { return };
         if adoption.asked_at.is_none_or(|at| now >= at.saturating_add(pause)) {
             adoption.asked_at = Some(now);
+            adoption.asked_since.get_or_insert(now);
             self.notes.push(Note::Ask { to: elder, sent_at: now });
         }
     }
