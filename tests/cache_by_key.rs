@@ -13,7 +13,8 @@ use pgweir::catalog::KeyType;
 use support::{
     Proxy, RawClient, Reply, cluster,
     cluster::USER,
-    frames::{bind, copy_data, copy_done, execute, message, parse, query, sync},
+    frames::{bind, bind_as, copy_data, copy_done, execute, message, parse, query, sync},
+    hits::by_key,
     random::Random,
     wait_until,
 };
@@ -45,15 +46,9 @@ impl Bench {
         wait_until("rows to have cells", || {
             bench.reader.query("select v from t where id = 9");
             succeed(&bench.writer.query("update t set v = v + 1 where id = 9"));
-            bench.by_key().is_some()
+            by_key(&bench.proxy).is_some()
         });
         bench
-    }
-
-    /// Writes of known rows so far, where rows have cells.
-    fn by_key(&self) -> Option<u64> {
-        let tables = self.proxy.show("CACHE TABLES");
-        tables.select("relation", "public.t", "by_key").first()?.parse().ok()
     }
 
     /// The answer, which is the server's, and whether the server was asked for it.
@@ -121,7 +116,7 @@ fn a_write_of_known_keys_voids_these_and_what_reads_more() {
     ] {
         bench.check(write, hits);
     }
-    assert!(bench.by_key().unwrap() > 5);
+    assert!(by_key(&bench.proxy).unwrap() > 5);
 }
 
 #[test]
@@ -206,14 +201,6 @@ fn bind_binary(statement: &str, value: &[u8]) -> Vec<u8> {
     message(b'B', &body)
 }
 
-/// Bind of one value as text.
-fn bind_to(statement: &str, value: &str) -> Vec<u8> {
-    let mut body = [b"\0", statement.as_bytes(), b"\0\0\0\0\x01"].concat();
-    body.extend(u32::try_from(value.len()).unwrap().to_be_bytes());
-    body.extend([value.as_bytes(), b"\0\0"].concat());
-    message(b'B', &body)
-}
-
 #[test]
 fn a_parameter_is_the_same_key_in_every_form() {
     let mut bench = Bench::new(TABLE);
@@ -269,7 +256,7 @@ fn a_parameter_that_was_typed_before_the_key_became_another_is_no_known_key() {
     reader.send(&[parse("s", "select v from t where id = $1"), sync()].concat());
     succeed(&reader.reply());
     let mut padded = || {
-        reader.send(&[bind_to("s", "abc     "), execute("", 0), sync()].concat());
+        reader.send(&[bind_as("", "s", &[Some("abc     ")], false), execute("", 0), sync()].concat());
         let reply = reader.reply();
         succeed(&reply);
         reply.rows().concat().concat()
@@ -281,11 +268,7 @@ fn a_parameter_that_was_typed_before_the_key_became_another_is_no_known_key() {
     wait_until("rows to have cells", || {
         writer.query("select v from t where id = 'abc'");
         succeed(&writer.query("update t set v = v + 1 where id = 'abc'"));
-        proxy
-            .show("CACHE TABLES")
-            .select("relation", "public.t", "by_key")
-            .iter()
-            .any(|count| count.parse::<u64>().is_ok())
+        by_key(&proxy).is_some()
     });
     for _ in 0..20 {
         (0..3).for_each(|_| _ = padded());

@@ -23,7 +23,7 @@ use support::{
     Proxy, RawClient, cluster,
     cluster::USER,
     forwarder::Forwarder,
-    hits::mark,
+    hits::{by_key, mark},
     programs,
     proxy::{Builder, binary},
     redis::Redis,
@@ -98,11 +98,6 @@ fn what_one_proxy_writes_the_other_never_answers_without() {
     // Each write begins, moves stamps and ends.
     assert!(figures.sum("pgweir_bus_messages_total", &[&database, "heard"]) >= 300.0);
     assert_eq!(figures.sum("pgweir_bus_events_total", &[&database, "lost"]), 0.0);
-}
-
-/// Writes of known rows that a proxy has heard of or done, where rows have cells.
-fn by_key(proxy: &Proxy) -> Option<u64> {
-    proxy.show("CACHE TABLES").select("relation", "public.t", "by_key").first()?.parse().ok()
 }
 
 #[test]

@@ -12,8 +12,8 @@ mod support;
 use support::{
     Member, Proxy, RawClient, Reply, cluster,
     frames::{bind, describe_portal, execute, parse, query, sync},
+    hits::mark,
     random::{Random, seeds},
-    scratch::scratch,
     wait_until,
 };
 
@@ -42,10 +42,6 @@ fn routed_with(lazy_begin: u8, read_your_writes: &str) -> (Proxy, String) {
         replica().executions(&mark) > 0
     });
     (proxy, database)
-}
-
-fn mark() -> String {
-    format!("/* lazy {} */", scratch().unique())
 }
 
 /// One statement by the extended protocol.
@@ -217,7 +213,7 @@ fn whoever_says_more_than_begin_begins_at_the_primary() {
     let (mut session, mark) = (proxy.session(&database), mark());
     session.query("begin");
     session.rows(&format!("select v from t where id = 1 {mark}"));
-    assert_eq!(replica().executions(&mark), 0, "it is off by default");
+    assert_eq!(replica().executions(&mark), 0, "it is switched off");
 }
 
 #[test]

@@ -21,7 +21,7 @@ const EXTENDED_DESCRIBED: u8 = 2;
 
 /// What the session contributes, encoded once and again when a parameter changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyPrefix(Box<[u8]>);
+pub struct KeyPrefix(Arc<[u8]>);
 
 impl KeyPrefix {
     /// `cluster` tells apart servers whose databases may have the same oid. `user` is [`ANYBODY`] for an answer that hangs on

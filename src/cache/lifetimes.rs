@@ -32,20 +32,7 @@ impl Lifetime {
     pub fn nanos(self) -> Option<u64> {
         if let Self::Bounded(nanos) = self { Some(nanos) } else { None }
     }
-
-    /// The same; an error if nothing is kept.
-    pub fn bound(self) -> Result<Option<u64>, Off> {
-        match self {
-            Self::Off => Err(Off),
-            Self::Bounded(nanos) => Ok(Some(nanos)),
-            Self::UntilVoid => Ok(None),
-        }
-    }
 }
-
-/// An entry of `[cache_ttl]` says `off`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Off;
 
 /// What `[cache_ttl]` says of relations with these names.
 #[derive(Clone, Debug, PartialEq)]
@@ -197,7 +184,6 @@ mod tests {
         let mut all = [Lifetime::UntilVoid, Lifetime::Bounded(9), Lifetime::Off, Lifetime::Bounded(3)];
         all.sort();
         assert_eq!(all, [Lifetime::Off, Lifetime::Bounded(3), Lifetime::Bounded(9), Lifetime::UntilVoid]);
-        assert_eq!(all.map(Lifetime::bound), [Err(Off), Ok(Some(3)), Ok(Some(9)), Ok(None)]);
         assert_eq!(all.map(Lifetime::nanos), [None, Some(3), Some(9), None]);
         assert_eq!(Lifetime::of_nanos(1_500_000_000).to_string(), "1.5");
     }

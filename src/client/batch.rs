@@ -122,20 +122,18 @@ impl Client {
             let lookup =
                 is_wanted.then(|| batch.cache.lookup_with(key, cells, || self.read_by(read), batch.epoch, now));
             fills.push(match lookup {
-                Some(Lookup::Miss(mut guard)) => {
-                    let ttl = match self.ttl(statement, &read.meaning, read.ttl) {
-                        Ok(ttl) => ttl,
-                        Err(off) => {
-                            reason = off;
-                            fills.push(None);
-                            continue;
-                        }
-                    };
-                    absence = Some(guard.absence());
-                    self.cross_check_prepared(&read.prepared, &read.meaning);
-                    guard.is_of(statement.fingerprint, &self.session.database.name);
-                    Some(Fill { guard: Box::new(guard), ttl })
-                }
+                Some(Lookup::Miss(mut guard)) => match self.ttl(statement, &read.meaning, read.ttl) {
+                    Ok(ttl) => {
+                        absence = Some(guard.absence());
+                        self.cross_check_prepared(&read.prepared, &read.meaning);
+                        guard.is_of(statement.fingerprint, &self.session.database.name);
+                        Some(Fill { guard: Box::new(guard), ttl })
+                    }
+                    Err(off) => {
+                        reason = off;
+                        None
+                    }
+                },
                 Some(Lookup::Refused(refusal)) => {
                     reason = refusal.label();
                     None

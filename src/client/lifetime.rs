@@ -42,7 +42,9 @@ impl Client {
             let said = |schema: &str, relation: &str| lifetimes.of_relation(schema, relation);
             reads.filter_map(|relation| catalog.snapshot.said_of(*relation, said, lifetimes.usual())).min()
         };
-        let lifetime = lifetimes.of_shape(statement.fingerprint).or_else(of_relations);
-        lifetime.unwrap_or(lifetimes.usual()).bound().map_err(|_| "ttl_off")
+        match lifetimes.of_shape(statement.fingerprint).or_else(of_relations).unwrap_or(lifetimes.usual()) {
+            Lifetime::Off => Err("ttl_off"),
+            lifetime => Ok(lifetime.nanos()),
+        }
     }
 }

@@ -37,29 +37,26 @@ pub(super) fn tables(proxy: &Proxy) -> Vec<Table> {
     let table = |name, size, entries: usize, limit| Table { name, size, entries: entries as u64, limit };
     let bounded = |name, size, (entries, limit): (u64, u64)| Table { name, size, entries, limit: Some(limit) };
     let peers = context.peers.figures(&settings.config);
-    let with_rows = proxy.installation.all().into_iter().map(|served| served.database.cells.with_rows());
-    let with_rows = with_rows.fold((0, 0), |sum, (count, most)| (sum.0 + count as u64, sum.1 + most as u64));
+    let all = proxy.installation.all();
+    let sum = |sum: (u64, u64), (held, limit): (usize, usize)| (sum.0 + held as u64, sum.1 + limit as u64);
+    let with_rows = all.iter().map(|served| served.database.cells.with_rows()).fold((0, 0), sum);
     let waiting = peers.iter().map(|peer| peer.waiting as usize).sum();
     let cache = proxy.installation.result_cache();
     let is_observed = cache.as_ref().filter(|cache| cache.observes());
     let observed = is_observed.map_or((0, OBSERVED_ENTRIES), |cache| (cache.stats().entries, OBSERVED_ENTRIES));
     let flights = cache.as_ref().map_or(0, |cache| cache.flights());
     let level_two = cache.and_then(|cache| cache.shared_stats()).unwrap_or_default();
-    let catalogs: Vec<_> = proxy.installation.all().iter().filter_map(|served| served.database.catalog()).collect();
-    let paths = catalogs.iter().map(|catalog| catalog.snapshot.paths());
-    let paths = paths.fold((0, 0), |(held, limit), (more, most)| (held + more as u64, limit + most as u64));
-    let sharings = catalogs.iter().map(|catalog| catalog.snapshot.sharings());
-    let sharings = sharings.fold((0, 0), |(held, limit), (more, most)| (held + more as u64, limit + most as u64));
-    let all = proxy.installation.all();
-    let checks = all.iter().filter_map(|served| served.database.cross_checks.as_ref());
-    let sum = |sum: (u64, u64), (held, limit): (usize, usize)| (sum.0 + held as u64, sum.1 + limit as u64);
-    let (checked, doubted) = (checks.clone().map(|it| it.checked()), checks.map(|it| it.doubted()));
-    let (checked, doubted) = (checked.fold((0, 0), sum), doubted.fold((0, 0), sum));
+    let catalogs: Vec<_> = all.iter().filter_map(|served| served.database.catalog()).collect();
+    let paths = catalogs.iter().map(|catalog| catalog.snapshot.paths()).fold((0, 0), sum);
+    let sharings = catalogs.iter().map(|catalog| catalog.snapshot.sharings()).fold((0, 0), sum);
+    let checks: Vec<_> = all.iter().filter_map(|served| served.database.cross_checks.as_ref()).collect();
+    let checked = checks.iter().map(|checks| checks.checked()).fold((0, 0), sum);
+    let doubted = checks.iter().map(|checks| checks.doubted()).fold((0, 0), sum);
     let (waiting_writes, waiting_writes_limit) = (level_two.waiting, level_two.waiting_limit);
     vec![
         table("user_cache", size_of::<crate::auth::Secret>(), settings.users.names().count(), None),
         bounded("credentials_cache", size_of::<crate::auth::Credentials>(), users.queries().occupancy()),
-        table("db_cache", size_of::<Database>(), proxy.installation.all().len(), None),
+        table("db_cache", size_of::<Database>(), all.len(), None),
         bounded("fallback_databases", size_of::<Database>(), proxy.installation.fallback_databases()),
         table("peer_cache", size_of::<crate::config::PeerConfig>(), settings.config.peers.len(), None),
         table("pool_cache", size_of::<Pool>(), pools.len(), None),

@@ -13,6 +13,7 @@ use super::{
     support::{
         Proxy, RawClient, cluster,
         frames::{copy_data, copy_done, query},
+        hits::by_key,
     },
     wait_until, warm_up,
 };
@@ -140,11 +141,6 @@ fn partitions_and_their_parents_void_each_other() {
     super::wait_until_heard(&proxy, &database);
     check_all();
     check(&proxy, &database, "select count(*) from p1", "truncate p");
-}
-
-/// Writes of rows known by key that were told or done so far.
-fn by_key(proxy: &Proxy) -> Option<u64> {
-    proxy.show("CACHE TABLES").select("relation", "public.t", "by_key").first()?.parse().ok()
 }
 
 #[test]

@@ -385,3 +385,6 @@ impl Member {
         Some(Message { from: self.me, sequence: self.sequence, told, notes })
     }
 }
+
+#[cfg(test)]
+mod tests;

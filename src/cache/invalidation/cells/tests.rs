@@ -1,6 +1,8 @@
+use std::sync::Weak;
+
 use super::*;
 use crate::{
-    cache::invalidation::Origin,
+    cache::invalidation::{Origin, Ticket, Totals, WriteId},
     routing::{MemberId, PrimarySamples},
 };
 
@@ -247,6 +249,40 @@ fn stamps_of_before_never_come_again_though_a_cell_begins_anew() {
     cells.sweep();
     let swept = encoded();
     assert!(before != written && written != swept && before != swept);
+}
+
+/// Who asks for the sums of stamps in front of each move of them.
+#[derive(Debug)]
+struct Asker {
+    cells: Weak<Cells>,
+    told: Mutex<Vec<Totals>>,
+}
+
+impl Peers for Asker {
+    fn begin(&self, _: WriteSet, _: i32) -> (WriteId, Ticket) {
+        (WriteId(1), Ticket::NONE)
+    }
+
+    fn bump(&self, _: WriteSet, _: u64, here: &mut dyn FnMut()) -> Ticket {
+        lock(&self.told).push(self.cells.upgrade().unwrap().totals());
+        here();
+        Ticket::NONE
+    }
+
+    fn end(&self, _: WriteId) {}
+}
+
+#[test]
+fn whoever_asks_for_stamps_during_a_sweep_is_told_of_a_cell_or_of_what_stands_for_it() {
+    let cells = cells();
+    let asker = Arc::new(Asker { cells: Arc::downgrade(&cells), told: Mutex::default() });
+    cells.join(Arc::clone(&asker) as Arc<dyn Peers>);
+    write(&cells, A).committed(7, draw);
+    let before = cells.totals();
+    cells.sweep();
+    let told = lock(&asker.told).pop().unwrap();
+    assert_eq!((told, cells.totals().relations), (before.clone(), vec![]));
+    assert_ne!(cells.totals().database, before.database);
 }
 
 #[test]
